@@ -5,10 +5,14 @@
 //! than it was told, or waits longer than its deadline.
 
 pub mod client;
+mod fetched;
 pub mod guard;
 mod hosts;
+mod signed;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use client::{Answer, Client, Names, NetFault, Outgoing};
+pub use client::{Answer, Client, Names, NetFault, Outgoing, Script};
+pub use fetched::{FetchFault, Fetched, JsonAnswer, JsonKind};
 pub use guard::{Guard, Refused};
+pub use signed::{Keys, SignedClient};

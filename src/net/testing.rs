@@ -15,7 +15,16 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::client::Client;
+use super::signed::{Keys, SignedClient};
+use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::ids::Iri;
+use crate::wire::http_sig::Scheme;
+use crate::wire::key::SigningKey;
+
+/// 2026-08-23T12:00:00Z.
+pub(crate) const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
 
 /// Where the honest and the hostile live.
 pub(crate) const OPEN: &str = "127.0.0.2";
@@ -31,6 +40,24 @@ pub(crate) fn fetch() -> config::Fetch {
     fetch.allow_http = true;
     fetch.timeout = Duration::from_secs(5);
     fetch
+}
+
+/// The relay's test keys.
+pub(crate) fn keys() -> Keys {
+    let key = |fragment: &str, pem| {
+        let id = format!("https://relay.example/actor#{fragment}");
+        SigningKey::from_pem(Iri::parse(&id).unwrap(), pem).unwrap()
+    };
+    Keys {
+        rsa: key("main-key", include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem")),
+        ed25519: key("ed25519-key", include_str!("../../tests/fixtures/keys/relay.ed25519.pk8.pem")),
+    }
+}
+
+/// A client on loopback.
+pub(crate) fn signed_client(clock: Clock, fetch: &config::Fetch) -> SignedClient {
+    let client = Client::new(&config::Config::embedded().net, fetch, "shearwater/test").unwrap();
+    SignedClient::new(client, Arc::new(keys()), clock, fetch)
 }
 
 /// Runs beside the test until the test's runtime ends.
@@ -95,13 +122,19 @@ pub(crate) struct Site {
     pub(crate) addr: SocketAddr,
     pages: Arc<Mutex<HashMap<String, Page>>>,
     seen: Arc<Mutex<Vec<(String, http::HeaderMap)>>>,
+    demand: Arc<Mutex<Option<(Scheme, u16)>>>,
 }
 
 impl Site {
     /// A site on a free port of this address. Pages not set are 404.
     pub(crate) async fn start(host: &str) -> Self {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
-        let site = Self { addr: listener.local_addr().unwrap(), pages: Arc::default(), seen: Arc::default() };
+        let site = Self {
+            addr: listener.local_addr().unwrap(),
+            pages: Arc::default(),
+            seen: Arc::default(),
+            demand: Arc::default(),
+        };
         let answering = site.clone();
         let router = axum::Router::new().fallback(move |request: Request| {
             let site = answering.clone();
@@ -127,8 +160,8 @@ impl Site {
         format!("http://{}{path}", self.addr)
     }
 
-    pub(crate) fn iri(&self, path: &str) -> crate::ids::Iri {
-        crate::ids::Iri::parse(&self.url(path)).unwrap()
+    pub(crate) fn iri(&self, path: &str) -> Iri {
+        Iri::parse(&self.url(path)).unwrap()
     }
 
     pub(crate) fn set(&self, path: &str, page: Page) {
@@ -140,14 +173,31 @@ impl Site {
         self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 
+    /// From now on a request that is not signed with this profile is answered with this status.
+    pub(crate) fn demand(&self, wanted: Option<(Scheme, u16)>) {
+        *self.demand.lock().unwrap() = wanted;
+    }
+
+    /// The headers of the latest request for this path.
+    pub(crate) fn headers_of(&self, path: &str) -> http::HeaderMap {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().rev().find(|(asked, _)| asked == path).unwrap().1.clone()
+    }
+
     /// The headers of the latest request.
     pub(crate) fn last_headers(&self) -> http::HeaderMap {
         self.seen.lock().unwrap().last().unwrap().1.clone()
     }
 
     async fn answer(&self, path: String, headers: http::HeaderMap) -> Response {
+        let scheme = if headers.contains_key("signature-input") { Scheme::Rfc9421 } else { Scheme::Cavage };
         self.seen.lock().unwrap().push((path.clone(), headers));
+        let demand = *self.demand.lock().unwrap();
         let page = self.pages.lock().unwrap().get(&path).cloned().unwrap_or_else(|| Page::status(404));
+        let page = match demand {
+            Some((wanted, status)) if wanted != scheme => Page::status(status),
+            _ => page,
+        };
         // Long enough that requests which can meet do meet.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let mut response = Response::builder().status(page.status);
