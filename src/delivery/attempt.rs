@@ -103,8 +103,9 @@ impl Courier {
     pub(super) async fn actor(&self, id: &Iri) -> Found {
         match self {
             Self::Signed(client) => match client.get(id).await {
-                Ok(fetched) if fetched.id == *id => RemoteActor::read(&fetched.value)
-                    .map_or(Found::Unclear, |actor| Found::Actor(Box::new(actor))),
+                Ok(fetched) if fetched.id == *id => {
+                    RemoteActor::read(&fetched.value).map_or(Found::Unclear, |actor| Found::Actor(Box::new(actor)))
+                }
                 Err(FetchFault::Gone { .. }) => Found::Gone,
                 Ok(_) | Err(_) => Found::Unclear,
             },

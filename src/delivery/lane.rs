@@ -42,6 +42,10 @@ const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
 /// A log that cannot be read is tried again after this.
 const STUMBLE: Duration = Duration::from_secs(5);
+/// A request that takes longer than this, and than [`SUSPICION`] times what this server usually takes, may be the first of
+/// many that hang: until it has landed no other leaves. So a server that dies holds one or two places, not a windowful.
+const SUSPECT_AFTER: Duration = Duration::from_millis(100);
+const SUSPICION: u32 = 3;
 /// Entries passed over in one go before other tasks get their turn.
 const STRIDE: u32 = 64;
 
@@ -57,8 +61,8 @@ pub(super) struct Lane {
     facts: AuthorityFacts,
     facts_until: Instant,
     flights: JoinSet<Landing>,
-    /// Which task carries which entry, for those that panic.
-    carried: HashMap<Id, Seq>,
+    /// Which task carries which entry, since when.
+    carried: HashMap<Id, (Seq, Instant)>,
     /// The lane waits until then.
     resume: Option<Instant>,
     /// It waits because it was asked to.
@@ -189,6 +193,9 @@ impl Lane {
             self.give_up_before(head);
         }
         (self.asked, self.paced) = (false, None);
+        if self.something_hangs(instant) {
+            return Step::Rest(None);
+        }
         self.refresh_facts(instant);
         let now = self.shared.clock.now();
         match self.window.next(now, self.retrying || state != LaneState::Healthy, head) {
@@ -197,6 +204,11 @@ impl Lane {
             Next::Read(seq) => self.read(seq, subscriber, now).await,
             Next::Send(seq) => self.prepare(seq, subscriber, now).await,
         }
+    }
+
+    fn something_hangs(&self, instant: Instant) -> bool {
+        let patience = SUSPECT_AFTER.max(self.usual * SUSPICION);
+        self.carried.values().any(|(_, since)| instant.duration_since(*since) > patience)
     }
 
     /// Looks at the log at `seq`: is what is there for this subscriber?
@@ -297,8 +309,8 @@ impl Lane {
         };
         self.window.start(seq);
         let task = self.flights.spawn(flight.fly(slot));
-        self.carried.insert(task.id(), seq);
         let instant = Instant::now();
+        self.carried.insert(task.id(), (seq, instant));
         self.last_launch = Some(instant);
         if self.facts.software.as_deref() == Some("gotosocial") {
             self.paced = Some(instant + GOTOSOCIAL_GAP);
@@ -354,7 +366,7 @@ impl Lane {
                 (error.id(), None)
             }
         };
-        let Some(seq) = self.carried.remove(&id) else { return };
+        let Some((seq, _since)) = self.carried.remove(&id) else { return };
         match landing {
             Some(landing) => self.judge(landing).await,
             None => {

@@ -14,7 +14,7 @@ use super::testing::{NOON, World, draft, iri, subscriber};
 use super::*;
 use crate::config::Config;
 use crate::log::{Draft, Kind};
-use crate::net::testing::{Page, Site};
+use crate::net::testing::{Page, Site, beside};
 use crate::store::{ControlRow, Directive, Subscriber};
 use crate::wire::actor::RemoteActor;
 use crate::wire::http_sig::Scheme;
@@ -25,7 +25,6 @@ struct Rig {
     log: Log,
     clock: Clock,
     supervisor: Supervisor,
-    world: Arc<World>,
     delivery: Delivery,
     appended: u64,
 }
@@ -51,8 +50,15 @@ impl Rig {
         change(&mut services.config);
         let delivery = Delivery::with_courier(services, Courier::Scripted(world.clone())).unwrap();
         delivery.start();
+        // The store's writer works in real time: without this, paused time would leap over it.
+        beside(async {
+            loop {
+                std::thread::sleep(Duration::from_micros(200));
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
         let appended = log.head().0;
-        Self { store, log, clock: clock.clone(), supervisor, world: world.clone(), delivery, appended }
+        Self { store, log, clock: clock.clone(), supervisor, delivery, appended }
     }
 
     async fn join(&self, host: &str, software: &str) {
@@ -138,7 +144,8 @@ async fn each_subscriber_gets_each_post_once_in_the_form_it_takes() {
     let (dir, clock, world) = noon();
     let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
     rig.append_many(3).await;
-    for (host, software) in [("masto.example", "mastodon"), ("akko.example", "akkoma"), ("author.example", "mastodon")] {
+    for (host, software) in [("masto.example", "mastodon"), ("akko.example", "akkoma"), ("author.example", "mastodon")]
+    {
         rig.join(host, software).await;
     }
     rig.append_many(2).await;
@@ -234,17 +241,17 @@ async fn a_clean_stop_finishes_what_is_in_hand_and_nothing_is_sent_twice() {
 #[test]
 fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     let (dir, clock, world) = noon();
-    let run = |story: &dyn Fn(tokio::runtime::Handle) -> Rig| {
+    let run = |story: &dyn Fn(&tokio::runtime::Runtime) -> Rig| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        let rig = story(runtime.handle().clone());
+        let rig = story(&runtime);
         // The runtime dies with all its tasks: nothing is finished, nothing is written.
         drop(runtime);
         let gone = Arc::downgrade(&rig.delivery.0);
         drop(rig);
         assert_eq!(gone.strong_count(), 0);
     };
-    let open = |handle: &tokio::runtime::Handle| {
-        let _entered = handle.enter();
+    let open = |runtime: &tokio::runtime::Runtime| {
+        let _entered = runtime.enter();
         // The writer of the last run lets go of the file a moment after its last handle.
         for _ in 0..500 {
             if Store::open(dir.path(), clock.clone()).is_ok() {
@@ -255,9 +262,9 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
         std::thread::sleep(Duration::from_millis(50));
         Rig::open(dir.path(), &clock, &world, |_| {})
     };
-    run(&|handle| {
-        let mut rig = open(&handle);
-        handle.block_on(async {
+    run(&|runtime| {
+        let mut rig = open(runtime);
+        runtime.block_on(async {
             rig.join("sub.example", "mastodon").await;
             rig.append_many(20).await;
             rig.caught_up("sub.example").await;
@@ -265,7 +272,7 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
         });
         // Written down up to here, and then one more batch that is not.
         world.set("sub.example", "slow 1");
-        handle.block_on(async {
+        runtime.block_on(async {
             rig.append_many(20).await;
             eventually("some more are delivered", || world.delivered("sub.example").len() >= 25).await;
         });
@@ -273,9 +280,9 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     });
     let first = numbers(&world.delivered("sub.example"));
     world.set("sub.example", "202");
-    run(&|handle| {
-        let rig = open(&handle);
-        handle.block_on(rig.caught_up("sub.example"));
+    run(&|runtime| {
+        let rig = open(runtime);
+        runtime.block_on(rig.caught_up("sub.example"));
         rig
     });
     let all = numbers(&world.delivered("sub.example"));
@@ -546,8 +553,10 @@ async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
     eventually("the good one has both", || world.delivered("good.example").len() == 2).await;
     eventually("the late one was tried", || world.posts().iter().any(|post| post.host == "late.example")).await;
     let rows = || rig.store.all::<ControlRow>().unwrap();
-    eventually("what was refused is settled", || rows().iter().all(|(_, row)| row.authority().as_str() != "no.example"))
-        .await;
+    eventually("what was refused is settled", || {
+        rows().iter().all(|(_, row)| row.authority().as_str() != "no.example")
+    })
+    .await;
     assert!(world.posts().iter().filter(|post| post.host == "late.example").all(|post| post.body["what"] == "accept"));
     world.set("late.example", "202");
     clock.advance(Duration::from_secs(1));
