@@ -61,19 +61,24 @@ impl Log {
     /// # Errors
     /// The engine's.
     pub fn append(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<Seq, StoreError> {
-        let seq = {
-            let mut table = tx.engine().open_table(LOG)?;
-            let last = table.last()?.map_or(0, |(seq, _)| seq.value());
-            let seq = Seq(last).next();
-            table.insert(seq.0, draft.encode()?.as_slice())?;
-            seq
-        };
+        let seq = Self::next_in(tx)?;
+        tx.engine().open_table(LOG)?.insert(seq.0, draft.encode()?.as_slice())?;
         if draft.kind == Kind::Create {
             tx.engine().open_table(ANNOUNCES)?.insert(draft.announce_hash().as_str(), seq.0)?;
         }
         let (log, entry) = (self.clone(), Arc::new(Entry { seq, draft }));
         tx.after_commit(move |_store| log.publish(entry));
         Ok(seq)
+    }
+
+    /// The place that the next entry of the transaction `tx` gets.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn next_in(tx: &Tx<'_>) -> Result<Seq, StoreError> {
+        let table = tx.engine().open_table(LOG)?;
+        let last = table.last()?.map_or(0, |(seq, _)| seq.value());
+        Ok(Seq(last).next())
     }
 
     /// The last entry's place; 0 if there was never one.

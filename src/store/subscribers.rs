@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::ids::{Authority, Iri};
+use crate::ids::{Authority, Iri, Seq};
 
 /// Registrations of one server that we remember; more are refused.
 pub const MAX_REGISTRATIONS: usize = 8;
@@ -41,6 +41,8 @@ pub enum Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriberState {
+    /// It asked; its NodeInfo is being read before the answer.
+    Checking,
     /// It asked; the operator has not answered.
     Pending,
     /// It sends and receives.
@@ -89,8 +91,11 @@ pub struct Subscriber {
     pub authority: Authority,
     /// Its place among the cursors.
     pub slot: u32,
-    /// Pending or active.
+    /// Where it stands.
     pub state: SubscriberState,
+    /// The first log entry that it is owed: what came before it joined is not.
+    #[serde(default)]
+    pub start: Seq,
     /// What it gets.
     #[serde(default)]
     pub mode: Mode,
