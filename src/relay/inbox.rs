@@ -64,7 +64,8 @@ impl Relay {
     }
 
     async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Joining>), Rejection> {
-        let following = self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
+        let following =
+            self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = self.0.identity.ids();
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
@@ -80,7 +81,8 @@ impl Relay {
             return Ok((effects, None));
         }
         let actor = self.0.peers.actor(&verified.signer).await.map_err(|fault| unreadable(&fault))?;
-        let known = self.0.store.get::<AuthorityFacts>(verified.authority.as_str()).map_err(|error| store_trouble(&error))?;
+        let known =
+            self.0.store.get::<AuthorityFacts>(verified.authority.as_str()).map_err(|error| store_trouble(&error))?;
         let applicant = Applicant {
             authority: &verified.authority,
             actor: &actor,
@@ -96,7 +98,8 @@ impl Relay {
         let metrics = &self.0.metrics;
         match answer {
             Answer::Accepted(word) => {
-                let took = matches!(*word, "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined");
+                let took =
+                    matches!(*word, "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined");
                 let result = if took { "accepted" } else { "ignored" };
                 metrics.inbound.with_label_values(&[result, word]).inc();
                 tracing::debug!(peer.host = claimed, result, reason = word, "inbox");

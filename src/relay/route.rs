@@ -142,7 +142,11 @@ fn answer(activity: &Activity, facts: &Facts<'_>) -> Effect {
         Some(id) => id.as_str() == following.follow_id,
         None => FollowRef::read(&activity.target).is_some_and(|follow| follow.actor.as_ref() == Some(facts.actor)),
     };
-    if names_it { Effect::Answer { accepted: activity.kind == Kind::Accept } } else { Effect::Ignore("answer-to-another") }
+    if names_it {
+        Effect::Answer { accepted: activity.kind == Kind::Accept }
+    } else {
+        Effect::Ignore("answer-to-another")
+    }
 }
 
 fn create(verified: &Verified, facts: &Facts<'_>) -> Effect {
@@ -167,7 +171,9 @@ fn update(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     if activity.target.id() == Some(&activity.actor) {
         let forget = Effect::Forget(activity.actor.clone());
         return match member {
-            Ok(()) => vec![forget, Effect::Change(draft(verified, EntryKind::Update, &activity.actor, None, facts.now))],
+            Ok(()) => {
+                vec![forget, Effect::Change(draft(verified, EntryKind::Update, &activity.actor, None, facts.now))]
+            }
             Err(why) => vec![forget, Effect::Ignore(why)],
         };
     }
@@ -352,7 +358,10 @@ fn is_public(post: &Post, activity: Option<&Activity>) -> bool {
 fn is_activity(value: &Value) -> bool {
     // Lemmy groups, NodeBB and WordPress announce activities (FEP-1b12): those are not boosts of posts.
     value.get("type").and_then(Value::as_str).is_some_and(|kind| {
-        matches!(kind, "Create" | "Update" | "Delete" | "Undo" | "Like" | "Dislike" | "Announce" | "Add" | "Remove" | "Lock")
+        matches!(
+            kind,
+            "Create" | "Update" | "Delete" | "Undo" | "Like" | "Dislike" | "Announce" | "Add" | "Remove" | "Lock"
+        )
     })
 }
 

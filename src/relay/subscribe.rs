@@ -16,8 +16,8 @@ use crate::ids::{Authority, Iri};
 use crate::log::Log;
 use crate::policy::{Rules, Verdict};
 use crate::store::{
-    AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError, Style,
-    Subscriber, SubscriberState, Tx,
+    AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError,
+    Style, Subscriber, SubscriberState, Tx,
 };
 use crate::wire::actor::{ActorKind, RemoteActor};
 use crate::wire::{author, discovery};
@@ -149,7 +149,12 @@ impl Relay {
     }
 
     /// Makes a subscriber active and answers `registrations` of it.
-    fn activate(&self, tx: &mut Tx<'_>, mut subscriber: Subscriber, registrations: &[Registration]) -> Result<(), StoreError> {
+    fn activate(
+        &self,
+        tx: &mut Tx<'_>,
+        mut subscriber: Subscriber,
+        registrations: &[Registration],
+    ) -> Result<(), StoreError> {
         if !subscriber.is_active() {
             subscriber.state = SubscriberState::Active;
             subscriber.start = Log::next_in(tx)?;

@@ -66,7 +66,8 @@ impl Relay {
             let checking = subscriber.state == SubscriberState::Checking;
             let limit = if facts.software.is_some() { FRESH } else { RETRY };
             if checking || age.is_none_or(|age| age > limit) {
-                let origin = subscriber.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
+                let origin =
+                    subscriber.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
                 due.push((!checking, subscriber.authority.clone(), origin));
             }
         }

@@ -67,7 +67,9 @@ mod tests {
         check(own, "Create", ada, "http://a.example/users/ada", Trust::Foreign);
         check(own, "Create", ada, "https://a.example:8443/users/ada", Trust::Foreign);
         check(own, "Create", ada, "https://a.example.evil.example/users/ada", Trust::Foreign);
-        for id in ["https://b.example/activities/1", "http://a.example/1", "https://a.example:8443/1", "https://a.exampl/1"] {
+        for id in
+            ["https://b.example/activities/1", "http://a.example/1", "https://a.example:8443/1", "https://a.exampl/1"]
+        {
             check(Some(id), "Create", ada, ada, Trust::Nobody("id-of-another-origin"));
             check(Some(id), "Follow", ada, ada, Trust::Nobody("id-of-another-origin"));
         }

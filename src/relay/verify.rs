@@ -102,21 +102,28 @@ impl Relay {
     /// [`Refused`]: what to answer instead.
     pub async fn verify(&self, received: Received) -> Result<Verified, Refused> {
         let document = json::parse(&received.body).map_err(|fault| {
-            Rejection::new(400, "json", fault.to_string(), "Send one JSON object, without duplicate keys, at most 32 deep.")
+            Rejection::new(
+                400,
+                "json",
+                fault.to_string(),
+                "Send one JSON object, without duplicate keys, at most 32 deep.",
+            )
         })?;
         if is_deletion_of_itself(&document) && !self.knows_actor_of(&document) {
             return Err(Refused::Ignored("deletion-of-unknown-actor"));
         }
-        let request = http_sig::Request {
-            method: &received.method,
-            target: &received.target,
-            headers: &received.headers,
-        };
+        let request =
+            http_sig::Request { method: &received.method, target: &received.target, headers: &received.headers };
         let now = self.0.clock.now();
         let claim = http_sig::read(&request, &received.body, &self.0.identity.ids().origin, now)
             .map_err(|fault| Rejection::new(401, fault.check(), fault.to_string(), fault.remedy()))?;
         let key_id = Iri::parse(&claim.key_id).map_err(|fault| {
-            Rejection::new(401, "key-id", format!("the keyId is no id we take: {fault}"), "Sign with a keyId that is an https URL.")
+            Rejection::new(
+                401,
+                "key-id",
+                format!("the keyId is no id we take: {fault}"),
+                "Sign with a keyId that is an https URL.",
+            )
         })?;
         self.refuse_blocked(&key_id.authority())?;
         let signer = self.check_signature(&claim, &key_id).await?;
@@ -168,7 +175,8 @@ impl Relay {
 /// Our own trouble while reading a key is a 503, for theirs it is a 401; what exactly we saw is for our log alone.
 fn key_refusal(key_id: &Iri, fault: &PeerFault) -> Rejection {
     tracing::debug!(key.id = %key_id, fault = %fault, "a key could not be had");
-    let remedy = "Publish the key where its id says, in your actor's document, readable without a signature or with ours.";
+    let remedy =
+        "Publish the key where its id says, in your actor's document, readable without a signature or with ours.";
     match fault {
         PeerFault::TryLater(_) => Rejection::later("key-unreadable", "your key could not be read just now", 60),
         PeerFault::Gone => Rejection::new(401, "key-gone", format!("there is no key at {key_id}"), remedy),
@@ -195,7 +203,9 @@ fn refuse_stale_control(activity: &Activity, at: Timestamp, now: Timestamp) -> R
     if !is_control(activity) || (-CONTROL_FUTURE_MS..=CONTROL_PAST_MS).contains(&age) {
         return Ok(());
     }
-    let detail = format!("the request is dated {at}, it is {now} here: messages of this kind may be an hour old and five minutes ahead");
+    let detail = format!(
+        "the request is dated {at}, it is {now} here: messages of this kind may be an hour old and five minutes ahead"
+    );
     Err(Rejection::new(401, "date", detail, "Set the server's clock (NTP) and send it again, freshly signed."))
 }
 
