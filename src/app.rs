@@ -43,14 +43,14 @@ impl App {
         let metrics = Metrics::new();
         let agent = format!("shearwater/{} (+{public_url}/)", env!("CARGO_PKG_VERSION"));
         let client = Client::new(&config.net, &config.fetch, &agent)?;
-        let signed = SignedClient::new(client, identity.keys().clone(), clock.clone(), &config.fetch);
+        let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch);
         let delivery = Delivery::new(
             &config,
             store.clone(),
             log.clone(),
             signed,
-            identity.ids().clone(),
+            identity.ids.clone(),
             clock.clone(),
             supervisor.clone(),
             metrics.clone(),

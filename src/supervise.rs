@@ -111,7 +111,6 @@ impl Supervisor {
 
     /// Runs `task` to its end; a stop waits for it until the grace is over. For work that must not be left half done when
     /// the client that asked for it hangs up.
-    #[expect(clippy::disallowed_methods, reason = "the tracker hears it fall")]
     pub fn spawn<T: Send + 'static>(
         &self,
         task: impl Future<Output = T> + Send + 'static,

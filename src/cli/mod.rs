@@ -119,7 +119,7 @@ fn keys(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file)?;
     std::fs::create_dir_all(&config.data_dir)?;
     let identity = Identity::load_or_create(&config, &config.public_url, Clock::system().now())?;
-    let (ids, keys) = (identity.ids(), identity.keys());
+    let (ids, keys) = (&identity.ids, &identity.keys);
     print(&format!(
         "{}\n{}\n{}\n{}\n",
         ids.key_id,

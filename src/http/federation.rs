@@ -98,15 +98,15 @@ pub(super) async fn actor(
     if wants_only_html(&headers) {
         return Redirect::to("/").into_response();
     }
-    let ids = identity.ids();
+    let ids = &identity.ids;
     let name = if config.site.name.is_empty() { format!("Relay at {}", ids.host()) } else { config.site.name.clone() };
     let profile = author::Profile {
         name,
         summary: format!("<p>{}</p>", escape(&config.site.summary)),
-        published: identity.created(),
+        published: identity.created,
         manually_approves: config.relay.admission != Admission::Open,
     };
-    activity_json(&author::actor(ids, &profile, &identity.keys().rsa.public(), &identity.keys().ed25519.public()))
+    activity_json(&author::actor(ids, &profile, &identity.keys.rsa.public(), &identity.keys.ed25519.public()))
 }
 
 /// The operator's words go into HTML: other servers show the summary as such. Misskey refuses an empty one.
@@ -131,7 +131,7 @@ fn activity_json(document: &Value) -> Response {
 
 /// The outbox is empty: what the relay says is about others. snac reads it after an Accept.
 pub(super) async fn outbox(State(identity): State<Identity>) -> Response {
-    activity_json(&author::collection(&identity.ids().outbox, 0))
+    activity_json(&author::collection(&identity.ids.outbox, 0))
 }
 
 /// How many servers joined, and, if the operator wants, which.
@@ -145,7 +145,7 @@ pub(super) async fn followers(
     let mut actors: Vec<String> =
         active.flat_map(|one| one.registrations.iter().map(|one| one.actor.to_string())).collect();
     actors.sort();
-    activity_json(&collection(&identity.ids().followers, actors, config.relay.show_subscribers))
+    activity_json(&collection(&identity.ids.followers, actors, config.relay.show_subscribers))
 }
 
 /// How many the relay follows, and, if the operator wants, whom.
@@ -157,7 +157,7 @@ pub(super) async fn following(
     let rows = store.all::<Following>().unwrap_or_default();
     let accepted = rows.into_iter().filter(|(_, one)| one.state == FollowState::Accepted);
     let actors = accepted.map(|(actor, _)| actor).collect();
-    activity_json(&collection(&identity.ids().following, actors, config.relay.show_subscribers))
+    activity_json(&collection(&identity.ids.following, actors, config.relay.show_subscribers))
 }
 
 fn collection(id: &crate::ids::Iri, members: Vec<String>, show: bool) -> Value {
@@ -179,7 +179,7 @@ pub(super) async fn announce(
     Path(hash): Path<String>,
 ) -> Response {
     let Ok(Some(entry)) = log.announced(&hash) else { return not_found().await };
-    let ids = identity.ids();
+    let ids = &identity.ids;
     let audience = audience(&config);
     let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience);
     let mut response = body.into_response();
@@ -204,16 +204,16 @@ pub(super) async fn webfinger(State(identity): State<Identity>, Query(query): Qu
     let Some(resource) = query.resource else {
         return (StatusCode::BAD_REQUEST, "the parameter `resource` is missing\n").into_response();
     };
-    let Some(document) = discovery::webfinger(identity.ids(), &resource) else { return not_found().await };
+    let Some(document) = discovery::webfinger(&identity.ids, &resource) else { return not_found().await };
     typed(document.to_string(), "application/jrd+json")
 }
 
 pub(super) async fn host_meta(State(identity): State<Identity>) -> Response {
-    typed(discovery::host_meta(identity.ids()), "application/xrd+xml; charset=utf-8")
+    typed(discovery::host_meta(&identity.ids), "application/xrd+xml; charset=utf-8")
 }
 
 pub(super) async fn nodeinfo_links(State(identity): State<Identity>) -> Response {
-    typed(discovery::nodeinfo_links(identity.ids()).to_string(), "application/json")
+    typed(discovery::nodeinfo_links(&identity.ids).to_string(), "application/json")
 }
 
 pub(super) async fn nodeinfo(
@@ -226,7 +226,7 @@ pub(super) async fn nodeinfo(
         "2.1" => "application/json; profile=\"http://nodeinfo.diaspora.software/ns/schema/2.1#\"",
         _ => return not_found().await,
     };
-    let ids = identity.ids();
+    let ids = &identity.ids;
     let name = if config.site.name.is_empty() { ids.host().to_string() } else { config.site.name.clone() };
     let document = discovery::nodeinfo(&version, ids, env!("CARGO_PKG_VERSION"), &name, &config.site.summary);
     typed(document.to_string(), content_type)

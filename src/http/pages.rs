@@ -32,7 +32,7 @@ pub(super) async fn home(
     State(identity): State<Identity>,
     State(store): State<Store>,
 ) -> Response {
-    let ids = identity.ids();
+    let ids = &identity.ids;
     let host = ids.host().to_string();
     let subscribers = store.subscribers();
     let mut hosts: Vec<String> =

@@ -39,6 +39,11 @@ impl Relay {
         {
             return Ok(why);
         }
+        for effect in &effects {
+            if let Effect::Forget(actor) = effect {
+                self.0.peers.forget(actor).await;
+            }
+        }
         let relay = self.clone();
         self.0.store.write(move |tx| relay.perform_in(tx, &verified, effects, joining.as_ref())).await
     }
@@ -105,11 +110,7 @@ impl Relay {
             }
             Effect::Leave { follow, style } => self.leave(tx, verified, follow.as_ref(), style),
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted),
-            Effect::Forget(actor) => {
-                let peers = self.0.peers.clone();
-                tx.after_commit(move |_store| peers.forget(&actor));
-                Ok("actor-changed")
-            }
+            Effect::Forget(_) => Ok("actor-changed"),
         }
     }
 

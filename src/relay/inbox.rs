@@ -66,7 +66,7 @@ impl Relay {
     async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Joining>), Rejection> {
         let following =
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
             following,

@@ -262,7 +262,7 @@ impl Relay {
                 Ok(_) => Finding::Never("another-id"),
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
             },
-            Err(PeerFault::Gone) => Finding::Gone,
+            Err(PeerFault::Gone { .. }) => Finding::Gone,
             Err(PeerFault::TryLater(_)) => Finding::Later,
             Err(PeerFault::Forbidden) => Finding::Never("forbidden"),
             Err(PeerFault::Invalid(_) | PeerFault::Refused(_)) => Finding::Never("unreadable"),
@@ -307,7 +307,7 @@ impl Relay {
     }
 
     fn judge(&self, hint: &WaitingHint, post: &Post, document: &Value) -> Result<Draft, &'static str> {
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let facts = Facts {
             subscriber: None,
             following: None,

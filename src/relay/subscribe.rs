@@ -186,7 +186,7 @@ impl Relay {
         style: Style,
         by_operator: bool,
     ) -> Result<(), StoreError> {
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let follow_id = ids.activity("follow", &unique());
         let object = match style {
             Style::Litepub => actor.as_str(),
@@ -239,7 +239,7 @@ impl Relay {
     }
 
     fn send_unfollow(&self, tx: &mut Tx<'_>, following: &Following) -> Result<(), StoreError> {
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let object = match following.style {
             Style::Litepub => following.actor.as_str(),
             Style::Mastodon => crate::ids::PUBLIC[0],
@@ -259,14 +259,14 @@ impl Relay {
     }
 
     fn acceptance(&self, registration: &Registration) -> Directive {
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let id = ids.activity("accept", &unique());
         let body = text(author::accept(ids, &id, &registration.follow, &registration.actor));
         Directive { inbox: registration.actor_inbox.clone(), what: "accept".to_owned(), body }
     }
 
     fn rejection(&self, follow: &Value, actor: &Iri, inbox: &Iri, why: &str) -> Directive {
-        let ids = self.0.identity.ids();
+        let ids = &self.0.identity.ids;
         let id = ids.activity("reject", &unique());
         let body = text(author::reject(ids, &id, follow, actor, Some(why)));
         Directive { inbox: inbox.clone(), what: "reject".to_owned(), body }

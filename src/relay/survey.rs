@@ -93,7 +93,7 @@ impl Relay {
                         facts.version = Some(software.version);
                     }
                     // It has none, or hides it: then it is no software that we know.
-                    Err(PeerFault::Gone | PeerFault::Forbidden | PeerFault::Invalid(_)) => facts.software = None,
+                    Err(PeerFault::Gone { .. } | PeerFault::Forbidden | PeerFault::Invalid(_)) => facts.software = None,
                     Err(PeerFault::TryLater(_) | PeerFault::Refused(_)) => {}
                 }
                 tx.put(authority.as_str(), &facts)?;

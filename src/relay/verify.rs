@@ -109,13 +109,13 @@ impl Relay {
                 "Send one JSON object, without duplicate keys, at most 32 deep.",
             )
         })?;
-        if is_deletion_of_itself(&document) && !self.knows_actor_of(&document) {
+        if is_deletion_of_itself(&document) && !self.knows_actor_of(&document).await {
             return Err(Refused::Ignored("deletion-of-unknown-actor"));
         }
         let request =
             http_sig::Request { method: &received.method, target: &received.target, headers: &received.headers };
         let now = self.0.clock.now();
-        let claim = http_sig::read(&request, &received.body, &self.0.identity.ids().origin, now)
+        let claim = http_sig::read(&request, &received.body, &self.0.identity.ids.origin, now)
             .map_err(|fault| Rejection::new(401, fault.check(), fault.to_string(), fault.remedy()))?;
         let key_id = Iri::parse(&claim.key_id).map_err(|fault| {
             Rejection::new(
@@ -161,12 +161,13 @@ impl Relay {
         }
     }
 
-    fn knows_actor_of(&self, document: &Value) -> bool {
+    async fn knows_actor_of(&self, document: &Value) -> bool {
         let actor = document.get("actor").and_then(Value::as_str).and_then(|text| Iri::parse(text).ok());
-        actor.is_some_and(|actor| self.0.peers.known(&actor) || self.is_registered(&actor))
+        let Some(actor) = actor else { return false };
+        self.is_registered(&actor) || self.0.peers.known(&actor).await
     }
 
-    pub(super) fn is_registered(&self, actor: &Iri) -> bool {
+    fn is_registered(&self, actor: &Iri) -> bool {
         let subscriber = self.0.store.subscriber(&actor.authority());
         subscriber.is_some_and(|subscriber| subscriber.registrations.iter().any(|one| one.actor == *actor))
     }
@@ -179,7 +180,7 @@ fn key_refusal(key_id: &Iri, fault: &PeerFault) -> Rejection {
         "Publish the key where its id says, in your actor's document, readable without a signature or with ours.";
     match fault {
         PeerFault::TryLater(_) => Rejection::later("key-unreadable", "your key could not be read just now", 60),
-        PeerFault::Gone => Rejection::new(401, "key-gone", format!("there is no key at {key_id}"), remedy),
+        PeerFault::Gone { .. } => Rejection::new(401, "key-gone", format!("there is no key at {key_id}"), remedy),
         PeerFault::Forbidden | PeerFault::Invalid(_) | PeerFault::Refused(_) => {
             Rejection::new(401, "key", format!("the key {key_id} could not be read and bound to an actor"), remedy)
         }
