@@ -81,7 +81,8 @@ pub(super) enum AdminCommand {
 pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
     match command {
         AdminCommand::Subscribers(list) => {
-            let columns = ["host", "state", "mode", "styles", "software", "version", "health", "lag", "last_reason", "seen_at"];
+            let columns =
+                ["host", "state", "mode", "styles", "software", "version", "health", "lag", "last_reason", "seen_at"];
             table(&list, "GET", "subscribers", None, &columns)
         }
         AdminCommand::Approve(args) => one(&args.list, "POST", &format!("subscribers/{}/approve", args.host), None),
@@ -178,7 +179,7 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
-    let socket = Config::load(arg.config.as_deref())?.data_dir.join("admin.sock");
+    let socket = Config::data_dir(arg.config.as_deref())?.join("admin.sock");
     block_on(ask(socket, method.to_owned(), path.to_owned(), body))
 }
 
@@ -189,7 +190,8 @@ async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>)
     if let Some(body) = body {
         request = request.json(&body);
     }
-    let hint = || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
+    let hint =
+        || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
     let response = request.send().await.with_context(hint)?;
     let (status, text) = (response.status(), response.text().await?);
     if status.is_success() {
@@ -201,11 +203,11 @@ async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>)
 }
 
 fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {
-    let config = Config::load(arg.config.as_deref())?;
+    let data_dir = Config::data_dir(arg.config.as_deref())?;
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text)?;
-    std::fs::create_dir_all(&config.data_dir)?;
-    let store = Store::open(&config.data_dir, Clock::system())?;
+    std::fs::create_dir_all(&data_dir)?;
+    let store = Store::open(&data_dir, Clock::system())?;
     let done = block_on(async { import(&store, &mut text.as_slice()).await })?;
     print(&format!("{}\n", json!(done)))
 }
