@@ -1,1 +1,354 @@
-//! Stub.
+//! What the operator decided. Layers, bottom to top: `config/default.toml` (built in), a file, the environment.
+//!
+//! A config is read or refused as a whole, and a refusal names every wrong key at once, with where the value came from.
+//! One file per section would be one struct each; they are short, so they stand together in `sections.rs`.
+
+mod sections;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use figment::value::{Dict, Value};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use sections::{
+    Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Site,
+    Store,
+};
+
+/// The documented defaults: also what `shearwater config default` prints.
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
+
+/// Every setting, typed. `config/default.toml` documents each key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The https origin that the world knows the relay by; empty only for development.
+    pub public_url: String,
+    /// The folder of store, keys and cache.
+    pub data_dir: PathBuf,
+    /// The public listener.
+    pub http: Http,
+    /// The operator's listener and the log.
+    pub ops: Ops,
+    /// The relay's actor and keys.
+    pub identity: Identity,
+    /// Joining and relaying.
+    pub relay: Relay,
+    /// Whom not to deal with.
+    pub policy: Policy,
+    /// Reading remote documents.
+    pub fetch: Fetch,
+    /// The outbound client.
+    pub net: Net,
+    /// Sending.
+    pub delivery: Delivery,
+    /// Keeping.
+    pub store: Store,
+    /// What people read.
+    pub site: Site,
+}
+
+/// One wrong key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key, dotted: `http.listen`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub text: String,
+}
+
+/// All that is wrong with a config.
+#[derive(Debug, Error)]
+#[error("{}", list(.0))]
+pub struct ConfigError(pub Vec<Problem>);
+
+fn list(problems: &[Problem]) -> String {
+    let mut text = format!("{} wrong in the configuration:", plural(problems.len()));
+    for problem in problems {
+        let _ = write!(text, "\n  {}: {}", problem.key, problem.text);
+    }
+    text.push_str("\n`shearwater config default` prints every key with its explanation.");
+    text
+}
+
+fn plural(count: usize) -> String {
+    if count == 1 { "1 key is".to_owned() } else { format!("{count} keys are") }
+}
+
+impl Config {
+    /// The embedded defaults alone.
+    ///
+    /// # Panics
+    /// Never in a build that passes its tests: they read the same text.
+    #[must_use]
+    pub fn embedded() -> Self {
+        #[expect(clippy::expect_used, reason = "a test reads the very same text")]
+        Figment::from(Toml::string(DEFAULT)).extract().expect("config/default.toml fits the structs")
+    }
+
+    /// Reads the layers: defaults, `file` if given, environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every wrong key.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::from_figment(&Self::layers(file)?)
+    }
+
+    /// `data_dir` alone, for commands that talk to a running relay and need nothing else of the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file is not there or the value is no path.
+    pub fn data_dir(file: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        Self::layers(file)?
+            .extract_inner("data_dir")
+            .map_err(|error| ConfigError(vec![Problem { key: "data_dir".to_owned(), text: explain(&error) }]))
+    }
+
+    fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULT));
+        if let Some(path) = file {
+            if !path.is_file() {
+                let text = format!("{} is not there or is no file", path.display());
+                return Err(ConfigError(vec![Problem { key: "--config".to_owned(), text }]));
+            }
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        Ok(figment.merge(Env::prefixed("SHEARWATER_").split("__").lowercase(true)))
+    }
+
+    /// Tries each key by itself over the defaults, which are right: so that one mistake hides no other.
+    fn from_figment(figment: &Figment) -> Result<Self, ConfigError> {
+        let values: Dict = figment
+            .extract()
+            .map_err(|error| ConfigError(vec![Problem { key: "file".to_owned(), text: error.to_string() }]))?;
+        let defaults = Figment::from(Toml::string(DEFAULT));
+        let mut problems = Vec::new();
+        for key in leaves(&values) {
+            let Some(value) = Value::Dict(figment::value::Tag::Default, values.clone()).find(&key) else { continue };
+            let alone = defaults.clone().merge((key.as_str(), value));
+            if let Err(error) = alone.extract::<Self>() {
+                let from =
+                    figment.find_metadata(&key).map_or_else(String::new, |meta| format!(" (from {})", meta.name));
+                problems.push(Problem { key: key.clone(), text: format!("{}{from}", explain(&error)) });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        let config: Self = figment
+            .extract()
+            .map_err(|error| ConfigError(vec![Problem { key: "file".to_owned(), text: error.to_string() }]))?;
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+    }
+
+    /// Where each value came from: pairs of dotted key and the name of its layer, for `shearwater config show`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file is not there.
+    pub fn sources(file: Option<&Path>) -> Result<Vec<(String, String)>, ConfigError> {
+        let figment = Self::layers(file)?;
+        let values: Dict = figment
+            .extract()
+            .map_err(|error| ConfigError(vec![Problem { key: "file".to_owned(), text: error.to_string() }]))?;
+        let name = |key: &str| {
+            figment.find_metadata(key).map_or_else(String::new, |meta| {
+                if meta.source.is_none() && !meta.name.contains("environment") {
+                    "default".to_owned()
+                } else {
+                    meta.source.as_ref().map_or_else(|| meta.name.to_string(), ToString::to_string)
+                }
+            })
+        };
+        Ok(leaves(&values)
+            .into_iter()
+            .map(|key| {
+                let from = name(&key);
+                (key, from)
+            })
+            .collect())
+    }
+
+    /// What no single key can know: how they fit together.
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |key: &str, text: String| problems.push(Problem { key: key.to_owned(), text });
+        if let Err(text) = self.check_public_url() {
+            wrong("public_url", text);
+        }
+        if !self.identity.actor_path.starts_with('/') || self.identity.actor_path.len() < 2 {
+            wrong("identity.actor_path", "must be a path such as \"/actor\"".to_owned());
+        }
+        let plain =
+            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        if !plain(&self.identity.username) {
+            wrong(
+                "identity.username",
+                "letters, digits, `_`, `.` and `-` only: other servers refuse the rest".to_owned(),
+            );
+        }
+        if !plain(&self.identity.key_fragment) {
+            wrong("identity.key_fragment", "letters, digits, `_`, `.` and `-` only".to_owned());
+        }
+        if self.delivery.retry.is_empty() {
+            wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
+        }
+        if self.store.retention < self.delivery.horizon {
+            wrong(
+                "store.retention",
+                "must be at least `delivery.horizon`: late subscribers read from the log".to_owned(),
+            );
+        }
+        for (key, count) in [
+            ("http.connections", self.http.connections),
+            ("http.connections_per_address", self.http.connections_per_address),
+            ("http.inbox_in_flight", self.http.inbox_in_flight),
+            ("fetch.in_flight", self.fetch.in_flight),
+            ("fetch.in_flight_per_host", self.fetch.in_flight_per_host),
+            ("delivery.in_flight", self.delivery.in_flight),
+            ("delivery.in_flight_per_host", self.delivery.in_flight_per_host),
+        ] {
+            if count == 0 {
+                wrong(key, "must be at least 1".to_owned());
+            }
+        }
+        if self.delivery.in_flight_per_host > 64 {
+            wrong("delivery.in_flight_per_host", "must be at most 64".to_owned());
+        }
+        problems
+    }
+
+    fn check_public_url(&self) -> Result<(), String> {
+        if self.public_url.is_empty() {
+            return if self.fetch.allow_http {
+                Ok(())
+            } else {
+                Err("is not set: give the https origin of the relay, such as \"https://relay.example\"".to_owned())
+            };
+        }
+        let iri =
+            crate::ids::Iri::parse(&self.public_url).map_err(|fault| format!("{:?}: {fault}", self.public_url))?;
+        if iri.as_str() != iri.origin() {
+            return Err(format!("must be an origin without a path: {:?}", iri.origin()));
+        }
+        if !self.public_url.starts_with("https://") && !self.fetch.allow_http {
+            return Err("must begin with https:// (http:// needs `fetch.allow_http`, for development)".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Figment says which key twice; the first line of its reason is enough beside the key.
+fn explain(error: &figment::Error) -> String {
+    error.clone().into_iter().map(|one| one.kind.to_string()).collect::<Vec<_>>().join("; ")
+}
+
+fn leaves(dict: &Dict) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (name, value) in dict {
+        match value {
+            Value::Dict(_, inner) => keys.extend(leaves(inner).into_iter().map(|rest| format!("{name}.{rest}"))),
+            _ => keys.push(name.clone()),
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, ConfigError> {
+        Config::from_figment(&Figment::from(Toml::string(DEFAULT)).merge(Toml::string(text)))
+    }
+
+    fn wrong_keys(text: &str) -> Vec<String> {
+        read(text).expect_err("must be refused").0.into_iter().map(|problem| problem.key).collect()
+    }
+
+    /// Struct and file document each other: a key that one has and the other lacks fails here.
+    #[test]
+    fn the_default_file_has_every_key_and_no_other() {
+        let file: toml::Table = DEFAULT.parse().expect("default.toml");
+        let structs: toml::Table = toml::Table::try_from(Config::embedded()).expect("config");
+        let keys = |table: &toml::Table| -> Vec<String> {
+            let mut keys: Vec<String> = table
+                .iter()
+                .flat_map(|(name, value)| match value {
+                    toml::Value::Table(inner) => inner.keys().map(|key| format!("{name}.{key}")).collect(),
+                    _ => vec![name.clone()],
+                })
+                .collect();
+            keys.sort();
+            keys
+        };
+        assert_eq!(keys(&file), keys(&structs));
+    }
+
+    #[test]
+    fn a_config_survives_being_written_and_read() {
+        let mut config = Config::embedded();
+        config.public_url = "https://relay.example".to_owned();
+        let text = toml::to_string(&config).expect("written");
+        let again = read(&text).expect("read");
+        assert_eq!(toml::to_string(&again).expect("written again"), text);
+    }
+
+    #[test]
+    fn every_wrong_key_is_named_at_once() {
+        let text = r#"
+            public_url = 5
+            colour = "blue"
+            [http]
+            listen = "nowhere"
+            head_timeout = "soon"
+            [relay]
+            admission = "maybe"
+            [delivery]
+            retry = ["30s", "later"]
+            turbo = true
+        "#;
+        let mut keys = wrong_keys(text);
+        keys.sort();
+        let expected = [
+            "colour",
+            "delivery.retry",
+            "delivery.turbo",
+            "http.head_timeout",
+            "http.listen",
+            "public_url",
+            "relay.admission",
+        ];
+        assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn the_public_url_is_a_canonical_https_origin() {
+        for text in [
+            "",
+            "relay.example",
+            "https://relay.example/",
+            "https://Relay.example",
+            "https://relay.example:443",
+            "http://relay.example",
+        ] {
+            assert_eq!(wrong_keys(&format!("public_url = {text:?}")), ["public_url"], "{text}");
+        }
+        assert!(read("public_url = \"https://relay.example\"").is_ok());
+        assert!(read("public_url = \"\"\n[fetch]\nallow_http = true").is_ok());
+        assert!(read("public_url = \"http://127.0.0.1:80\"\n[fetch]\nallow_http = true").is_err());
+    }
+
+    #[test]
+    fn keys_that_do_not_fit_together_are_named_together() {
+        let text =
+            "public_url = \"https://r.example\"\n[store]\nretention = \"1h\"\n[delivery]\nretry = []\nin_flight = 0";
+        let mut keys = wrong_keys(text);
+        keys.sort();
+        assert_eq!(keys, ["delivery.in_flight", "delivery.retry", "store.retention"]);
+    }
+}

@@ -1,1 +1,259 @@
-//! Stub.
+//! The activity log: one durable, append-only list that everything reads with a cursor of its own. An entry is appended
+//! in the transaction that took note of what it is about, and only then does the inbox answer 202.
+//!
+//! Bodies are kept once, as they came. The newest entries are also held in memory, so that lanes that keep up never
+//! touch the disk. [`Log::trim`] forgets old entries; the last one always stays, so that numbers never repeat.
+
+mod entry;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, RwLock};
+
+use redb::{ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
+use tokio::sync::watch;
+
+pub use entry::{Draft, Entry, Kind};
+
+use crate::clock::Timestamp;
+use crate::ids::Seq;
+use crate::store::{Store, StoreError, Tx, existing};
+
+const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
+/// Announce ids that answer: the hash in the id → the entry it announces.
+const ANNOUNCES: TableDefinition<'static, &str, u64> = TableDefinition::new("announces");
+/// The newest entries in memory: at most so many, and so many bytes of body.
+const TAIL_ENTRIES: usize = 8192;
+const TAIL_BYTES: usize = 32 << 20;
+/// Entries forgotten in one transaction.
+const TRIM_BATCH: usize = 1000;
+
+/// A handle to the log. Cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    store: Store,
+    tail: Arc<RwLock<Tail>>,
+    head: Arc<watch::Sender<Seq>>,
+}
+
+#[derive(Default)]
+struct Tail {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+}
+
+impl Log {
+    /// Opens the log of `store`.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open(store: &Store) -> Result<Self, StoreError> {
+        let read = store.engine().begin_read()?;
+        let last = match existing(read.open_table(LOG))? {
+            Some(table) => table.last()?.map_or(0, |(seq, _)| seq.value()),
+            None => 0,
+        };
+        let (head, _) = watch::channel(Seq(last));
+        Ok(Self { store: store.clone(), tail: Arc::default(), head: Arc::new(head) })
+    }
+
+    /// Appends in the transaction `tx`; the entry's place. Readers see it once it is durable.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn append(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<Seq, StoreError> {
+        let seq = Self::next_in(tx)?;
+        tx.engine().open_table(LOG)?.insert(seq.0, draft.encode()?.as_slice())?;
+        if draft.kind == Kind::Create {
+            tx.engine().open_table(ANNOUNCES)?.insert(draft.announce_hash().as_str(), seq.0)?;
+        }
+        let (log, entry) = (self.clone(), Arc::new(Entry { seq, draft }));
+        tx.after_commit(move |_store| log.publish(entry));
+        Ok(seq)
+    }
+
+    /// The place that the next entry of the transaction `tx` gets.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn next_in(tx: &Tx<'_>) -> Result<Seq, StoreError> {
+        let table = tx.engine().open_table(LOG)?;
+        let last = table.last()?.map_or(0, |(seq, _)| seq.value());
+        Ok(Seq(last).next())
+    }
+
+    /// The last entry's place; 0 if there was never one.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        *self.head.borrow()
+    }
+
+    /// Tells of every move of the head.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<Seq> {
+        self.head.subscribe()
+    }
+
+    /// The first entry at `from` or later; `None` if there is none yet. Places may be missing where entries were trimmed.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged entry.
+    pub fn at_or_after(&self, from: Seq) -> Result<Option<Arc<Entry>>, StoreError> {
+        {
+            let tail = self.tail.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(first) = tail.entries.front()
+                && first.seq <= from
+            {
+                let index = usize::try_from(from.0 - first.seq.0).unwrap_or(usize::MAX);
+                return Ok(tail.entries.get(index).cloned());
+            }
+        }
+        if from > self.head() {
+            return Ok(None);
+        }
+        let read = self.store.engine().begin_read()?;
+        let Some(table) = existing(read.open_table(LOG))? else { return Ok(None) };
+        let row = table.range(from.0..)?.next().transpose()?;
+        row.map(|(seq, bytes)| Entry::decode(Seq(seq.value()), bytes.value()).map(Arc::new)).transpose()
+    }
+
+    /// The entry that the Announce id with this hash speaks of, while the log keeps it.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged entry.
+    pub fn announced(&self, hash: &str) -> Result<Option<Arc<Entry>>, StoreError> {
+        let read = self.store.engine().begin_read()?;
+        let Some(table) = existing(read.open_table(ANNOUNCES))? else { return Ok(None) };
+        let Some(seq) = table.get(hash)?.map(|row| Seq(row.value())) else { return Ok(None) };
+        Ok(self.at_or_after(seq)?.filter(|entry| entry.seq == seq))
+    }
+
+    /// Forgets entries accepted before `before` whose place is below `keep_from`, a thousand at a time; how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn trim(&self, before: Timestamp, keep_from: Seq) -> Result<usize, StoreError> {
+        let limit = keep_from.min(self.head());
+        self.store.write(move |tx| trim_batch(tx, before, limit)).await
+    }
+
+    /// Entries kept.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn len(&self) -> Result<u64, StoreError> {
+        let read = self.store.engine().begin_read()?;
+        existing(read.open_table(LOG))?.map_or(Ok(0), |table| Ok(table.len()?))
+    }
+
+    /// Whether nothing was ever appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.head() == Seq(0)
+    }
+
+    /// Called in the writer thread, in order, after the commit.
+    fn publish(&self, entry: Arc<Entry>) {
+        let seq = entry.seq;
+        {
+            let mut tail = self.tail.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            tail.bytes += entry.body.len();
+            tail.entries.push_back(entry);
+            while tail.entries.len() > TAIL_ENTRIES || (tail.bytes > TAIL_BYTES && tail.entries.len() > 1) {
+                let gone = tail.entries.pop_front();
+                tail.bytes -= gone.map_or(0, |gone| gone.body.len());
+            }
+        }
+        self.head.send_replace(seq);
+    }
+}
+
+fn trim_batch(tx: &mut Tx<'_>, before: Timestamp, limit: Seq) -> Result<usize, StoreError> {
+    let mut old = Vec::new();
+    let mut table = tx.engine().open_table(LOG)?;
+    for row in table.range(..limit.0)?.take(TRIM_BATCH) {
+        let (seq, bytes) = row?;
+        let entry = Entry::decode(Seq(seq.value()), bytes.value())?;
+        if entry.at >= before {
+            break;
+        }
+        old.push((entry.seq, (entry.kind == Kind::Create).then(|| entry.announce_hash())));
+    }
+    let mut announces = tx.engine().open_table(ANNOUNCES)?;
+    for (seq, hash) in &old {
+        table.remove(seq.0)?;
+        if let Some(hash) = hash {
+            announces.remove(hash.as_str())?;
+        }
+    }
+    Ok(old.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ids::Iri;
+
+    fn draft(at: Timestamp, number: u64) -> Draft {
+        let iri = |text: String| Iri::parse(&text).unwrap();
+        Draft {
+            at,
+            kind: Kind::Create,
+            object: iri(format!("https://a.example/notes/{number}")),
+            actor: iri("https://a.example/users/ada".to_owned()),
+            activity: format!("https://a.example/notes/{number}/activity"),
+            supplier: iri("https://a.example/".to_owned()).authority(),
+            carried: true,
+            published: None,
+            body: bytes::Bytes::from(format!("{{\"n\":{number}}}")),
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_are_numbered_read_trimmed_and_never_renumbered() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let log = Log::open(&store).unwrap();
+        let mut head = log.follow();
+        for number in 1..=5 {
+            let (writer, draft) = (log.clone(), draft(clock.now(), number));
+            let seq = store.write(move |tx| writer.append(tx, draft)).await.unwrap();
+            assert_eq!(seq, Seq(number));
+            clock.advance(Duration::from_secs(1));
+        }
+        assert_eq!(*head.borrow_and_update(), Seq(5));
+        let cold = Log::open(&store).unwrap();
+        for log in [&log, &cold] {
+            let third = log.at_or_after(Seq(3)).unwrap().unwrap();
+            assert_eq!((third.seq, &third.body[..]), (Seq(3), &b"{\"n\":3}"[..]));
+            assert!(log.at_or_after(Seq(6)).unwrap().is_none());
+            assert_eq!(log.announced(&third.announce_hash()).unwrap().unwrap().seq, Seq(3));
+        }
+        let hash = cold.at_or_after(Seq(1)).unwrap().unwrap().announce_hash();
+        assert_eq!(cold.trim(clock.now(), Seq(4)).await.unwrap(), 3);
+        assert_eq!(cold.trim(clock.now(), Seq(100)).await.unwrap(), 1, "the last one stays");
+        assert_eq!(cold.at_or_after(Seq(1)).unwrap().unwrap().seq, Seq(5));
+        assert!(cold.announced(&hash).unwrap().is_none());
+        assert_eq!(Log::open(&store).unwrap().head(), Seq(5));
+    }
+
+    #[tokio::test]
+    async fn an_append_that_fails_is_seen_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let log = Log::open(&store).unwrap();
+        let (writer, draft) = (log.clone(), draft(Timestamp::default(), 1));
+        let failed: Result<(), _> = store
+            .write(move |tx| {
+                writer.append(tx, draft)?;
+                Err(StoreError::Failed("on purpose".to_owned()))
+            })
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(log.head(), Seq(0));
+        assert!(Log::open(&store).unwrap().is_empty());
+    }
+}

@@ -1,1 +1,7 @@
-//! Stub.
+//! How the daemon tells what it does: log lines ([`logs`]) and numbers ([`Metrics`]). Neither holds bodies, keys, tokens
+//! or queries, and no number is labelled with a host name: label values come from closed sets.
+
+pub mod logs;
+mod metrics;
+
+pub use metrics::Metrics;

@@ -1,0 +1,134 @@
+//! One entry: what was taken, as it came, with what every reader needs to know of it without parsing the body again.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Timestamp;
+use crate::ids::{Authority, Iri, Seq};
+use crate::store::{StoreError, frame, unframe};
+
+const VERSION: u8 = 1;
+
+/// What an entry is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A new public post.
+    Create,
+    /// An edit of a post, or of an actor.
+    Update,
+    /// A deletion of a post, or of an actor.
+    Delete,
+    /// An object id that somebody told us of: to be read from its origin before anything is believed.
+    Hint,
+}
+
+/// An entry before it has a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// When it was taken.
+    pub at: Timestamp,
+    /// What it is about.
+    pub kind: Kind,
+    /// The object: the post, or the actor of an actor's Update or Delete.
+    pub object: Iri,
+    /// Who did it: the author, or for a hint who told us.
+    pub actor: Iri,
+    /// The activity's id, as it came.
+    pub activity: String,
+    /// The server that brought it: it gets nothing back.
+    pub supplier: Authority,
+    /// The body came from its own actor and bears that actor's LD signature: it may be forwarded as it is.
+    pub carried: bool,
+    /// When the post was published, if it says so.
+    pub published: Option<Timestamp>,
+    /// The bytes as they came; empty where only the object's id is known.
+    pub body: Bytes,
+}
+
+/// An entry in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place.
+    pub seq: Seq,
+    /// What it says.
+    pub draft: Draft,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.draft
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    at: Timestamp,
+    kind: Kind,
+    object: Iri,
+    actor: Iri,
+    activity: String,
+    supplier: Authority,
+    carried: bool,
+    published: Option<Timestamp>,
+}
+
+impl Draft {
+    /// The hash in the id of our Announce of this object: 32 hex digits that depend on the object's id alone, so that a
+    /// repeat after a crash says the same.
+    #[must_use]
+    pub fn announce_hash(&self) -> String {
+        let digest = Sha256::digest(self.object.as_str().as_bytes());
+        digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// As bytes: a frame around the length of the head, the head as JSON, the body.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        let head = Head {
+            at: self.at,
+            kind: self.kind,
+            object: self.object.clone(),
+            actor: self.actor.clone(),
+            activity: self.activity.clone(),
+            supplier: self.supplier.clone(),
+            carried: self.carried,
+            published: self.published,
+        };
+        let head = serde_json::to_vec(&head).map_err(|error| StoreError::Damaged(format!("log: {error}")))?;
+        let length =
+            u32::try_from(head.len()).map_err(|_big| StoreError::Damaged("log: a head over 4 GiB".to_owned()))?;
+        let mut payload = Vec::with_capacity(4 + head.len() + self.body.len());
+        payload.extend_from_slice(&length.to_be_bytes());
+        payload.extend_from_slice(&head);
+        payload.extend_from_slice(&self.body);
+        Ok(frame(VERSION, &payload))
+    }
+}
+
+impl Entry {
+    /// Reads what [`Draft::encode`] wrote. For fuzzers too: any bytes are refused or read, never a panic.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] with the place.
+    pub fn decode(seq: Seq, bytes: &[u8]) -> Result<Self, StoreError> {
+        let damaged = |why: &str| StoreError::Damaged(format!("log entry {seq}: {why}"));
+        let (version, payload) = unframe(&format!("log entry {seq}"), bytes)?;
+        if version != VERSION {
+            return Err(StoreError::Newer { table: "log", version });
+        }
+        let (length, rest) = payload.split_first_chunk::<4>().ok_or_else(|| damaged("no head"))?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let (head, body) = rest.split_at_checked(length).ok_or_else(|| damaged("the head is cut short"))?;
+        let head: Head = serde_json::from_slice(head).map_err(|error| damaged(&error.to_string()))?;
+        let Head { at, kind, object, actor, activity, supplier, carried, published } = head;
+        let body = Bytes::copy_from_slice(body);
+        Ok(Self { seq, draft: Draft { at, kind, object, actor, activity, supplier, carried, published, body } })
+    }
+}

@@ -1,0 +1,173 @@
+//! Per host: how many fetches may be under way, and the breaker that gives a server which does not answer a rest. Decides
+//! only whether a fetch may start; `signed` does the fetching. Deliveries have lanes and breakers of their own.
+//!
+//! Promise: however many hosts strangers name, the memory kept is bounded; a host forgotten too early merely starts with
+//! a clean slate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::{Clock, Timestamp};
+use crate::ids::Authority;
+
+/// Hosts remembered at once, and for how long after the last fetch: longer than the longest rest.
+const HOSTS: u64 = 20_000;
+const HOST_IDLE: Duration = Duration::from_secs(30 * 60);
+
+/// Network failures in a row after which a host gets a rest.
+const FAILURES: u32 = 5;
+
+/// The first rest, which doubles up to the longest while failures go on.
+const FIRST_REST: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_secs(10 * 60);
+
+/// Fetches that may wait for one host's turn. More means somebody uses us against it, or it is very slow.
+const WAITING_PER_HOST: usize = 64;
+
+/// All hosts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Hosts {
+    hosts: Cache<Authority, Arc<Host>>,
+    all: Arc<Semaphore>,
+    per_host: usize,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+struct Host {
+    slots: Arc<Semaphore>,
+    waiting: Semaphore,
+    breaker: Mutex<Breaker>,
+}
+
+/// The right to have one fetch under way; gives its places back when dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    host: Arc<Host>,
+    clock: Clock,
+    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Turn {
+    /// Says how it went: `false` is a network failure, `true` any answer at all.
+    pub(super) fn went(&self, well: bool) {
+        let mut breaker = self.host.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        *breaker = if well { Breaker::default() } else { breaker.after_failure(self.clock.now()) };
+    }
+}
+
+impl Hosts {
+    /// At most `in_flight` fetches in all and `per_host` to one host.
+    pub(super) fn new(in_flight: usize, per_host: usize, clock: Clock) -> Self {
+        let hosts =
+            Cache::builder().max_capacity(HOSTS).eviction_policy(EvictionPolicy::lru()).time_to_idle(HOST_IDLE).build();
+        let all = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
+        Self { hosts, all, per_host: per_host.min(Semaphore::MAX_PERMITS), clock }
+    }
+
+    /// Waits for a turn at this host. Cancel-safe; the caller sets the deadline.
+    ///
+    /// # Errors
+    /// One word: the host has a rest, or too many wait for it already.
+    pub(super) async fn turn(&self, authority: &Authority) -> Result<Turn, &'static str> {
+        let host = self.hosts.get_with_by_ref(authority, async { Arc::new(Host::new(self.per_host)) }).await;
+        host.awake(self.clock.now())?;
+        // The host's own place first: whoever waits for a slow host must not hold one of the places for all.
+        let waiting = host.waiting.try_acquire().map_err(|_full| "busy")?;
+        let own = host.slots.clone().acquire_owned().await.map_err(|_closed| "busy")?;
+        drop(waiting);
+        let shared = self.all.clone().acquire_owned().await.map_err(|_closed| "busy")?;
+        // Those before us in the queue may have found out meanwhile.
+        host.awake(self.clock.now())?;
+        Ok(Turn { host, clock: self.clock.clone(), _places: (own, shared) })
+    }
+}
+
+impl Host {
+    fn new(slots: usize) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            waiting: Semaphore::new(WAITING_PER_HOST),
+            breaker: Mutex::new(Breaker::default()),
+        }
+    }
+
+    fn awake(&self, now: Timestamp) -> Result<(), &'static str> {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        if breaker.rests(now) { Err("resting") } else { Ok(()) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Breaker {
+    failures: u32,
+    rest_until: Timestamp,
+    rest: Duration,
+}
+
+impl Breaker {
+    fn rests(self, now: Timestamp) -> bool {
+        now < self.rest_until
+    }
+
+    /// The failures of fetches that began before the rest did count once.
+    fn after_failure(self, now: Timestamp) -> Self {
+        let failures = self.failures.saturating_add(1);
+        if failures < FAILURES || self.rests(now) {
+            return Self { failures, ..self };
+        }
+        let rest = if self.rest.is_zero() { FIRST_REST } else { self.rest.saturating_mul(2).min(LONGEST_REST) };
+        Self { failures, rest_until: now.plus(rest), rest }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_failures_in_a_row_earn_a_rest_that_doubles() {
+        let start = Timestamp::from_secs(1000);
+        let mut breaker = Breaker::default();
+        for _ in 0..4 {
+            breaker = breaker.after_failure(start);
+            assert!(!breaker.rests(start));
+        }
+        let mut now = start;
+        for seconds in [60, 120, 240, 480, 600, 600] {
+            breaker = breaker.after_failure(now).after_failure(now);
+            assert!(breaker.rests(now.plus(Duration::from_millis(seconds * 1000 - 1))), "{seconds}");
+            now = now.plus(Duration::from_secs(seconds));
+            assert!(!breaker.rests(now), "{seconds}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_takes_its_own_places_only_and_success_wipes_the_slate() {
+        let clock = Clock::manual(Timestamp::from_secs(1000));
+        let hosts = Hosts::new(8, 2, clock.clone());
+        let (slow, other) = (Authority::parse("slow.example").unwrap(), Authority::parse("other.example").unwrap());
+        let held = (hosts.turn(&slow).await.unwrap(), hosts.turn(&slow).await.unwrap());
+        let third = tokio::time::timeout(Duration::from_millis(20), hosts.turn(&slow)).await;
+        assert!(third.is_err(), "the third waits");
+        let turn = hosts.turn(&other).await.unwrap();
+        for _ in 0..4 {
+            turn.went(false);
+        }
+        turn.went(true);
+        turn.went(false);
+        assert!(hosts.turn(&other).await.is_ok());
+        drop(held);
+        let turn = hosts.turn(&slow).await.unwrap();
+        for _ in 0..5 {
+            turn.went(false);
+        }
+        assert_eq!(hosts.turn(&slow).await.unwrap_err(), "resting");
+        clock.advance(Duration::from_secs(60));
+        assert!(hosts.turn(&slow).await.is_ok());
+    }
+}

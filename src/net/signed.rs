@@ -1,0 +1,572 @@
+//! The client that signs as our actor: reads ActivityPub documents from their origins and posts activities. Says of a
+//! document that its origin serves it under its id (`fetched` judges that), not what it means.
+//!
+//! Promises: at most three redirects, each judged by the guard and signed anew for its own host, never to another scheme;
+//! one deadline over the whole journey; no more fetches under way than configured, in all and per host; a host that does
+//! not answer gets a rest.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method};
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::client::{Answer, Client, NetFault, Outgoing};
+use super::fetched::{FetchFault, Fetched, JsonAnswer, JsonKind, Verdict, is_document, is_one_of, judge, status_fault};
+use super::hosts::Hosts;
+use crate::clock::Clock;
+use crate::config;
+use crate::ids::{Authority, Iri};
+use crate::wire::http_sig::{self, Body, Scheme};
+use crate::wire::json;
+use crate::wire::key::SigningKey;
+
+/// What we ask ActivityPub documents for (ActivityPub section 3.2, and the other spelling servers know).
+const ACCEPT_DOCUMENT: HeaderValue = HeaderValue::from_static(
+    "application/activity+json, application/ld+json; profile=\"https://www.w3.org/ns/activitystreams\"",
+);
+
+/// Redirects followed on one journey, the second look at a claimed id included.
+const REDIRECTS: u32 = 3;
+
+/// How much of the answer to a delivery is read: enough for an error text in the log.
+const POST_ANSWER_BYTES: usize = 4 * 1024;
+
+/// Authorities whose signature profile is remembered in memory, and for how long. For deliveries it is a stored fact
+/// elsewhere; here a loss costs one more request.
+const SCHEMES: u64 = 10_000;
+const SCHEME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Our keys. No `Debug` shows their secrets.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// What nearly everything is signed with.
+    pub rsa: SigningKey,
+    /// For proofs in documents (FEP-8b32).
+    pub ed25519: SigningKey,
+}
+
+/// The handle. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SignedClient {
+    client: Client,
+    keys: Arc<Keys>,
+    clock: Clock,
+    hosts: Hosts,
+    /// Who wants another profile than cavage first.
+    schemes: Cache<Authority, Scheme>,
+    signers: Arc<Semaphore>,
+    timeout: Duration,
+    max_body: usize,
+}
+
+/// One fetch from its first request to its last: what it may still spend.
+struct Journey {
+    deadline: Instant,
+    redirects: u32,
+}
+
+/// What was found at the end of the redirects.
+struct Arrival {
+    came_from: Iri,
+    value: Value,
+    bytes: Bytes,
+}
+
+impl SignedClient {
+    /// Signs with `keys.rsa`; limits are those of `[fetch]`.
+    #[must_use]
+    pub fn new(client: Client, keys: Arc<Keys>, clock: Clock, fetch: &config::Fetch) -> Self {
+        let schemes = Cache::builder()
+            .max_capacity(SCHEMES)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(SCHEME_LIFE)
+            .build();
+        let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
+        Self {
+            client,
+            keys,
+            hosts: Hosts::new(fetch.in_flight, fetch.in_flight_per_host, clock.clone()),
+            clock,
+            schemes,
+            signers: Arc::new(Semaphore::new(cores)),
+            timeout: fetch.timeout,
+            max_body: usize::try_from(fetch.max_body.as_u64()).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The client underneath, for what needs no signature.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Reads the ActivityPub document at this address (a fragment is left out).
+    ///
+    /// If the document claims another id on the same origin, that one is asked, once, and must be what it says.
+    ///
+    /// # Errors
+    /// [`FetchFault`].
+    pub async fn get(&self, address: &Iri) -> Result<Fetched, FetchFault> {
+        let requested = address.without_fragment();
+        let mut journey = self.journey();
+        let arrival = self.travel(&requested, &mut journey).await?;
+        let id = id_of(&arrival)?;
+        match judge(&requested, &arrival.came_from, &id, false) {
+            Verdict::Take => Ok(arrival.under(id)),
+            Verdict::Refuse => Err(elsewhere(&requested, &arrival.came_from, &id)),
+            Verdict::AskAgain => {
+                let arrival = self.travel(&id, &mut journey).await?;
+                let again = id_of(&arrival)?;
+                match judge(&id, &arrival.came_from, &again, true) {
+                    Verdict::Take => Ok(arrival.under(again)),
+                    Verdict::AskAgain | Verdict::Refuse => Err(elsewhere(&id, &arrival.came_from, &again)),
+                }
+            }
+        }
+    }
+
+    /// Reads a JSON document that is no ActivityPub document. Not signed: these are public by their nature.
+    ///
+    /// # Errors
+    /// [`FetchFault`].
+    pub async fn get_json(&self, address: &Url, kind: JsonKind) -> Result<JsonAnswer, FetchFault> {
+        let mut journey = self.journey();
+        let mut here = canonical(address)?;
+        loop {
+            self.check(&here)?;
+            let headers = vec![(ACCEPT, HeaderValue::from_static(kind.accept))];
+            let answer = self.ask(&here, headers, kind.limit, journey.deadline).await?;
+            if let Some(next) = journey.redirected(&here, &answer)? {
+                here = next;
+                continue;
+            }
+            let answer = whole(answer)?;
+            let value = read(&answer, |content_type| is_one_of(content_type, kind.types))?;
+            return Ok(JsonAnswer { url: here.url(), value });
+        }
+    }
+
+    /// Posts an activity once, signed for this inbox. Any status is an answer; redirects are not followed.
+    ///
+    /// # Errors
+    /// [`NetFault`] says why there is no answer.
+    pub async fn post(
+        &self,
+        inbox: &Iri,
+        body: &Bytes,
+        digest: &Body,
+        scheme: Scheme,
+        timeout: Duration,
+    ) -> Result<Answer, NetFault> {
+        let url = inbox.url();
+        let headers = self.sign(scheme, Method::POST, url.clone(), Some(*digest)).await?;
+        let request = Outgoing {
+            method: Method::POST,
+            url,
+            headers,
+            body: Some(body.clone()),
+            timeout,
+            read_limit: POST_ANSWER_BYTES,
+            strict: false,
+        };
+        self.client.send(request).await
+    }
+
+    fn journey(&self) -> Journey {
+        Journey { deadline: Instant::now() + self.timeout, redirects: REDIRECTS }
+    }
+
+    /// The client asks the guard as well; asked here, nothing is signed for and remembered of what it refuses.
+    fn check(&self, here: &Iri) -> Result<(), FetchFault> {
+        self.client.guard().check_url(&here.url()).map_err(FetchFault::Refused)
+    }
+
+    /// Follows redirects to a document.
+    async fn travel(&self, from: &Iri, journey: &mut Journey) -> Result<Arrival, FetchFault> {
+        let mut here = from.clone();
+        loop {
+            self.check(&here)?;
+            let answer = self.knock(&here, journey.deadline).await?;
+            if let Some(next) = journey.redirected(&here, &answer)? {
+                here = next;
+                continue;
+            }
+            let answer = whole(answer)?;
+            let value = read(&answer, is_document)?;
+            return Ok(Arrival { came_from: here, value, bytes: answer.body });
+        }
+    }
+
+    /// One signed GET; a second one with the other profile when the first was answered 400 or 401 (Akkoma authenticates
+    /// with 400). Which profile worked is remembered.
+    async fn knock(&self, here: &Iri, deadline: Instant) -> Result<Answer, FetchFault> {
+        let authority = here.authority();
+        let scheme = self.schemes.get(&authority).await.unwrap_or(Scheme::Cavage);
+        let first = self.ask_signed(here, scheme, deadline).await?;
+        if !matches!(first.status, 400 | 401) {
+            return Ok(first);
+        }
+        let second = self.ask_signed(here, scheme.other(), deadline).await?;
+        if matches!(second.status, 200..=399 | 404 | 410) {
+            self.schemes.insert(authority, scheme.other()).await;
+        }
+        // Of two refusals the first is the one to report: it is about the profile that this server is known to take.
+        Ok(if matches!(second.status, 400 | 401) { first } else { second })
+    }
+
+    async fn ask_signed(&self, here: &Iri, scheme: Scheme, deadline: Instant) -> Result<Answer, FetchFault> {
+        let mut headers = self.sign(scheme, Method::GET, here.url(), None).await?;
+        headers.push((ACCEPT, ACCEPT_DOCUMENT));
+        self.ask(here, headers, self.max_body, deadline).await
+    }
+
+    /// One request, when the host's turn comes.
+    async fn ask(
+        &self,
+        here: &Iri,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        read_limit: usize,
+        deadline: Instant,
+    ) -> Result<Answer, FetchFault> {
+        let turn = match timeout_at(deadline, self.hosts.turn(&here.authority())).await {
+            Ok(turn) => turn.map_err(FetchFault::TryLater)?,
+            Err(_elapsed) => return Err(FetchFault::TryLater("busy")),
+        };
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let url = here.url();
+        let request = Outgoing { method: Method::GET, url, headers, body: None, timeout, read_limit, strict: false };
+        let outcome = self.client.send(request).await;
+        match &outcome {
+            Ok(_) => turn.went(true),
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Timeout | NetFault::Broken) => turn.went(false),
+            Err(NetFault::Refused(_) | NetFault::TooBig) => {}
+        }
+        Ok(outcome?)
+    }
+
+    /// RSA takes a quarter to half a millisecond: on a blocking thread, and never on more of them than there are cores.
+    async fn sign(
+        &self,
+        scheme: Scheme,
+        method: Method,
+        url: Url,
+        body: Option<Body>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, NetFault> {
+        let place = self.signers.clone().acquire_owned().await.map_err(|_closed| NetFault::Broken)?;
+        let (keys, at) = (self.keys.clone(), self.clock.now());
+        let signing = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            http_sig::sign(scheme, &keys.rsa, &method, &url, body.as_ref(), at)
+        });
+        signing.await.map_err(|_panic| NetFault::Broken)
+    }
+}
+
+impl Arrival {
+    fn under(self, id: Iri) -> Fetched {
+        Fetched { id, value: self.value, bytes: self.bytes }
+    }
+}
+
+impl Journey {
+    /// Where an answer leads on to; `None` if it is no redirect.
+    fn redirected(&mut self, here: &Iri, answer: &Answer) -> Result<Option<Iri>, FetchFault> {
+        if !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        if self.redirects == 0 {
+            return Err(FetchFault::Invalid(format!("more than {REDIRECTS} redirects")));
+        }
+        self.redirects -= 1;
+        let location = answer.header(&LOCATION).ok_or_else(|| invalid("a redirect without a location"))?;
+        let mut next = here.url().join(location).map_err(|_cause| invalid("a redirect to no URL"))?;
+        next.set_fragment(None);
+        if next.scheme() != here.url().scheme() {
+            return Err(invalid("a redirect to another scheme"));
+        }
+        canonical(&next).map(Some)
+    }
+}
+
+fn canonical(url: &Url) -> Result<Iri, FetchFault> {
+    Iri::parse(url.as_str()).map_err(|fault| FetchFault::Invalid(format!("a URL that we do not take: {fault}")))
+}
+
+fn invalid(what: &str) -> FetchFault {
+    FetchFault::Invalid(what.to_owned())
+}
+
+/// A 200, complete and without a content coding (we asked for none, and undo none).
+fn whole(answer: Answer) -> Result<Answer, FetchFault> {
+    if answer.status != 200 {
+        return Err(status_fault(answer.status));
+    }
+    if answer.truncated {
+        return Err(NetFault::TooBig.into());
+    }
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if !answer.headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        return Err(invalid("it came in a content coding that we did not ask for"));
+    }
+    Ok(answer)
+}
+
+fn read(answer: &Answer, takes: impl Fn(Option<&str>) -> bool) -> Result<Value, FetchFault> {
+    let content_type = single(&answer.headers, &CONTENT_TYPE);
+    if !takes(content_type) {
+        let shown: String = content_type.unwrap_or("none").chars().take(100).collect();
+        return Err(FetchFault::Invalid(format!("its content type is not taken: {shown:?}")));
+    }
+    json::parse(&answer.body).map_err(|fault| FetchFault::Invalid(fault.to_string()))
+}
+
+/// Of two values different readers would take different ones.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
+}
+
+fn id_of(arrival: &Arrival) -> Result<Iri, FetchFault> {
+    let id = arrival.value.get("id").and_then(Value::as_str).ok_or_else(|| invalid("the document has no id"))?;
+    Iri::parse(id).map_err(|fault| FetchFault::Invalid(format!("the document's id is not taken: {fault}")))
+}
+
+fn elsewhere(requested: &Iri, came_from: &Iri, id: &Iri) -> FetchFault {
+    FetchFault::Invalid(format!("asked for {requested}, {came_from} answered with a document that calls itself {id}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use serde_json::json;
+
+    use super::super::guard::Refused;
+    use super::super::testing::{self, CANARY, NOON, OPEN, OTHER, Page, Site, raw_server};
+    use super::*;
+    use crate::wire::http_sig::Request;
+
+    fn client() -> SignedClient {
+        testing::signed_client(Clock::manual(NOON), &testing::fetch())
+    }
+
+    fn note(id: &str) -> Page {
+        Page::document(json!({ "id": id, "type": "Note" }))
+    }
+
+    #[tokio::test]
+    async fn every_hop_is_signed_for_its_own_host() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        site.set("/a?x=1", Page::redirect(&other.url("/b")));
+        other.set("/b", Page::redirect(&site.url("/c")));
+        site.set("/c", note(&site.url("/c")));
+        let fetched = client().get(&site.iri("/a?x=1#part")).await.unwrap();
+        assert_eq!(fetched.id, site.iri("/c"));
+        for (site, path) in [(&site, "/a?x=1"), (&other, "/b"), (&site, "/c")] {
+            let headers = site.headers_of(path);
+            assert_eq!(headers["accept"], ACCEPT_DOCUMENT);
+            assert!(!headers.contains_key("digest"));
+            let request = Request { method: &Method::GET, target: path, headers: &headers };
+            let claim = http_sig::read(&request, b"", &site.url(""), NOON).unwrap();
+            assert_eq!(claim.key_id, "https://relay.example/actor#main-key");
+            assert!(claim.verify(&testing::keys().rsa.public()), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn redirects_end_after_three_and_never_change_the_scheme_or_lead_inside() {
+        let (canary, hits) = raw_server(CANARY, b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let site = Site::start(OPEN).await;
+        for n in 0..9 {
+            site.set(&format!("/{n}"), Page::redirect(&format!("/{}", n + 1)));
+        }
+        site.set("/9", note(&site.url("/9")));
+        site.set("/loop", Page::redirect("/loop"));
+        site.set("/tls", Page::redirect(&format!("https://{}/9", site.addr)));
+        site.set("/file", Page::redirect("file:///etc/passwd"));
+        site.set("/nowhere", Page::status(302));
+        site.set("/inside", Page::redirect(&format!("http://{canary}/")));
+        site.set("/name", Page::redirect("//localhost/"));
+        assert_eq!(client().get(&site.iri("/6")).await.unwrap().id, site.iri("/9"));
+        for path in ["/5", "/loop", "/tls", "/file", "/nowhere"] {
+            let fault = client().get(&site.iri(path)).await.unwrap_err();
+            assert!(matches!(fault, FetchFault::Invalid(_)), "{path}: {fault:?}");
+        }
+        assert_eq!(client().get(&site.iri("/inside")).await.unwrap_err(), FetchFault::Refused(Refused::IpHost));
+        assert!(matches!(client().get(&site.iri("/name")).await.unwrap_err(), FetchFault::Refused(_)));
+        assert_eq!(site.asked().iter().filter(|path| *path == "/loop").count(), 4);
+        assert_eq!(hits.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_differs_is_asked_once_and_must_then_hold() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        site.set("/alias", note(&site.url("/real")));
+        site.set("/real", note(&site.url("/real")));
+        site.set("/chain", note(&site.url("/alias")));
+        site.set("/theft", note(&other.url("/real")));
+        site.set("/missing", note(&site.url("/nothing")));
+        site.set("/anonymous", Page::document(json!({ "type": "Note" })));
+        site.set("/abroad", Page::redirect(&other.url("/posing")));
+        other.set("/posing", note(&site.url("/abroad")));
+        other.set("/real", note(&other.url("/real")));
+        assert_eq!(client().get(&site.iri("/alias")).await.unwrap().id, site.iri("/real"));
+        for path in ["/chain", "/theft", "/anonymous", "/abroad"] {
+            let fault = client().get(&site.iri(path)).await.unwrap_err();
+            assert!(matches!(fault, FetchFault::Invalid(_)), "{path}: {fault:?}");
+        }
+        assert_eq!(client().get(&site.iri("/missing")).await.unwrap_err(), FetchFault::Gone { status: 404 });
+        assert_eq!(other.asked(), ["/posing"], "a foreign id is not even asked for");
+    }
+
+    #[tokio::test]
+    async fn only_a_whole_plain_document_is_read() {
+        let site = Site::start(OPEN).await;
+        let body = json!({ "id": site.url("/x"), "type": "Note" });
+        let coded = |coding: &str| {
+            let mut page = Page::document(&body);
+            page.headers.push(("content-encoding", coding.to_owned()));
+            page
+        };
+        let mut two_types = Page::document(&body);
+        two_types.headers.push(("content-type", "text/html".to_owned()));
+        let with_status = |status| Page { status, ..Page::document(&body) };
+        for bad in [
+            Page::typed("text/html", &body),
+            Page::typed("application/json", &body),
+            Page::typed("application/ld+json", &body),
+            two_types,
+            coded("gzip"),
+            Page::document("{\"id\":\"x\",\"id\":\"y\"}"),
+            Page::document(format!("{{\"id\":{}{}}}", "[".repeat(200), "]".repeat(200))),
+            Page::document("{"),
+            Page::document(format!("{body}{}", " ".repeat(1024 * 1024))),
+            with_status(201),
+            with_status(206),
+        ] {
+            site.set("/x", bad.clone());
+            let fault = client().get(&site.iri("/x")).await.unwrap_err();
+            assert!(matches!(fault, FetchFault::Invalid(_)), "{bad:?}: {fault:?}");
+        }
+        for good in [
+            Page::document(&body),
+            Page::typed("application/ld+json; profile=\"https://www.w3.org/ns/activitystreams\"", &body),
+            coded("identity"),
+            Page::document(format!("{body}{}", " ".repeat(1024 * 1024 - 200))),
+        ] {
+            site.set("/x", good);
+            assert_eq!(client().get(&site.iri("/x")).await.unwrap().id, site.iri("/x"));
+        }
+        for (status, fault) in [
+            (404, FetchFault::Gone { status: 404 }),
+            (410, FetchFault::Gone { status: 410 }),
+            (401, FetchFault::Forbidden { status: 401 }),
+            (403, FetchFault::Forbidden { status: 403 }),
+            (429, FetchFault::TryLater("429")),
+            (503, FetchFault::TryLater("5xx")),
+        ] {
+            site.set("/x", with_status(status));
+            assert_eq!(client().get(&site.iri("/x")).await.unwrap_err(), fault);
+        }
+    }
+
+    #[tokio::test]
+    async fn endless_and_slow_documents_end() {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/activity+json\r\n";
+        let endless = [head, &b"transfer-encoding: chunked\r\n\r\nffffff\r\n..."[..]].concat();
+        let (addr, _) = raw_server(OPEN, endless.leak()).await;
+        let iri = |addr| Iri::parse(&format!("http://{addr}/x")).unwrap();
+        assert!(matches!(client().get(&iri(addr)).await.unwrap_err(), FetchFault::Invalid(_)));
+        let slow = [head, &b"content-length: 100\r\n\r\n{zzz"[..]].concat();
+        let (addr, _) = raw_server(OPEN, slow.leak()).await;
+        let mut fetch = testing::fetch();
+        fetch.timeout = Duration::from_millis(200);
+        let hasty = testing::signed_client(Clock::manual(NOON), &fetch);
+        assert_eq!(hasty.get(&iri(addr)).await.unwrap_err(), FetchFault::TryLater("timeout"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_cavage_is_knocked_once_more_and_remembered() {
+        let site = Site::start(OPEN).await;
+        for path in ["/1", "/2"] {
+            site.set(path, note(&site.url(path)));
+        }
+        for status in [400, 401] {
+            let client = client();
+            site.demand(Some((Scheme::Rfc9421, status)));
+            let before = site.asked().len();
+            client.get(&site.iri("/1")).await.unwrap();
+            client.get(&site.iri("/2")).await.unwrap();
+            assert_eq!(site.asked()[before..], ["/1", "/1", "/2"], "{status}");
+            assert!(site.last_headers().contains_key("signature-input"));
+            // It changes its mind: knocked the other way round.
+            site.demand(Some((Scheme::Cavage, status)));
+            client.get(&site.iri("/1")).await.unwrap();
+            client.get(&site.iri("/2")).await.unwrap();
+            assert_eq!(site.asked()[before + 3..], ["/1", "/1", "/2"], "{status}");
+            site.demand(None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_answer_gets_a_rest() {
+        let clock = Clock::manual(NOON);
+        let client = testing::signed_client(clock.clone(), &testing::fetch());
+        let (addr, hits) = raw_server(OPEN, b"nonsense\r\n\r\n").await;
+        let iri = Iri::parse(&format!("http://{addr}/x")).unwrap();
+        for _ in 0..5 {
+            assert_eq!(client.get(&iri).await.unwrap_err(), FetchFault::TryLater("broken"));
+        }
+        let before = hits.load(Ordering::SeqCst);
+        assert_eq!(client.get(&iri).await.unwrap_err(), FetchFault::TryLater("resting"));
+        assert_eq!(hits.load(Ordering::SeqCst), before);
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(client.get(&iri).await.unwrap_err(), FetchFault::TryLater("broken"));
+    }
+
+    #[tokio::test]
+    async fn a_post_is_signed_with_its_digest_and_follows_nothing() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        site.set("/inbox", Page { status: 307, ..Page::redirect(&other.url("/inbox")) });
+        let body = Bytes::from_static(b"{\"type\":\"Accept\"}");
+        for scheme in [Scheme::Cavage, Scheme::Rfc9421] {
+            let timeout = Duration::from_secs(5);
+            let answer = client().post(&site.iri("/inbox"), &body, &Body::of(&body), scheme, timeout).await.unwrap();
+            assert_eq!(answer.status, 307);
+            let headers = site.last_headers();
+            assert!(headers["content-type"] == "application/activity+json" && headers["accept"] == "*/*");
+            let request = Request { method: &Method::POST, target: "/inbox", headers: &headers };
+            let claim = http_sig::read(&request, &body, &site.url(""), NOON).unwrap();
+            assert!(claim.scheme == scheme && claim.verify(&testing::keys().rsa.public()));
+        }
+        assert!(other.asked().is_empty());
+        let inside = Iri::parse("http://127.0.0.1:9/inbox").unwrap();
+        let refused = client().post(&inside, &body, &Body::of(&body), Scheme::Cavage, Duration::from_secs(1)).await;
+        assert!(matches!(refused, Err(NetFault::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn plain_json_is_unsigned_and_may_be_elsewhere() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let kind = JsonKind::WEBFINGER;
+        site.set("/jrd", Page::redirect(&other.url("/jrd")));
+        other.set("/jrd", Page::typed("application/jrd+json; charset=utf-8", json!({ "links": [] })));
+        let answer = client().get_json(&site.iri("/jrd").url(), kind).await.unwrap();
+        assert_eq!((answer.url.as_str(), answer.value), (other.url("/jrd").as_str(), json!({ "links": [] })));
+        assert!(!other.last_headers().contains_key("signature"));
+        other.set("/jrd", Page::typed("text/html", "{}"));
+        assert!(matches!(client().get_json(&site.iri("/jrd").url(), kind).await, Err(FetchFault::Invalid(_))));
+        other.set("/jrd", Page::typed("application/json", format!("{{}}{}", " ".repeat(64 * 1024))));
+        assert!(matches!(client().get_json(&site.iri("/jrd").url(), kind).await, Err(FetchFault::Invalid(_))));
+    }
+}

@@ -1,0 +1,209 @@
+//! For the tests of `net` and `peers`: servers on loopback addresses. "The public internet" is 127.0.0.2 and 127.0.0.3;
+//! 127.0.0.1 stays forbidden and is where the canaries sit.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::client::Client;
+use super::signed::{Keys, SignedClient};
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::ids::Iri;
+use crate::wire::http_sig::Scheme;
+use crate::wire::key::SigningKey;
+
+/// 2026-08-23T12:00:00Z.
+pub(crate) const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+/// Where the honest and the hostile live.
+pub(crate) const OPEN: &str = "127.0.0.2";
+/// Another public host.
+pub(crate) const OTHER: &str = "127.0.0.3";
+/// Where nobody may ever knock.
+pub(crate) const CANARY: &str = "127.0.0.1";
+
+/// The settings that make it so.
+pub(crate) fn fetch() -> config::Fetch {
+    let mut fetch = config::Config::embedded().fetch;
+    fetch.allow_private = vec!["127.0.0.2/31".parse().unwrap()];
+    fetch.allow_http = true;
+    fetch.timeout = Duration::from_secs(5);
+    fetch
+}
+
+/// The relay's test keys.
+pub(crate) fn keys() -> Keys {
+    let key = |fragment: &str, pem| {
+        let id = format!("https://relay.example/actor#{fragment}");
+        SigningKey::from_pem(Iri::parse(&id).unwrap(), pem).unwrap()
+    };
+    Keys {
+        rsa: key("main-key", include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem")),
+        ed25519: key("ed25519-key", include_str!("../../tests/fixtures/keys/relay.ed25519.pk8.pem")),
+    }
+}
+
+/// A client on loopback.
+pub(crate) fn signed_client(clock: Clock, fetch: &config::Fetch) -> SignedClient {
+    let client = Client::new(&config::Config::embedded().net, fetch, "shearwater/test").unwrap();
+    SignedClient::new(client, Arc::new(keys()), clock, fetch)
+}
+
+/// Runs beside the test until the test's runtime ends.
+#[expect(clippy::disallowed_methods, reason = "a test's servers fall with its runtime")]
+pub(crate) fn beside(future: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(future));
+}
+
+/// A server that answers every connection with these bytes, whatever is asked, and counts connections. An answer that
+/// ends with `...` goes on for ever; one that ends with `zzz` is followed by silence.
+pub(crate) async fn raw_server(host: &str, answer: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let (addr, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    beside(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            beside(async move {
+                let _ = socket.read(&mut [0; 8192]).await;
+                let _ = socket.write_all(answer).await;
+                if answer.ends_with(b"...") {
+                    while socket.write_all(&[b'x'; 4096]).await.is_ok() {}
+                } else if answer.ends_with(b"zzz") {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+            });
+        }
+    });
+    (addr, count)
+}
+
+/// What a [`Site`] answers to one path.
+#[derive(Debug, Clone)]
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: String,
+}
+
+impl Page {
+    /// An ActivityPub document.
+    pub(crate) fn document(body: impl ToString) -> Self {
+        Self::typed("application/activity+json", body)
+    }
+
+    pub(crate) fn typed(content_type: &str, body: impl ToString) -> Self {
+        Self { status: 200, headers: vec![("content-type", content_type.to_owned())], body: body.to_string() }
+    }
+
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: String::new() }
+    }
+
+    pub(crate) fn redirect(to: &str) -> Self {
+        Self { status: 302, headers: vec![("location", to.to_owned())], body: String::new() }
+    }
+}
+
+/// A server whose pages the test sets, and which remembers what it was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) addr: SocketAddr,
+    pages: Arc<Mutex<HashMap<String, Page>>>,
+    seen: Arc<Mutex<Vec<(String, http::HeaderMap)>>>,
+    demand: Arc<Mutex<Option<(Scheme, u16)>>>,
+}
+
+impl Site {
+    /// A site on a free port of this address. Pages not set are 404.
+    pub(crate) async fn start(host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let site = Self {
+            addr: listener.local_addr().unwrap(),
+            pages: Arc::default(),
+            seen: Arc::default(),
+            demand: Arc::default(),
+        };
+        let answering = site.clone();
+        let router = axum::Router::new().fallback(move |request: Request| {
+            let site = answering.clone();
+            let path = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+            let headers = request.headers().clone();
+            async move { site.answer(path, headers).await }
+        });
+        beside(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let service = TowerToHyperService::new(router.clone());
+                beside(async move {
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(socket), service)
+                        .await;
+                });
+            }
+        });
+        site
+    }
+
+    /// `http://127.0.0.2:4101` and the path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    pub(crate) fn iri(&self, path: &str) -> Iri {
+        Iri::parse(&self.url(path)).unwrap()
+    }
+
+    pub(crate) fn set(&self, path: &str, page: Page) {
+        self.pages.lock().unwrap().insert(path.to_owned(), page);
+    }
+
+    /// The paths that were asked for, in order.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// From now on a request that is not signed with this profile is answered with this status.
+    pub(crate) fn demand(&self, wanted: Option<(Scheme, u16)>) {
+        *self.demand.lock().unwrap() = wanted;
+    }
+
+    /// The headers of the latest request for this path.
+    pub(crate) fn headers_of(&self, path: &str) -> http::HeaderMap {
+        let seen = self.seen.lock().unwrap();
+        seen.iter().rev().find(|(asked, _)| asked == path).unwrap().1.clone()
+    }
+
+    /// The headers of the latest request.
+    pub(crate) fn last_headers(&self) -> http::HeaderMap {
+        self.seen.lock().unwrap().last().unwrap().1.clone()
+    }
+
+    async fn answer(&self, path: String, headers: http::HeaderMap) -> Response {
+        let scheme = if headers.contains_key("signature-input") { Scheme::Rfc9421 } else { Scheme::Cavage };
+        self.seen.lock().unwrap().push((path.clone(), headers));
+        let demand = *self.demand.lock().unwrap();
+        let page = self.pages.lock().unwrap().get(&path).cloned().unwrap_or_else(|| Page::status(404));
+        let page = match demand {
+            Some((wanted, status)) if wanted != scheme => Page::status(status),
+            _ => page,
+        };
+        // Long enough that requests which can meet do meet.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut response = Response::builder().status(page.status);
+        for (name, value) in page.headers {
+            response = response.header(name, value);
+        }
+        response.body(page.body.into()).unwrap()
+    }
+}

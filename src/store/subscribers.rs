@@ -1,0 +1,203 @@
+//! Who joined: one row per server. A server may have registered more than once, in both styles; it is one subscriber
+//! all the same and gets each post once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Record, Store, StoreError, Tx};
+use crate::clock::Timestamp;
+use crate::ids::{Authority, Iri, Seq};
+
+/// Registrations of one server that we remember; more are refused.
+pub const MAX_REGISTRATIONS: usize = 8;
+
+/// How a server follows us (FEP-ae0c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    /// Follow of the public collection: Mastodon, Misskey, Iceshrimp.NET.
+    Mastodon,
+    /// Follow of the relay's actor: Pleroma, Akkoma, GoToSocial, Friendica, Mitra, snac.
+    Litepub,
+}
+
+/// What a subscriber gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Forward where its software checks embedded signatures, announce otherwise.
+    #[default]
+    Auto,
+    /// Always announce.
+    Announce,
+    /// Always forward what can be forwarded.
+    Forward,
+}
+
+/// Where a subscriber stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriberState {
+    /// It asked; its NodeInfo is being read before the answer.
+    Checking,
+    /// It asked; the operator has not answered.
+    Pending,
+    /// It sends and receives.
+    Active,
+}
+
+/// One Follow of ours by one actor of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// The actor that follows.
+    pub actor: Iri,
+    /// How.
+    pub style: Style,
+    /// Where this registration is served: the server's shared inbox for the Mastodon style, the actor's own for LitePub
+    /// (GoToSocial honours relay traffic nowhere else).
+    pub inbox: Iri,
+    /// The actor's own inbox, where answers to its Follow go.
+    pub actor_inbox: Iri,
+    /// The Follow as it came, to be embedded in Accept and Reject.
+    pub follow: Value,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How delivery fares. Durable, so that a restart forgets nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The last 2xx.
+    pub last_success: Option<Timestamp>,
+    /// The last failure.
+    pub last_failure: Option<Timestamp>,
+    /// What it was: `timeout`, `HTTP 500`.
+    pub last_reason: Option<String>,
+    /// Failures since the last success.
+    pub consecutive: u32,
+    /// Different days with a failure since the last success.
+    pub failed_days: u32,
+    /// The first failure since the last success.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// A server that joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscriber {
+    /// The server: origin of its actors.
+    pub authority: Authority,
+    /// Its place among the cursors.
+    pub slot: u32,
+    /// Where it stands.
+    pub state: SubscriberState,
+    /// The first log entry that it is owed: what came before it joined is not.
+    #[serde(default)]
+    pub start: Seq,
+    /// What it gets.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Its Follows; never empty.
+    pub registrations: Vec<Registration>,
+    /// When it first asked.
+    pub joined_at: Timestamp,
+    /// When we last saw a verified request from it.
+    pub seen_at: Timestamp,
+    /// How delivery fares.
+    #[serde(default)]
+    pub health: Health,
+}
+
+impl Record for Subscriber {
+    const TABLE: &'static str = "subscribers";
+}
+
+impl Subscriber {
+    /// The registration that is served: the Mastodon style first (one message per server).
+    #[must_use]
+    pub fn served(&self) -> Option<&Registration> {
+        self.registrations.iter().find(|one| one.style == Style::Mastodon).or_else(|| self.registrations.first())
+    }
+
+    /// Whether it sends and receives.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state == SubscriberState::Active
+    }
+}
+
+impl Store {
+    /// Everybody who joined, pending ones included, as of the last commit.
+    #[must_use]
+    pub fn subscribers(&self) -> Arc<HashMap<Authority, Arc<Subscriber>>> {
+        self.0.subscribers.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// One server that joined.
+    #[must_use]
+    pub fn subscriber(&self, authority: &Authority) -> Option<Arc<Subscriber>> {
+        self.subscribers().get(authority).cloned()
+    }
+
+    pub(super) fn reload_subscribers(&self) -> Result<(), StoreError> {
+        let rows = self.all::<Subscriber>()?;
+        let map = rows.into_iter().map(|(_, one)| (one.authority.clone(), Arc::new(one))).collect();
+        self.set_subscribers(|all| *all = map);
+        Ok(())
+    }
+
+    fn set_subscribers(&self, change: impl FnOnce(&mut HashMap<Authority, Arc<Subscriber>>)) {
+        let mut guard = self.0.subscribers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        change(Arc::make_mut(&mut guard));
+    }
+}
+
+impl Tx<'_> {
+    /// Writes a subscriber; readers see it once it is durable.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn put_subscriber(&mut self, subscriber: Subscriber) -> Result<(), StoreError> {
+        self.put(subscriber.authority.as_str(), &subscriber)?;
+        self.after_commit(move |store| {
+            store.set_subscribers(|all| {
+                all.insert(subscriber.authority.clone(), Arc::new(subscriber));
+            });
+        });
+        Ok(())
+    }
+
+    /// Forgets a subscriber; whether there was one.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn remove_subscriber(&mut self, authority: &Authority) -> Result<bool, StoreError> {
+        let there = self.remove::<Subscriber>(authority.as_str())?;
+        let authority = authority.clone();
+        self.after_commit(move |store| {
+            store.set_subscribers(|all| {
+                all.remove(&authority);
+            });
+        });
+        Ok(there)
+    }
+
+    /// A subscriber as this transaction sees it.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn subscriber(&self, authority: &Authority) -> Result<Option<Subscriber>, StoreError> {
+        self.get(authority.as_str())
+    }
+
+    /// A place among the cursors that nobody had before.
+    ///
+    /// # Errors
+    /// The engine's; [`StoreError::Failed`] after four thousand million subscribers.
+    pub fn new_slot(&mut self) -> Result<u32, StoreError> {
+        let number = self.next_number("slots")?;
+        u32::try_from(number - 1).map_err(|_full| StoreError::Failed("no slots are left".to_owned()))
+    }
+}

@@ -1,0 +1,263 @@
+//! Other servers' actors and keys: where to deliver to, and with what to check. A document is only believed about
+//! itself; that it came from its own address is for whoever fetched it to know.
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::ids::Iri;
+use crate::wire::activity::id_of;
+use crate::wire::json;
+use crate::wire::key::PublicKey;
+use crate::wire::object::single_text;
+
+/// The most keys we read from one actor. Mastodon 4.6 reads ten.
+const MAX_KEYS: usize = 10;
+
+/// The longest `preferredUsername` we keep, in bytes.
+const MAX_USERNAME_BYTES: usize = 256;
+
+/// The kinds of actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ActorKind {
+    /// A program: instance actors, relays.
+    Application,
+    /// A bot, or an older instance actor.
+    Service,
+    /// A community or channel.
+    Group,
+    /// An organization.
+    Organization,
+    /// A person; also Mitra's followbot and some instance actors.
+    Person,
+}
+
+impl ActorKind {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "Application" => Some(Self::Application),
+            "Service" => Some(Self::Service),
+            "Group" => Some(Self::Group),
+            "Organization" => Some(Self::Organization),
+            "Person" => Some(Self::Person),
+            _ => None,
+        }
+    }
+
+    /// As spelt on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "Application",
+            Self::Service => "Service",
+            Self::Group => "Group",
+            Self::Organization => "Organization",
+            Self::Person => "Person",
+        }
+    }
+}
+
+/// A key that an actor publishes in its own document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActorKey {
+    /// The key's id, of the actor's origin.
+    pub id: Iri,
+    /// The actor: always the id of the document it was read from.
+    pub owner: Iri,
+    /// The key.
+    pub key: PublicKey,
+}
+
+/// Somebody else's actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteActor {
+    /// Its id, as spelt.
+    pub id: Iri,
+    /// What it is.
+    pub kind: ActorKind,
+    /// `preferredUsername`.
+    pub username: Option<String>,
+    /// Where to deliver to, on the same origin as `id`.
+    pub inbox: Iri,
+    /// The inbox of its whole server, on the same origin as `id`.
+    pub shared_inbox: Option<Iri>,
+    /// The keys that can be read and that name this actor as owner, at most ten. The rest is passed over.
+    pub keys: Vec<ActorKey>,
+    /// Its own server has suspended it.
+    pub suspended: bool,
+}
+
+/// Why a document is not an actor or a key. The texts are fit for a log line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ActorFault {
+    /// Not a JSON object.
+    #[error("it is not an object")]
+    NotAnObject,
+    /// JSON-LD that other servers would read differently.
+    #[error("{0}")]
+    Restructured(String),
+    /// No `id`, or none that we take.
+    #[error("it has no usable id")]
+    Id,
+    /// Not a kind of actor, and no key either.
+    #[error("its type is not that of an actor")]
+    Kind,
+    /// No `inbox`, or one on another origin: deliveries to it would be aimed by whoever wrote the document.
+    #[error("it has no inbox on its own server")]
+    Inbox,
+    /// A key document without an owner on its own origin.
+    #[error("the key names no owner on its own server")]
+    Owner,
+    /// A key document whose key cannot be read.
+    #[error("the key cannot be read")]
+    Key,
+}
+
+impl RemoteActor {
+    /// Reads an actor document.
+    ///
+    /// # Errors
+    /// [`ActorFault`] says why it is none.
+    pub fn read(document: &Value) -> Result<Self, ActorFault> {
+        let fields = plain_object(document)?;
+        let id = iri(fields, "id").ok_or(ActorFault::Id)?;
+        let kind = single_text(fields.get("type")).and_then(ActorKind::of).ok_or(ActorFault::Kind)?;
+        let inbox = iri(fields, "inbox").filter(|inbox| inbox.same_origin(&id)).ok_or(ActorFault::Inbox)?;
+        let shared_inbox = fields
+            .get("endpoints")
+            .and_then(Value::as_object)
+            .and_then(|endpoints| iri(endpoints, "sharedInbox"))
+            .filter(|shared| shared.same_origin(&id));
+        let username = fields.get("preferredUsername").and_then(Value::as_str);
+        Ok(Self {
+            kind,
+            username: username.filter(|name| !name.is_empty() && name.len() <= MAX_USERNAME_BYTES).map(str::to_owned),
+            inbox,
+            shared_inbox,
+            keys: keys(&id, fields),
+            suspended: fields.get("suspended").and_then(Value::as_bool).unwrap_or(false),
+            id,
+        })
+    }
+
+    /// The key with this id.
+    #[must_use]
+    pub fn key(&self, id: &str) -> Option<&ActorKey> {
+        find(&self.keys, id)
+    }
+}
+
+/// What may be found at the address that a `keyId` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyDocument {
+    /// The actor itself: the `keyId` had a fragment.
+    Actor(RemoteActor),
+    /// A key on its own. That it belongs to `owner` must be confirmed by the owner's own document.
+    Key {
+        /// The key's id.
+        id: Iri,
+        /// Whose it says it is, on the same origin.
+        owner: Iri,
+        /// The key.
+        key: PublicKey,
+    },
+    /// An actor cut down to id, type, name and key, without inbox: what GoToSocial serves at `/users/NAME/main-key`.
+    Stub {
+        /// The actor's id, which is not the address it was fetched from.
+        id: Iri,
+        /// Its keys, under the rules of [`RemoteActor::keys`]; at least one.
+        keys: Vec<ActorKey>,
+    },
+}
+
+impl KeyDocument {
+    /// Reads an actor, a key, or GoToSocial's cut-down actor.
+    ///
+    /// # Errors
+    /// [`ActorFault`] says why it is none of them.
+    pub fn read(document: &Value) -> Result<Self, ActorFault> {
+        let fields = plain_object(document)?;
+        if fields.contains_key("publicKeyPem") || fields.contains_key("publicKeyMultibase") {
+            let id = iri(fields, "id").ok_or(ActorFault::Id)?;
+            let owner = iri(fields, "owner").or_else(|| iri(fields, "controller"));
+            let owner = owner.filter(|owner| owner.same_origin(&id)).ok_or(ActorFault::Owner)?;
+            let key = key_of(fields).ok_or(ActorFault::Key)?;
+            return Ok(Self::Key { id, owner, key });
+        }
+        match RemoteActor::read(document) {
+            Err(ActorFault::Inbox) if !fields.contains_key("inbox") => {
+                let id = iri(fields, "id").ok_or(ActorFault::Id)?;
+                let keys = keys(&id, fields);
+                if keys.is_empty() { Err(ActorFault::Key) } else { Ok(Self::Stub { id, keys }) }
+            }
+            other => other.map(Self::Actor),
+        }
+    }
+
+    /// The actor that the document says the key belongs to.
+    #[must_use]
+    pub const fn owner(&self) -> &Iri {
+        match self {
+            Self::Actor(actor) => &actor.id,
+            Self::Key { owner, .. } => owner,
+            Self::Stub { id, .. } => id,
+        }
+    }
+
+    /// The key with this id, if the document holds it.
+    #[must_use]
+    pub fn key(&self, key_id: &str) -> Option<&PublicKey> {
+        match self {
+            Self::Actor(actor) => actor.key(key_id).map(|found| &found.key),
+            Self::Key { id, key, .. } => (id.as_str() == key_id).then_some(key),
+            Self::Stub { keys, .. } => find(keys, key_id).map(|found| &found.key),
+        }
+    }
+}
+
+fn plain_object(document: &Value) -> Result<&Map<String, Value>, ActorFault> {
+    let Value::Object(fields) = document else { return Err(ActorFault::NotAnObject) };
+    match json::restructured(document) {
+        Some(what) => Err(ActorFault::Restructured(what)),
+        None => Ok(fields),
+    }
+}
+
+fn find<'a>(keys: &'a [ActorKey], id: &str) -> Option<&'a ActorKey> {
+    keys.iter().find(|key| key.id.as_str() == id)
+}
+
+fn iri(fields: &Map<String, Value>, name: &str) -> Option<Iri> {
+    id_of(fields.get(name)?).and_then(|id| Iri::parse(id).ok())
+}
+
+/// `publicKey` (security/v1: one or several) and `assertionMethod` (FEP-521a Multikeys). Two with one id: the first
+/// counts.
+fn keys(actor: &Iri, fields: &Map<String, Value>) -> Vec<ActorKey> {
+    let listed = |name: &str| match fields.get(name) {
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let classic = listed("publicKey").iter().map(|entry| (entry, "owner"));
+    let multikeys = listed("assertionMethod").iter().map(|entry| (entry, "controller"));
+    let mut keys: Vec<ActorKey> = Vec::new();
+    for (entry, owner_field) in classic.take(MAX_KEYS).chain(multikeys.take(MAX_KEYS)) {
+        let Value::Object(entry) = entry else { continue };
+        let id = iri(entry, "id").filter(|id| id.same_origin(actor) && find(&keys, id.as_str()).is_none());
+        let owner = iri(entry, owner_field).filter(|owner| owner == actor);
+        if let (Some(id), Some(owner), Some(key)) = (id, owner, key_of(entry)) {
+            keys.push(ActorKey { id, owner, key });
+        }
+    }
+    keys.truncate(MAX_KEYS);
+    keys
+}
+
+fn key_of(entry: &Map<String, Value>) -> Option<PublicKey> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    match (text("publicKeyPem"), text("publicKeyMultibase")) {
+        (Some(pem), _) => PublicKey::from_pem(pem).ok(),
+        (None, Some(multibase)) => PublicKey::from_multibase(multibase).ok(),
+        (None, None) => None,
+    }
+}

@@ -1,0 +1,339 @@
+//! Keys: reading the odd forms in which servers publish them, checking signatures with them, and our own, which sign.
+//!
+//! The `rsa` crate makes keys and nothing else; `aws-lc-rs` reads, writes, signs and verifies (constant time, and ten
+//! times faster). The algorithm follows from the key, never from a label beside the signature. Secrets are zeroed when
+//! dropped wherever a copy is ours to zero, and no `Debug` shows them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::encoding::{AsBigEndian, AsDer};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ED25519, Ed25519KeyPair, KeyPair as _, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PKCS1_SHA256, RsaParameters, UnparsedPublicKey,
+};
+use rand::CryptoRng;
+use rsa::pkcs8::EncodePrivateKey as _;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::ids::Iri;
+
+/// Length of the RSA keys we make, in bits. WordPress picks the hash from the key size (3072 and more means another
+/// one than SHA-256), so a longer key would be refused there.
+pub const RSA_BITS: usize = 2048;
+
+/// The longest PEM or multibase text we look at, in bytes: twice what an RSA key of 8192 bits with its secret needs.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+
+/// Multicodec prefix of an Ed25519 public key (FEP-521a).
+const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
+
+/// An Ed25519 `SubjectPublicKeyInfo` without its 32 key bytes (RFC 8410 section 4).
+const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+/// An Ed25519 PKCS#8 version 1 document without its 32 secret bytes (RFC 8410 section 7), as `openssl genpkey` writes.
+const ED25519_PKCS8: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// Why a key is not taken. The texts are fit for the other server's admin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum KeyFault {
+    /// No PEM block, or its contents are not base64.
+    #[error("the key is not PEM")]
+    NotPem,
+    /// Not a multibase base58btc Ed25519 key (`z6Mk…`).
+    #[error("the key is not a base58btc Multikey of Ed25519")]
+    NotMultibase,
+    /// Neither RSA nor Ed25519, or damaged.
+    #[error("the key is neither an RSA nor an Ed25519 key")]
+    Unreadable,
+    /// RSA, but shorter than 2048 or longer than 8192 bits.
+    #[error("the RSA key has {0} bits; 2048 to 8192 are taken")]
+    Size(u32),
+    /// The generator or the crypto library gave up.
+    #[error("a key could not be made")]
+    NotMade,
+}
+
+/// What a signature is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256: what nearly everyone signs with.
+    RsaSha256,
+    /// RSASSA-PKCS1-v1_5 with SHA-512: verified (GoToSocial, Friendica know it), never made.
+    RsaSha512,
+    /// Ed25519 (RFC 8032).
+    Ed25519,
+}
+
+/// Somebody's public key. Cheap to clone; equal when the key itself is equal, however it was written.
+#[derive(Clone)]
+pub enum PublicKey {
+    /// RSA of 2048 to 8192 bits.
+    Rsa(RsaKey),
+    /// Ed25519.
+    Ed25519(Ed25519Key),
+}
+
+/// An RSA public key, parsed once.
+#[derive(Clone)]
+pub struct RsaKey {
+    /// `SubjectPublicKeyInfo`, DER.
+    spki: Arc<[u8]>,
+    parsed: Arc<ParsedPublicKey>,
+}
+
+/// An Ed25519 public key.
+#[derive(Clone)]
+pub struct Ed25519Key {
+    raw: [u8; 32],
+}
+
+impl PublicKey {
+    /// Reads a PEM block as servers publish them: SPKI or PKCS#1 whatever the label says, any line width, CRLF, blanks,
+    /// text before the block. Only the first block counts.
+    ///
+    /// # Errors
+    /// [`KeyFault`] says what is wrong with it.
+    pub fn from_pem(text: &str) -> Result<Self, KeyFault> {
+        Self::from_der(&pem_contents(text)?)
+    }
+
+    /// Reads DER: `SubjectPublicKeyInfo` of RSA or Ed25519, or a PKCS#1 `RSAPublicKey`.
+    ///
+    /// # Errors
+    /// [`KeyFault`] says what is wrong with it.
+    pub fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
+        if let Some(raw) = der.strip_prefix(&ED25519_SPKI) {
+            return Self::ed25519(raw).ok_or(KeyFault::Unreadable);
+        }
+        let key = aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_cause| KeyFault::Unreadable)?;
+        let bits = RsaParameters::public_modulus_len(key.as_ref()).map_err(|_cause| KeyFault::Unreadable)?;
+        if !(2048..=8192).contains(&bits) {
+            return Err(KeyFault::Size(bits));
+        }
+        let spki = key.as_der().map_err(|_cause| KeyFault::Unreadable)?;
+        let parsed =
+            ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki.as_ref()).map_err(|_cause| KeyFault::Unreadable)?;
+        Ok(Self::Rsa(RsaKey { spki: spki.as_ref().into(), parsed: Arc::new(parsed) }))
+    }
+
+    /// Reads a Multikey (FEP-521a): base58btc with the Ed25519 prefix, `z6Mk…`.
+    ///
+    /// # Errors
+    /// [`KeyFault::NotMultibase`].
+    pub fn from_multibase(text: &str) -> Result<Self, KeyFault> {
+        // base58 costs the square of its length: an Ed25519 key has 47 characters.
+        let digits = text.strip_prefix('z').filter(|digits| digits.len() <= 64).ok_or(KeyFault::NotMultibase)?;
+        let bytes = bs58::decode(digits).into_vec().map_err(|_cause| KeyFault::NotMultibase)?;
+        bytes.strip_prefix(&ED25519_MULTICODEC).and_then(Self::ed25519).ok_or(KeyFault::NotMultibase)
+    }
+
+    fn ed25519(raw: &[u8]) -> Option<Self> {
+        let raw: [u8; 32] = raw.try_into().ok()?;
+        ParsedPublicKey::new(&ED25519, raw).ok()?;
+        Some(Self::Ed25519(Ed25519Key { raw }))
+    }
+
+    /// The key as a `PUBLIC KEY` PEM block with 64 columns, LF and a final newline: the form every server reads (Lemmy
+    /// refuses PKCS#1).
+    #[must_use]
+    pub fn to_spki_pem(&self) -> String {
+        match self {
+            Self::Rsa(key) => pem_text("PUBLIC KEY", &key.spki),
+            Self::Ed25519(key) => pem_text("PUBLIC KEY", &[&ED25519_SPKI[..], &key.raw].concat()),
+        }
+    }
+
+    /// The key as a Multikey value (FEP-521a); `None` for RSA, which nobody publishes so.
+    #[must_use]
+    pub fn to_multibase(&self) -> Option<String> {
+        match self {
+            Self::Rsa(_) => None,
+            Self::Ed25519(key) => {
+                Some(format!("z{}", bs58::encode([&ED25519_MULTICODEC[..], &key.raw].concat()).into_string()))
+            }
+        }
+    }
+
+    /// The algorithm this key signs with unless told otherwise.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Rsa(_) => Algorithm::RsaSha256,
+            Self::Ed25519(_) => Algorithm::Ed25519,
+        }
+    }
+
+    /// The key itself, for comparing: `SubjectPublicKeyInfo` DER of an RSA key, the 32 raw bytes of an Ed25519 key.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Rsa(key) => &key.spki,
+            Self::Ed25519(key) => &key.raw,
+        }
+    }
+
+    /// Whether `signature` was made over `message` with this key's secret half. False when the algorithm does not
+    /// belong to this kind of key.
+    #[must_use]
+    pub fn verify(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
+        match (self, algorithm) {
+            (Self::Rsa(key), Algorithm::RsaSha256) => key.parsed.verify_sig(message, signature).is_ok(),
+            (Self::Rsa(key), Algorithm::RsaSha512) => {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA512, &key.spki).verify(message, signature).is_ok()
+            }
+            (Self::Ed25519(key), Algorithm::Ed25519) => {
+                UnparsedPublicKey::new(&ED25519, key.raw).verify(message, signature).is_ok()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({:?}, {} bytes)", self.algorithm(), self.bytes().len())
+    }
+}
+
+/// One of our keys: an id under which its public half is published, and the secret half. Cheap to clone.
+#[derive(Clone)]
+pub struct SigningKey {
+    key_id: Iri,
+    secret: Arc<Secret>,
+    public: PublicKey,
+}
+
+enum Secret {
+    Rsa(aws_lc_rs::rsa::KeyPair),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl SigningKey {
+    /// Makes an RSA key of [`RSA_BITS`] bits. Takes a second or so.
+    ///
+    /// # Errors
+    /// [`KeyFault::NotMade`].
+    pub fn generate_rsa<R: CryptoRng + ?Sized>(key_id: Iri, rng: &mut R) -> Result<Self, KeyFault> {
+        let key = rsa::PrivateKey::new(rng, RSA_BITS).map_err(|_cause| KeyFault::NotMade)?;
+        let der = key.to_pkcs8_der().map_err(|_cause| KeyFault::NotMade)?;
+        Self::from_der(key_id, der.as_bytes())
+    }
+
+    /// Makes an Ed25519 key.
+    ///
+    /// # Errors
+    /// [`KeyFault::NotMade`].
+    pub fn generate_ed25519<R: CryptoRng + ?Sized>(key_id: Iri, rng: &mut R) -> Result<Self, KeyFault> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        rng.fill_bytes(&mut *seed);
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_cause| KeyFault::NotMade)?;
+        Self::from_ed25519(key_id, pair)
+    }
+
+    /// Reads a private key: PKCS#8 or PKCS#1 for RSA, PKCS#8 for Ed25519, whatever the PEM label says.
+    ///
+    /// # Errors
+    /// [`KeyFault`] says what is wrong with it.
+    pub fn from_pem(key_id: Iri, text: &str) -> Result<Self, KeyFault> {
+        Self::from_der(key_id, &pem_contents(text)?)
+    }
+
+    fn from_der(key_id: Iri, der: &[u8]) -> Result<Self, KeyFault> {
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8(der) {
+            return Self::from_ed25519(key_id, pair);
+        }
+        let pair = aws_lc_rs::rsa::KeyPair::from_pkcs8(der)
+            .or_else(|_cause| aws_lc_rs::rsa::KeyPair::from_der(der))
+            .map_err(|_cause| KeyFault::Unreadable)?;
+        let public = PublicKey::from_der(pair.public_key().as_ref())?;
+        Ok(Self { key_id, secret: Arc::new(Secret::Rsa(pair)), public })
+    }
+
+    fn from_ed25519(key_id: Iri, pair: Ed25519KeyPair) -> Result<Self, KeyFault> {
+        let public = PublicKey::ed25519(pair.public_key().as_ref()).ok_or(KeyFault::Unreadable)?;
+        Ok(Self { key_id, secret: Arc::new(Secret::Ed25519(pair)), public })
+    }
+
+    /// The secret key as a PKCS#8 (version 1) PEM block, zeroed when dropped.
+    #[must_use]
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        // Writing a key that was read cannot fail short of memory running out; an empty file would be refused on
+        // reading, so it is the harmless answer.
+        let der = match &*self.secret {
+            Secret::Rsa(pair) => {
+                AsDer::as_der(pair).map(|der| Zeroizing::new(der.as_ref().to_vec())).unwrap_or_default()
+            }
+            Secret::Ed25519(pair) => match pair.seed().and_then(|seed| seed.as_be_bytes()) {
+                Ok(seed) => Zeroizing::new([&ED25519_PKCS8[..], seed.as_ref()].concat()),
+                Err(_) => Zeroizing::default(),
+            },
+        };
+        Zeroizing::new(pem_text("PRIVATE KEY", &der))
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        self.public.clone()
+    }
+
+    /// The id under which the public half is published.
+    #[must_use]
+    pub const fn key_id(&self) -> &Iri {
+        &self.key_id
+    }
+
+    /// Whether this is an Ed25519 key (else RSA).
+    #[must_use]
+    pub const fn is_ed25519(&self) -> bool {
+        matches!(self.public, PublicKey::Ed25519(_))
+    }
+
+    /// Signs `message`: RSASSA-PKCS1-v1_5 with SHA-256, or Ed25519. An empty signature, which nobody accepts, if the
+    /// crypto library runs out of memory.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match &*self.secret {
+            Secret::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                match pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature) {
+                    Ok(()) => signature,
+                    Err(_) => Vec::new(),
+                }
+            }
+            Secret::Ed25519(pair) => pair.try_sign(message).map(|made| made.as_ref().to_vec()).unwrap_or_default(),
+        }
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({}, {:?})", self.key_id, self.public.algorithm())
+    }
+}
+
+/// The bytes of the first PEM block in `text`, however its lines are cut.
+fn pem_contents(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(KeyFault::NotPem);
+    }
+    let block = pem::parse(text).map_err(|_cause| KeyFault::NotPem)?;
+    Ok(Zeroizing::new(block.into_contents()))
+}
+
+fn pem_text(label: &str, der: &[u8]) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new(label, der), config)
+}
