@@ -1,8 +1,8 @@
 //! The documents of an instance: actors, keys, collections, WebFinger, host-meta, NodeInfo, posts and tombstones, and
 //! who may read them. Everything that a GET can see, but for the ledger.
 
-use http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
@@ -30,7 +30,8 @@ pub(super) async fn answer(shared: &Shared, target: &str, headers: &HeaderMap) -
         "/" => reply(StatusCode::OK, "text/html", format!("<h1>{}</h1>", shared.options.name)),
         "/.well-known/webfinger" => webfinger(shared, query),
         "/.well-known/host-meta" => {
-            let link = format!(r#"<Link rel="lrdd" template="{}/.well-known/webfinger?resource={{uri}}"/>"#, shared.origin);
+            let link =
+                format!(r#"<Link rel="lrdd" template="{}/.well-known/webfinger?resource={{uri}}"/>"#, shared.origin);
             let xrd = format!(r#"<XRD xmlns="http://docs.oasis-open.org/ns/xri/xrd-1.0">{link}</XRD>"#);
             reply(StatusCode::OK, "application/xrd+xml", xrd)
         }
@@ -178,8 +179,7 @@ fn public_key(shared: &Shared, path: &str) -> Value {
 
 fn collection(shared: &Shared, path: &str) -> Reply {
     let id = format!("{}{path}", shared.origin);
-    let empty =
-        json!({ "@context": AS2, "id": id, "type": "OrderedCollection", "totalItems": 0, "orderedItems": [] });
+    let empty = json!({ "@context": AS2, "id": id, "type": "OrderedCollection", "totalItems": 0, "orderedItems": [] });
     reply(StatusCode::OK, ACTIVITY, empty.to_string())
 }
 

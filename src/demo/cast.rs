@@ -39,14 +39,8 @@ const ROLES: [Role; 12] = [
     Role("gotosocial-2", Family::GoToSocial, 0, Health::Well, Odd::None),
 ];
 
-const NAMES: [[&str; 2]; 6] = [
-    ["ada", "grace"],
-    ["mei", "haruka"],
-    ["olga", "pavel"],
-    ["noor", "idris"],
-    ["lena", "jonas"],
-    ["ines", "tomas"],
-];
+const NAMES: [[&str; 2]; 6] =
+    [["ada", "grace"], ["mei", "haruka"], ["olga", "pavel"], ["noor", "idris"], ["lena", "jonas"], ["ines", "tomas"]];
 
 /// An instance of the demo and its part.
 pub(super) struct Actor {

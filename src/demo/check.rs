@@ -213,6 +213,9 @@ pub(super) fn judge(made: &[Made], members: &[Member], ledgers: &[Option<Ledger>
             deliveries(&mut findings, made, index, member, ledger);
         }
     }
+    if findings.expected == 0 {
+        findings.breaks(Promise::Everyone, "no public post came to be: nothing is proved".to_owned());
+    }
     findings
 }
 
@@ -248,8 +251,7 @@ fn leaks(findings: &mut Findings, made: &[Made], index: usize, member: &Member, 
         let told = |post: &&&Made| {
             // A boost's object may be public; only the boost itself must stay away.
             let id = if post.is_boost { &post.activity_id } else { &post.id };
-            receipt.body.contains(id.as_str())
-                || (!post.is_boost && receipt.body.contains(post.marker.as_str()))
+            receipt.body.contains(id.as_str()) || (!post.is_boost && receipt.body.contains(post.marker.as_str()))
         };
         for post in secret.iter().filter(told) {
             let kind = if post.is_boost { "a boost".to_owned() } else { format!("a {:?} post", post.visibility) };

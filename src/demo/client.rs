@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use thiserror::Error;
 use url::{Host, Url};
 

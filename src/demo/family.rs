@@ -164,17 +164,13 @@ impl Family {
 
     /// How strict its inbox is.
     pub(super) const fn inbox_rules(self) -> Rules {
-        let loose =
-            Rules { takes: Takes::Cavage, covered: &[], past: 3_900, future: 3_600, exact_digest: false };
+        let loose = Rules { takes: Takes::Cavage, covered: &[], past: 3_900, future: 3_600, exact_digest: false };
         match self {
             // An hour of skew on both sides, and five minutes of life.
             Self::Mastodon => Rules { takes: Takes::Either, ..loose },
-            Self::Misskey => Rules {
-                covered: &["(request-target)", "digest", "host", "date"],
-                past: 300,
-                future: 300,
-                ..loose
-            },
+            Self::Misskey => {
+                Rules { covered: &["(request-target)", "digest", "host", "date"], past: 300, future: 300, ..loose }
+            }
             Self::Akkoma => Rules { past: 7_200, future: 2_400, ..loose },
             // No window for `Date` at all, ten seconds for `(created)`, which nobody sends here.
             Self::GoToSocial => Rules { covered: &["(request-target)"], past: i64::MAX, future: i64::MAX, ..loose },

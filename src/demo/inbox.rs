@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::family::Family;
@@ -87,11 +87,7 @@ struct Signed {
     key: RemoteKey,
 }
 
-async fn judged(
-    shared: &Arc<Shared>,
-    post: &Post,
-    late: std::time::Duration,
-) -> Result<(Signed, Judgement), Refusal> {
+async fn judged(shared: &Arc<Shared>, post: &Post, late: std::time::Duration) -> Result<(Signed, Judgement), Refusal> {
     let family = shared.family;
     if post.body.len() > family.body_limit() {
         return Err(Refusal(Outcome::TooLarge, format!("{} bytes", post.body.len())));
@@ -146,14 +142,7 @@ fn answer_follow(shared: &Arc<Shared>, kind: &'static str, follow: Value) {
     });
 }
 
-fn note(
-    shared: &Shared,
-    post: &Post,
-    signed: Option<&Signed>,
-    judgement: Judgement,
-    status: u16,
-    at: Timestamp,
-) {
+fn note(shared: &Shared, post: &Post, signed: Option<&Signed>, judgement: Judgement, status: u16, at: Timestamp) {
     let activity: Value = serde_json::from_slice(&post.body).unwrap_or_default();
     let string = |member: &str| activity.get(member).and_then(id_of).map(str::to_owned);
     let to = match activity.get("to") {

@@ -198,9 +198,10 @@ fn undo(state: &mut State, activity: &Value) -> Judgement {
 
 fn forwarded(family: Family, state: &mut State, arrival: &Arrival<'_>, kind: &str, actor: &str) -> Judgement {
     let object = arrival.activity.get("object").and_then(id_of).unwrap_or_default().to_owned();
-    let relay = state.relay.as_ref().is_some_and(|relay| {
-        relay.accepted && text(&arrival.key.actor, "inbox") == Some(relay.inbox.as_str())
-    });
+    let relay = state
+        .relay
+        .as_ref()
+        .is_some_and(|relay| relay.accepted && text(&arrival.key.actor, "inbox") == Some(relay.inbox.as_str()));
     let forwards = family.forwards();
     if forwards == Forwards::Refused {
         return Judgement::new(Outcome::Forward, "Invalid HTTP Signature: the signer is not the actor");

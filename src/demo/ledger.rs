@@ -92,10 +92,7 @@ impl Outcome {
     /// The request's signature, or what a signature vouches for, was wrong by this family's rules.
     #[must_use]
     pub const fn is_untrue(self) -> bool {
-        matches!(
-            self,
-            Self::Unsigned | Self::BadSignature | Self::Digest | Self::Uncovered | Self::Host | Self::Key
-        )
+        matches!(self, Self::Unsigned | Self::BadSignature | Self::Digest | Self::Uncovered | Self::Host | Self::Key)
     }
 
     /// The name as JSON and tables show it.

@@ -32,8 +32,7 @@ impl Shared {
             let inbox = inbox.ok_or_else(|| Trouble::Unreadable(format!("{actor} has no inbox")))?;
             (format!("{me}/follow/{token}"), actor.clone(), inbox)
         };
-        let mut follow =
-            json!({ "@context": AS2, "id": follow_id, "type": "Follow", "actor": me, "object": object });
+        let mut follow = json!({ "@context": AS2, "id": follow_id, "type": "Follow", "actor": me, "object": object });
         if !self.family.follows_public() {
             shapes::merge(&mut follow, json!({ "to": [actor] }));
         }
@@ -89,9 +88,7 @@ impl Shared {
         }
         self.embed(&mut composed, &place, !self.options.secure_mode);
         let visibility = spec.visibility;
-        self.with(|state| {
-            state.posts.insert(post_path, Stored { place, activity_id, object, visibility, deleted: false })
-        });
+        self.with(|state| state.posts.insert(post_path, Stored { place, object, visibility, deleted: false }));
         composed
     }
 

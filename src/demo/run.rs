@@ -1,9 +1,11 @@
 //! `shearwater demo`: a real relay in a temporary folder, the simulated instances around it, the scenario, the summary.
 //! The one place in this room that knows the relay's server and config.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::cast;
@@ -11,9 +13,15 @@ use super::check::Promise;
 use super::report::{self, Summary};
 use super::scenario::Scenario;
 use super::view::{Show, View};
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::server::Server;
 
 /// How long the demo waits at most, if it was given no time.
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// Gaps between attempts, in milliseconds: an operator's minutes and hours, scaled down.
+const RETRY: [u64; 5] = [500, 1_000, 1_000, 2_000, 2_000];
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -50,12 +58,12 @@ impl Demo {
     /// The relay's page, to open in a browser.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.relay.url
+        self.relay.server.public_url()
     }
 
-    /// Stops everything in good order.
-    pub async fn stop(self) {
-        self.relay.stop().await;
+    /// Stops the relay in good order, which may take `grace`, then the instances.
+    pub async fn stop(self, grace: Duration) {
+        self.relay.server.shutdown(grace).await;
     }
 }
 
@@ -64,8 +72,8 @@ impl Demo {
 /// # Errors
 /// When the relay or an instance does not start. A broken promise is no error: see [`Summary::kept`].
 pub async fn run(plan: &Plan) -> anyhow::Result<Demo> {
-    let relay = Relay::start().await?;
-    let (summary, scenario) = run_against(plan, &relay.url).await?;
+    let relay = Box::pin(Relay::start()).await?;
+    let (summary, scenario) = Box::pin(run_against(plan, relay.server.public_url())).await?;
     Ok(Demo { summary, relay, _scenario: scenario })
 }
 
@@ -85,23 +93,26 @@ pub(super) async fn run_against(plan: &Plan, url: &str) -> anyhow::Result<(Summa
     Ok((summary, scenario))
 }
 
-/// The relay under test.
+/// The relay under test, and the folder it lives in.
 struct Relay {
-    url: String,
-    _folder: tempfile::TempDir,
+    server: Server,
+    _folder: TempDir,
 }
 
 impl Relay {
+    /// Starts the real server on embedded defaults, on free loopback ports. What differs from an operator's relay: it
+    /// may speak to loopback over plain HTTP, and retries come after seconds instead of minutes.
     async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("shearwater-demo-").tempdir().context("making a folder")?;
-        let url = start_relay(folder.path()).await?;
-        Ok(Self { url, _folder: folder })
+        let mut config = Config::embedded();
+        folder.path().clone_into(&mut config.data_dir);
+        config.http.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.ops.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.fetch.allow_private = vec!["127.0.0.0/8".parse().context("the loopback range")?];
+        config.fetch.allow_http = true;
+        config.delivery.retry = RETRY.map(Duration::from_millis).to_vec();
+        config.site.name = "The demo's relay".to_owned();
+        let server = Box::pin(Server::start(config, Clock::system())).await.context("starting the relay")?;
+        Ok(Self { server, _folder: folder })
     }
-
-    async fn stop(self) {}
-}
-
-/// Starts the real server on embedded defaults, on free loopback ports, with retry gaps of seconds.
-async fn start_relay(_folder: &std::path::Path) -> anyhow::Result<String> {
-    anyhow::bail!("the server is not part of this build yet")
 }

@@ -21,7 +21,7 @@ use super::view::View;
 use crate::clock::Clock;
 
 /// How long a handshake may take.
-const JOINING: Duration = Duration::from_secs(15);
+const JOINING: Duration = Duration::from_secs(10);
 /// How long after the last post edits and deletions come.
 const LATER: Duration = Duration::from_millis(1_500);
 /// How long all must be quiet before duplicates and leaks are no longer waited for.

@@ -179,7 +179,8 @@ pub(super) fn context(family: Family, origin: &str) -> Value {
 
 fn question(published: Timestamp) -> Value {
     let end = published.plus(std::time::Duration::from_secs(86_400)).rfc3339();
-    let option = |name: &str| json!({ "type": "Note", "name": name, "replies": { "type": "Collection", "totalItems": 0 } });
+    let option =
+        |name: &str| json!({ "type": "Note", "name": name, "replies": { "type": "Collection", "totalItems": 0 } });
     json!({ "oneOf": [option("yes"), option("no")], "endTime": end, "votersCount": 0 })
 }
 
@@ -192,9 +193,7 @@ fn hashtags(place: &Place, tags: &[String]) -> String {
 }
 
 fn tags(place: &Place, tags: &[String]) -> Value {
-    let tag = |tag: &String| {
-        json!({ "type": "Hashtag", "href": format!("{}/tags/{tag}", place.origin), "name": format!("#{tag}") })
-    };
+    let tag = |tag: &String| json!({ "type": "Hashtag", "href": format!("{}/tags/{tag}", place.origin), "name": format!("#{tag}") });
     tags.iter().map(tag).collect()
 }
 

@@ -1,10 +1,10 @@
 //! How simulated servers sign what they send: draft-cavage-12 with each family's own list of covered headers, or
 //! RFC 9421. Pure: times and keys are arguments. [`Tweaks`] are the ways in which a test can lie.
 
-use http::Uri;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::Uri;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
@@ -144,11 +144,8 @@ fn sign(letter: &mut Letter, signer: &Signer, profile: Profile, now: Timestamp, 
             }
             let covered = covered(tweaks, if is_post { post } else { get });
             let quoted: Vec<String> = covered.iter().map(|name| format!("\"{name}\"")).collect();
-            let params = format!(
-                r#"({});created={};keyid="{key_id}";alg="rsa-v1_5-sha256""#,
-                quoted.join(" "),
-                at.secs()
-            );
+            let params =
+                format!(r#"({});created={};keyid="{key_id}";alg="rsa-v1_5-sha256""#, quoted.join(" "), at.secs());
             let base = rfc9421_base(letter, &covered, &params, tweaks);
             let signature = finish(key.sign(base.as_bytes()), tweaks);
             letter.headers.push(("signature-input".to_owned(), format!("{label}={params}")));
@@ -230,11 +227,9 @@ fn host_of(url: &Url, bare: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::keys;
 
     fn letter() -> Letter {
-        let signer =
-            Signer { key_id: "http://127.0.0.1:1/actor#main-key".to_owned(), key: keys::key(0), bare_host: true };
+        let signer = Signer { key_id: "http://127.0.0.1:1/actor#main-key".to_owned(), key: key(0), bare_host: true };
         let profile = Profile::Cavage {
             algorithm: "rsa-sha256",
             post: &["host", "date", "digest", "content-type", "(request-target)"],

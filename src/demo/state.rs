@@ -28,7 +28,6 @@ use crate::clock::{Clock, Timestamp};
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) place: Place,
-    pub(super) activity_id: String,
     pub(super) object: Value,
     pub(super) visibility: Visibility,
     pub(super) deleted: bool,
@@ -161,9 +160,12 @@ impl Shared {
 
     /// The keys of the actor at `path`; which of the pool they are follows from the instance's name and the path.
     pub(super) fn keys_of(&self, path: &str) -> KeyChoice {
-        let seed = self.options.name.bytes().chain(path.bytes()).fold(7_usize, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
-        });
+        let seed = self
+            .options
+            .name
+            .bytes()
+            .chain(path.bytes())
+            .fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
         let usual = KeyChoice { signs: seed, published: seed };
         self.look(|state| state.keys.get(path).copied().unwrap_or(usual))
     }

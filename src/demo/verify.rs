@@ -2,10 +2,10 @@
 //! somebody who did not write them. Draft-cavage-12 and RFC 9421, coverage, digest, host and date by the rules of each
 //! family. Pure: [`claim`] reads everything that can be judged without the key; [`Claim::holds`] is the rest.
 
-use http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 
 use super::keys;
