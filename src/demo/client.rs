@@ -4,13 +4,19 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use thiserror::Error;
 use url::{Host, Url};
 
 /// The most of an answer that a simulated server reads.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// How long it waits for the whole of an answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
 #[derive(Debug, Error)]
@@ -18,15 +24,12 @@ pub enum Trouble {
     /// The address is none of this machine's own.
     #[error("{0} is not a loopback address: the simulated fediverse speaks to nobody else")]
     NotLoopback(String),
-    /// Connecting, sending or reading failed.
+    /// Connecting, sending or reading failed, took more than half a minute, or brought more than a mebibyte.
     #[error("no answer")]
-    Network(#[source] reqwest::Error),
+    Network(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something that had to be read first was not as it must be.
     #[error("{0}")]
     Unreadable(String),
-    /// More than a mebibyte came back.
-    #[error("the answer is longer than 1 MiB")]
-    TooLong,
 }
 
 /// What a server answered.
@@ -75,21 +78,16 @@ pub(super) struct Letter {
     pub(super) body: Bytes,
 }
 
-/// The loopback-only client. Cheap to clone.
+/// The loopback-only client, without TLS, proxies and redirects. Cheap to make and to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Loopback(reqwest::Client);
+pub(super) struct Loopback(Client<HttpConnector, Full<Bytes>>);
 
 impl Loopback {
-    #[expect(clippy::disallowed_methods, reason = "the simulated servers' own client: loopback only, by `is_loopback`")]
     pub(super) fn new() -> Self {
-        let built = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
-            .http1_only()
-            .build();
-        Self(built.unwrap_or_default())
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(Duration::from_secs(5)));
+        connector.set_nodelay(true);
+        Self(Client::builder(TokioExecutor::new()).build(connector))
     }
 
     /// Sends `letter` and reads the answer.
@@ -97,21 +95,17 @@ impl Loopback {
         if !is_loopback(&letter.url) {
             return Err(Trouble::NotLoopback(letter.url.to_string()));
         }
-        let method = if letter.method == "POST" { reqwest::Method::POST } else { reqwest::Method::GET };
-        let mut request = self.0.request(method, letter.url).body(letter.body);
+        let mut request = Request::builder().method(letter.method).uri(letter.url.as_str());
         for (name, value) in &letter.headers {
             request = request.header(name, value);
         }
-        let mut response = request.send().await.map_err(Trouble::Network)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(Trouble::Network)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(Trouble::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer { status, headers, body: body.freeze() })
+        let request = request.body(Full::new(letter.body)).map_err(|cause| Trouble::Unreadable(cause.to_string()))?;
+        let exchange = async {
+            let (parts, body) = self.0.request(request).await.map_err(network)?.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(Trouble::Network)?.to_bytes();
+            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        };
+        tokio::time::timeout(TIMEOUT, exchange).await.map_err(network)?
     }
 
     /// A plain, unsigned GET.
@@ -119,6 +113,10 @@ impl Loopback {
         let headers = vec![("accept".to_owned(), accept.to_owned())];
         self.send(Letter { method: "GET", url, headers, body: Bytes::new() }).await
     }
+}
+
+fn network(cause: impl std::error::Error + Send + Sync + 'static) -> Trouble {
+    Trouble::Network(Box::new(cause))
 }
 
 /// Names are refused as well, `localhost` included: what they resolve to is not ours to promise.
