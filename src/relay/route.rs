@@ -386,3 +386,6 @@ fn is_carried(activity: &Activity) -> bool {
     !activity.has_proof
         && activity.ld_creator.as_ref().is_some_and(|creator| creator.without_fragment() == activity.actor)
 }
+
+#[cfg(test)]
+mod tests;
