@@ -146,8 +146,14 @@ pub struct Client {
     guard: Guard,
 }
 
+/// The `User-Agent` of everything we send: name, version and where to read about us. Some admins block what hides.
+#[must_use]
+pub fn user_agent(public_url: &str) -> String {
+    format!("shearwater/{} (+{}/)", env!("CARGO_PKG_VERSION"), public_url.trim_end_matches('/'))
+}
+
 impl Client {
-    /// Builds the client. `user_agent` as others see it: `shearwater/<version> (+<public_url>/)`.
+    /// Builds the client. For `user_agent`, see [`user_agent`].
     ///
     /// # Errors
     /// A file of `net.extra_roots` cannot be read, holds no certificate, or the system has no root certificates at all.
