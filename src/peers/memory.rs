@@ -93,3 +93,24 @@ impl<T: Clone + Send + Sync + 'static> Memory<T> {
         self.0.invalidate(id).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_flood_of_ids_leaves_memory_bounded_and_the_newest_limit_in_force() {
+        let (memory, limits) = (Memory::new(100_000), Memory::for_limits(100_000));
+        let (now, later) = (Timestamp::from_secs(0), Timestamp::from_secs(60));
+        for n in 0..20_000 {
+            let id = Iri::parse(&format!("https://h{n}.example/x")).unwrap();
+            memory.put(&id, Kept::value((), later, 0)).await;
+            limits.put(&id, Kept::value((), later, 0)).await;
+            assert!(limits.get(&id, now).await.is_some());
+        }
+        for cache in [&memory.0, &limits.0] {
+            cache.run_pending_tasks().await;
+            assert!(cache.weighted_size() <= 100_000 && cache.entry_count() < 200, "{}", cache.entry_count());
+        }
+    }
+}
