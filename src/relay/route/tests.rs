@@ -203,7 +203,8 @@ fn what_somebody_else_signed_is_a_hint_at_most() {
     scene.check(&update, "https://a.example/actor", "recheck:https://a.example/notes/1");
     let about_actor = activity("Delete", &json!(ADA), &json!({}));
     scene.check(&about_actor, "https://a.example/actor", "ignore:hint-not-about-a-post");
-    scene.check(&activity("Follow", &json!(PUBLIC), &json!({})), "https://a.example/actor", "ignore:hint-not-wanted");
+    scene.check(&activity("Follow", &json!(PUBLIC), &json!({})), "https://a.example/actor", "ignore:hint-about-nothing");
+    scene.check(&activity("Like", &json!("https://a.example/notes/1"), &json!({})), "https://a.example/actor", "ignore:hint-not-wanted");
     // Another server, even one that joined, speaks for nobody else.
     for kind in ["Create", "Update", "Delete", "Announce", "Follow", "Undo"] {
         let forged = activity(kind, &note(&json!({})), &json!({}));
