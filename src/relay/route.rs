@@ -18,7 +18,7 @@ use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{Rules, Verdict};
 use crate::store::{Following, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
-use crate::wire::object::{Post, Visibility};
+use crate::wire::object::{Post, PostFault, Visibility};
 
 /// Posts may be dated this far ahead of us.
 const FUTURE: Duration = Duration::from_secs(3600);
@@ -314,7 +314,13 @@ fn own_post(activity: &Activity) -> Own {
         Target::Id(_) => return Own::Not("object-of-another-origin"),
         Target::None | Target::Public => return Own::Not("no-object"),
     };
-    let Ok(post) = Post::read(value) else { return Own::Not("object-kind-not-relayed") };
+    let post = match Post::read(value) {
+        Ok(post) => post,
+        Err(PostFault::ForeignOwner) => return Own::Not("object-of-another-origin"),
+        // Votes have ids with a fragment: they are nobody else's business.
+        Err(PostFault::Id) => return Own::Not("object-without-document"),
+        Err(_other) => return Own::Not("object-kind-not-relayed"),
+    };
     if !post.id.same_origin(&activity.actor) {
         return Own::Not("object-of-another-origin");
     }
@@ -386,3 +392,6 @@ fn is_carried(activity: &Activity) -> bool {
     !activity.has_proof
         && activity.ld_creator.as_ref().is_some_and(|creator| creator.without_fragment() == activity.actor)
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
 use crate::policy::Verdict;
-use crate::wire::activity::{Activity, Kind};
+use crate::wire::activity::{Activity, ActivityFault, Kind};
 use crate::wire::{http_sig, json};
 
 /// Control messages and messages about actors may be this old, and this far ahead of us. Content may be an hour off
@@ -127,8 +127,13 @@ impl Relay {
         })?;
         self.refuse_blocked(&key_id.authority())?;
         let signer = self.check_signature(&claim, &key_id).await?;
-        let activity = Activity::read(&document).map_err(|fault| {
-            Rejection::new(400, "activity", fault.to_string(), "Send an activity with a single type, actor and object.")
+        let activity = Activity::read(&document).map_err(|fault| match fault {
+            // Honest activities that no relay has a use for, such as a Flag that names several objects.
+            ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
+            fault => {
+                let remedy = "Send one plain ActivityStreams activity with an id, a type and an actor.";
+                Rejection::new(400, "activity", fault.to_string(), remedy).into()
+            }
         })?;
         refuse_stale_control(&activity, claim.at, now)?;
         let signature = format!("{:x?}", Sha256::digest(&claim.signature).as_slice());
