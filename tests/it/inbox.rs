@@ -242,13 +242,14 @@ async fn a_replayed_follow_changes_nothing() {
     })
     .to_string();
     // RSA PKCS#1 v1.5 is deterministic: the same body at the same second is the same request, byte for byte.
-    let same = Tweaks { date: Some(at), ..Tweaks::default() };
+    let url = Some(format!("{}/inbox", relay.url()));
+    let same = Tweaks { date: Some(at), url: url.clone(), ..Tweaks::default() };
     member.send_raw(follow.clone(), &As::Server, &same).await.expect("an answer");
     member.leave().await.expect("an answer");
     let host = crate::support::authority(&member);
     eventually("one registration is left at most", || relay.store().subscriber(&host).is_none_or(|one| one.registrations.len() <= 1)).await;
     let undo = serde_json::json!({ "id": format!("{}/undo/all", member.origin()), "type": "Undo", "actor": member.actor(&As::Server), "object": format!("{}/replayed", member.origin()) });
-    member.send_raw(undo.to_string(), &As::Server, &Tweaks::default()).await.expect("an answer");
+    member.send_raw(undo.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.expect("an answer");
     assert!(relay.store().subscriber(&host).is_none(), "it left");
     assert_eq!(member.send_raw(follow, &As::Server, &same).await.expect("an answer").status, 202);
     assert!(relay.store().subscriber(&host).is_none(), "the replay changes nothing");
