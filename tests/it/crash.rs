@@ -26,7 +26,7 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
     let (url, listen) = (running.url(), running.endpoints["http"].as_str().expect("an address").to_owned());
     let poster = Arc::new(joined(&url, Family::Mastodon, "poster").await);
     let mut readers = Vec::new();
-    for (index, family) in [Family::Mastodon, Family::Misskey, Family::Akkoma, Family::GoToSocial].into_iter().enumerate() {
+    for (index, family) in [Family::Mastodon, Family::Misskey, Family::Akkoma, Family::Friendica].into_iter().enumerate() {
         readers.push(joined(&url, family, &format!("reader {index}")).await);
     }
 
