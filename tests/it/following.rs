@@ -24,7 +24,10 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
             "actor": actor, "object": follow.id,
         });
         let url = Some(format!("{}/inbox", relay.url()));
-        akkoma.send_raw(answer.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.expect("an answer");
+        akkoma
+            .send_raw(answer.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() })
+            .await
+            .expect("an answer");
         assert_eq!(state(&relay, &actor), Some(expected));
     }
     relay.relay().unfollow(&actor).await.expect("an Undo is sent");
@@ -38,7 +41,8 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_followed_relay_brings_posts_of_servers_that_never_joined_here() {
-    let (near, far) = (TestRelay::start().await, TestRelay::start_with(|config| config.relay.allow_relays = true).await);
+    let (near, far) =
+        (TestRelay::start().await, TestRelay::start_with(|config| config.relay.allow_relays = true).await);
     let here = near.joined(Family::Mastodon, "here").await;
     let there = far.joined(Family::Mastodon, "there").await;
     let actor = format!("{}/actor", far.url());
