@@ -71,7 +71,7 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
     for reader in &readers {
         let missing = || -> Vec<&String> {
             let received = reader.received();
-            let objects: std::collections::HashSet<&str> =
+            let objects: HashSet<&str> =
                 received.iter().filter(|one| one.outcome.is_taken()).filter_map(|one| one.object.as_deref()).collect();
             acknowledged.iter().filter(|id| !objects.contains(id.as_str())).collect()
         };
