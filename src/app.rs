@@ -1,1 +1,123 @@
-//! Stub.
+//! The composition root: from a [`Config`] to every part, put together. The only place that knows them all; it opens
+//! files and binds nothing.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::extract::FromRef as _;
+
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::delivery::{self, Delivery};
+use crate::http::HttpState;
+use crate::identity::Identity;
+use crate::log::Log;
+use crate::net::{Client, SignedClient};
+use crate::peers::Peers;
+use crate::policy::Rules;
+use crate::relay::{Relay, Services, Signals};
+use crate::store::Store;
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+
+/// Every part of one daemon.
+#[derive(Clone)]
+pub struct App {
+    /// What handlers may ask for.
+    pub state: HttpState,
+}
+
+impl App {
+    /// Puts everything together for the public origin `public_url`; nothing runs yet.
+    ///
+    /// # Errors
+    /// A sentence about the file, folder or key that is in the way.
+    pub fn build(config: Config, public_url: &str, clock: Clock) -> anyhow::Result<Self> {
+        let dir = &config.data_dir;
+        make_private(dir)?;
+        let store = Store::open(dir, clock.clone())?;
+        let log = Log::open(&store)?;
+        let cache = Cache::open(&dir.join("cache"))?;
+        let identity = Identity::load_or_create(&config, public_url, clock.now())?;
+        let supervisor = Supervisor::new(clock.clone());
+        let metrics = Metrics::new();
+        let agent = format!("shearwater/{} (+{public_url}/)", env!("CARGO_PKG_VERSION"));
+        let client = Client::new(&config.net, &config.fetch, &agent)?;
+        let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
+        let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch);
+        let delivery = Delivery::new(delivery::Services {
+            config: config.delivery.clone(),
+            audience: config.relay.announce_audience,
+            policy: Rules::new(&config.policy, &config.relay),
+            store: store.clone(),
+            log: log.clone(),
+            signed,
+            ids: identity.ids.clone(),
+            clock: clock.clone(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        })?;
+        let (alive, control) = (delivery.clone(), delivery.clone());
+        let signals = Signals {
+            alive: Box::new(move |authority| alive.wake(authority)),
+            control: Box::new(move || control.wake_control()),
+        };
+        let relay = Relay::new(
+            &config,
+            Services {
+                store: store.clone(),
+                log: log.clone(),
+                peers,
+                identity: identity.clone(),
+                clock,
+                supervisor: supervisor.clone(),
+                metrics: metrics.clone(),
+                signals,
+            },
+        );
+        let slots = Arc::new(tokio::sync::Semaphore::new(config.http.inbox_in_flight));
+        let inbox_slots = crate::http::InboxSlots(slots);
+        let state = HttpState {
+            config: Arc::new(config),
+            identity,
+            store,
+            log,
+            relay,
+            delivery,
+            supervisor,
+            metrics,
+            inbox_slots,
+        };
+        Ok(Self { state })
+    }
+
+    /// Starts all workers.
+    pub fn start(&self) {
+        self.state.relay.start();
+        self.state.delivery.start();
+        let (supervisor, failed) = (self.state.supervisor.clone(), self.state.store.failed().clone());
+        let stop = supervisor.stopping().clone();
+        self.state.supervisor.spawn(async move {
+            if stop.run_until_cancelled(failed.cancelled()).await.is_some() {
+                supervisor.give_up("the store failed; what was acknowledged is on disk".to_owned());
+            }
+        });
+    }
+
+    /// One of the parts.
+    #[must_use]
+    pub fn supervisor(&self) -> Supervisor {
+        Supervisor::from_ref(&self.state)
+    }
+}
+
+/// Makes the data folder, readable by nobody else.
+fn make_private(dir: &std::path::Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("making the folder data_dir = {}", dir.display()))
+}

@@ -1,1 +1,153 @@
-//! Stub.
+//! The command tree, one line per arm. What a command prints for people goes to standard output, what it does meanwhile to
+//! standard error; `--json` prints one JSON document instead of the table.
+
+mod admin;
+mod demo;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::identity::Identity;
+
+/// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
+const EX_CONFIG: u8 = 78;
+
+/// A fediverse relay and opt-in search indexer.
+#[derive(Debug, Parser)]
+#[command(name = "shearwater", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which configuration to use.
+#[derive(Debug, Args, Clone)]
+struct ConfigArg {
+    /// The configuration file; without it the defaults and the environment (SHEARWATER_<SECTION>__<KEY>) count.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay.
+    Serve(ConfigArg),
+    /// Run the relay with a small simulated fediverse around it, and check what it promises.
+    Demo(demo::DemoArgs),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look at the relay's keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Make the relay follow an instance's or another relay's actor, so that its posts come here.
+    Follow(admin::FollowArgs),
+    /// End such a Follow.
+    Unfollow(admin::UnfollowArgs),
+    /// List whom the relay follows.
+    Following(admin::ListArgs),
+    /// Look after a running relay.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the defaults with their explanations: a file to start from.
+    Default,
+    /// Check a configuration; names every wrong key and exits 78 if there is one.
+    Check(ConfigArg),
+    /// Print what is in force, and where each value came from.
+    Show(ConfigArg),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Print the public keys and their ids, making the keys if there are none yet.
+    Show(ConfigArg),
+}
+
+/// Runs a command.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(arg) => serve::run(&arg),
+        Command::Demo(args) => return demo::run(args),
+        Command::Config(ConfigCommand::Default) => print(crate::config::DEFAULT),
+        Command::Config(ConfigCommand::Check(arg)) => check(arg.config.as_deref()),
+        Command::Config(ConfigCommand::Show(arg)) => show(arg.config.as_deref()),
+        Command::Keys(KeysCommand::Show(arg)) => keys(arg.config.as_deref()),
+        Command::Follow(args) => admin::follow(args),
+        Command::Unfollow(args) => admin::unfollow(args),
+        Command::Following(args) => admin::following(&args),
+        Command::Admin(command) => admin::run(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("shearwater: {error:#}"));
+            ExitCode::from(if error.is::<ConfigError>() { EX_CONFIG } else { 1 })
+        }
+    }
+}
+
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    print(&format!(
+        "The configuration is right. The relay would serve {} on {}.\n",
+        config.public_url, config.http.listen
+    ))
+}
+
+fn show(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    let sources = Config::sources(file)?;
+    let mut text = toml::to_string(&config)?;
+    let set: Vec<_> = sources.into_iter().filter(|(_, from)| from != "default").collect();
+    if !set.is_empty() {
+        text.push_str("\n# Not the defaults:\n");
+        for (key, from) in set {
+            text.push_str(&format!("#   {key}  from {from}\n"));
+        }
+    }
+    print(&text)
+}
+
+fn keys(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    std::fs::create_dir_all(&config.data_dir)?;
+    let identity = Identity::load_or_create(&config, &config.public_url, Clock::system().now())?;
+    let (ids, keys) = (&identity.ids, &identity.keys);
+    print(&format!(
+        "{}\n{}\n{}\n{}\n",
+        ids.key_id,
+        keys.rsa.public().to_spki_pem().trim_end(),
+        ids.ed25519_key_id,
+        keys.ed25519.public().to_multibase().unwrap_or_default(),
+    ))
+}
+
+/// Prints to standard output; a reader that went away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line to standard error.
+fn tell(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A runtime for commands that wait on something.
+fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}

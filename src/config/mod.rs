@@ -98,6 +98,16 @@ impl Config {
         Self::from_figment(&Self::layers(file)?)
     }
 
+    /// `data_dir` alone, for commands that talk to a running relay and need nothing else of the configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the file is not there or the value is no path.
+    pub fn data_dir(file: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        Self::layers(file)?
+            .extract_inner("data_dir")
+            .map_err(|error| ConfigError(vec![Problem { key: "data_dir".to_owned(), text: explain(&error) }]))
+    }
+
     fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULT));
         if let Some(path) = file {

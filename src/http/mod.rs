@@ -1,1 +1,86 @@
-//! Stub.
+//! The doors. Every route stands on this page, grouped by who calls it; handlers parse, ask one room, and answer.
+
+mod admin;
+mod error;
+mod federation;
+mod listen;
+mod ops;
+mod pages;
+mod state;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use listen::{Limits, Listener};
+pub use state::{HttpState, InboxSlots};
+
+use crate::telemetry::Metrics;
+
+/// What the world may call: other servers, and people with a browser.
+pub fn public(state: HttpState) -> Router {
+    let actor_path = state.actor_path().to_owned();
+    Router::new()
+        // Other servers.
+        .route("/inbox", post(federation::inbox))
+        .route(&actor_path, get(federation::actor))
+        .route("/outbox", get(federation::outbox))
+        .route("/followers", get(federation::followers))
+        .route("/following", get(federation::following))
+        .route("/announces/{hash}", get(federation::announce))
+        .route("/.well-known/webfinger", get(federation::webfinger))
+        .route("/.well-known/host-meta", get(federation::host_meta))
+        .route("/.well-known/nodeinfo", get(federation::nodeinfo_links))
+        .route("/nodeinfo/{version}", get(federation::nodeinfo))
+        // People.
+        .route("/", get(pages::home))
+        .route("/robots.txt", get(pages::robots))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(catch_panics(state.metrics().clone()))
+        .with_state(state)
+}
+
+/// What the operator's tools look at, on `ops.listen`.
+pub fn ops(state: HttpState) -> Router {
+    Router::new()
+        .route("/metrics", get(ops::metrics))
+        .route("/health/live", get(ops::live))
+        .route("/health/ready", get(ops::ready))
+        .fallback(error::not_found)
+        .layer(catch_panics(state.metrics().clone()))
+        .with_state(state)
+}
+
+/// What the command line calls, on the Unix socket in `data_dir`.
+pub fn admin(state: HttpState) -> Router {
+    Router::new()
+        .route("/api/admin/v1/subscribers", get(admin::subscribers))
+        .route("/api/admin/v1/subscribers/{authority}/approve", post(admin::approve))
+        .route("/api/admin/v1/subscribers/{authority}/reject", post(admin::reject))
+        .route("/api/admin/v1/following", get(admin::following).post(admin::follow).delete(admin::unfollow))
+        .route("/api/admin/v1/refusals", get(admin::refusals))
+        .route("/api/admin/v1/workers", get(admin::workers))
+        .route("/api/admin/v1/export", get(admin::export))
+        .fallback(error::not_found)
+        .layer(catch_panics(state.metrics().clone()))
+        .with_state(state)
+}
+
+#[derive(Clone)]
+struct OnPanic(Metrics);
+
+impl tower_http::catch_panic::ResponseForPanic for OnPanic {
+    type ResponseBody = axum::body::Body;
+
+    fn response_for_panic(&mut self, _cause: Box<dyn std::any::Any + Send + 'static>) -> Response {
+        self.0.panics.inc();
+        tracing::error!("a handler panicked");
+        error::internal()
+    }
+}
+
+fn catch_panics(metrics: Metrics) -> CatchPanicLayer<OnPanic> {
+    CatchPanicLayer::custom(OnPanic(metrics))
+}

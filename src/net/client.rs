@@ -146,8 +146,14 @@ pub struct Client {
     guard: Guard,
 }
 
+/// The `User-Agent` of everything we send: name, version and where to read about us. Some admins block what hides.
+#[must_use]
+pub fn user_agent(public_url: &str) -> String {
+    format!("shearwater/{} (+{}/)", env!("CARGO_PKG_VERSION"), public_url.trim_end_matches('/'))
+}
+
 impl Client {
-    /// Builds the client. `user_agent` as others see it: `shearwater/<version> (+<public_url>/)`.
+    /// Builds the client. For `user_agent`, see [`user_agent`].
     ///
     /// # Errors
     /// A file of `net.extra_roots` cannot be read, holds no certificate, or the system has no root certificates at all.
@@ -477,6 +483,46 @@ mod tests {
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         assert_eq!(hits.load(Ordering::SeqCst), 0);
+    }
+
+    /// A TLS server that calls itself `tls.example`, as the test CA confirms.
+    async fn tls_server() -> u16 {
+        use tokio_rustls::rustls::ServerConfig;
+        use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+        use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let certificate =
+            CertificateDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.key.pem")).unwrap();
+        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        beside(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                let _ = tls.read(&mut [0; 8192]).await;
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntls").await;
+                let _ = tls.shutdown().await;
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn over_tls_the_server_must_be_who_it_is_called() {
+        let port = tls_server().await;
+        let names = Names::Scripted(Arc::new(|_| vec![OPEN.parse().unwrap()]));
+        let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
+        let net = config::Net { extra_roots: vec![ca.into()] };
+        let trusting = Client::with_names(&net, &fetch(), "shearwater/test", names.clone()).unwrap();
+        let answer = trusting.send(get(&format!("https://tls.example:{port}/"))).await.unwrap();
+        assert_eq!(&answer.body[..], b"tls");
+        let other_name = trusting.send(get(&format!("https://other.example:{port}/"))).await;
+        assert_eq!(other_name.unwrap_err(), NetFault::Connect);
+        let unknown_ca = client(names).send(get(&format!("https://tls.example:{port}/"))).await;
+        assert_eq!(unknown_ca.unwrap_err(), NetFault::Connect);
     }
 
     #[test]

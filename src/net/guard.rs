@@ -169,6 +169,8 @@ const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Ipv6Net {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -211,8 +213,10 @@ mod tests {
         ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     ];
 
-    fn rows() -> Vec<(IpAddr, IpAddr)> {
-        ROWS.iter().map(|(first, last)| (ip(first), ip(last))).collect()
+    fn rows() -> &'static [(IpAddr, IpAddr)] {
+        static PARSED: LazyLock<Vec<(IpAddr, IpAddr)>> =
+            LazyLock::new(|| ROWS.iter().map(|(first, last)| (ip(first), ip(last))).collect());
+        &PARSED
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -241,7 +245,7 @@ mod tests {
 
     #[test]
     fn each_registry_row_is_refused_to_its_very_edges() {
-        for (first, last) in rows() {
+        for &(first, last) in rows() {
             for address in [Some(first), step(first, 1), step(last, -1), Some(last)].into_iter().flatten() {
                 assert!(!strict().permits(address), "{address}");
             }

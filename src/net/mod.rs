@@ -12,7 +12,7 @@ mod signed;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use client::{Answer, Client, Names, NetFault, Outgoing, Script};
+pub use client::{Answer, Client, Names, NetFault, Outgoing, Script, user_agent};
 pub use fetched::{FetchFault, Fetched, JsonAnswer, JsonKind};
 pub use guard::{Guard, Refused};
 pub use signed::{Keys, SignedClient};

@@ -242,13 +242,16 @@ impl SignedClient {
             Err(_elapsed) => return Err(FetchFault::TryLater("busy")),
         };
         let timeout = deadline.saturating_duration_since(Instant::now());
+        // What was left of the time decides whether running out of it says anything about the host.
+        let fair = timeout >= self.timeout / 2;
         let url = here.url();
         let request = Outgoing { method: Method::GET, url, headers, body: None, timeout, read_limit, strict: false };
         let outcome = self.client.send(request).await;
         match &outcome {
             Ok(_) => turn.went(true),
-            Err(NetFault::Dns | NetFault::Connect | NetFault::Timeout | NetFault::Broken) => turn.went(false),
-            Err(NetFault::Refused(_) | NetFault::TooBig) => {}
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Broken) => turn.went(false),
+            Err(NetFault::Timeout) if fair => turn.went(false),
+            Err(NetFault::Timeout | NetFault::Refused(_) | NetFault::TooBig) => {}
         }
         Ok(outcome?)
     }

@@ -1,1 +1,114 @@
-//! Stub.
+//! The relay's own room: what comes in is verified ([`verify`]), judged ([`trust`], [`route`]), and becomes effects in one
+//! store transaction ([`effects`]). Joining and leaving ([`subscribe`]) are part of that. Two workers finish what must not
+//! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
+//! server runs and then answers its Follow.
+//!
+//! Nothing here sends a post: that is what delivery reads the log for.
+
+pub mod effects;
+pub mod housekeeping;
+pub mod inbox;
+pub mod resolver;
+pub mod route;
+pub mod subscribe;
+pub mod survey;
+pub mod trust;
+pub mod verify;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::identity::Identity;
+use crate::ids::Authority;
+use crate::log::Log;
+use crate::peers::Peers;
+use crate::policy::Rules;
+use crate::store::{Refusals, Store};
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+
+/// What the room needs from the house. Cheap to clone.
+#[derive(Clone)]
+pub struct Relay(Arc<Parts>);
+
+struct Parts {
+    store: Store,
+    log: Log,
+    peers: Peers,
+    identity: Identity,
+    rules: Rules,
+    config: config::Relay,
+    clock: Clock,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    refusals: Refusals,
+    signals: Signals,
+    survey: Notify,
+    keep: config::Store,
+}
+
+/// How the room tells the others that there is something to do, without knowing them.
+pub struct Signals {
+    /// A verified request came from this server: it lives.
+    pub alive: Box<dyn Fn(&Authority) + Send + Sync>,
+    /// A message to one server waits to be sent.
+    pub control: Box<dyn Fn() + Send + Sync>,
+}
+
+/// What [`Relay::new`] is given.
+#[expect(missing_docs, reason = "each field is a service documented at its type")]
+pub struct Services {
+    pub store: Store,
+    pub log: Log,
+    pub peers: Peers,
+    pub identity: Identity,
+    pub clock: Clock,
+    pub supervisor: Supervisor,
+    pub metrics: Metrics,
+    pub signals: Signals,
+}
+
+impl Relay {
+    /// Puts the room together; nothing runs yet.
+    #[must_use]
+    pub fn new(config: &Config, services: Services) -> Self {
+        let Services { store, log, peers, identity, clock, supervisor, metrics, signals } = services;
+        Self(Arc::new(Parts {
+            store,
+            log,
+            peers,
+            identity,
+            rules: Rules::new(&config.policy, &config.relay),
+            config: config.relay.clone(),
+            clock,
+            supervisor,
+            metrics,
+            refusals: Refusals::default(),
+            signals,
+            survey: Notify::new(),
+            keep: config.store.clone(),
+        }))
+    }
+
+    /// Starts the room's workers.
+    pub fn start(&self) {
+        let supervisor = &self.0.supervisor;
+        let relay = self.clone();
+        supervisor.start(move || resolver::Resolver::new(relay.clone()));
+        let relay = self.clone();
+        supervisor.start(move || survey::Survey::new(relay.clone()));
+        let relay = self.clone();
+        supervisor.start(move || housekeeping::Housekeeping::new(relay.clone()));
+        let relay = self.clone();
+        supervisor.start(move || housekeeping::RefusalKeeper::new(relay.clone()));
+    }
+
+    /// What was refused lately.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+}

@@ -283,3 +283,191 @@ fn ld_creator(signature: &Value) -> Option<Iri> {
     }
     Iri::parse(signature.get("creator")?.as_str()?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn follow(more: Value) -> Value {
+        let mut base = json!({"id": "https://a.example/1", "type": "Follow", "actor": "https://a.example/u"});
+        let (Some(fields), Value::Object(more)) = (base.as_object_mut(), more) else { panic!("objects") };
+        fields.extend(more);
+        base
+    }
+
+    fn iri(text: &str) -> Iri {
+        Iri::parse(text).expect("an id")
+    }
+
+    #[test]
+    fn there_is_exactly_one_actor() {
+        let u = "https://a.example/u";
+        for good in [json!(u), json!({"id": u, "type": "Person"}), json!([u]), json!([{"id": u}])] {
+            let read = Activity::read(&follow(json!({"actor": good})));
+            assert_eq!(read.map(|activity| activity.actor), Ok(iri(u)), "{good}");
+        }
+        for bad in [
+            json!(null),
+            json!(7),
+            json!(""),
+            json!("u"),
+            json!([]),
+            json!([u, u]),
+            json!([[u]]),
+            json!({}),
+            json!({"id": null}),
+            json!({"id": [u]}),
+            json!({"href": u}),
+            json!("https://A.example/u"),
+            json!("https://a.example:443/u"),
+            json!("acct:u@a.example"),
+            json!({"name": u}),
+            json!(true),
+        ] {
+            assert_eq!(Activity::read(&follow(json!({"actor": bad}))), Err(ActivityFault::Actor), "{bad}");
+        }
+    }
+
+    #[test]
+    fn there_is_at_most_one_object() {
+        let o = "https://b.example/2";
+        let embedded = |value: Value| Target::Embedded { id: Some(iri(o)), value };
+        let table = [
+            (json!(o), Ok(Target::Id(iri(o)))),
+            (json!([o]), Ok(Target::Id(iri(o)))),
+            (json!({"id": o, "type": "Note"}), Ok(embedded(json!({"id": o, "type": "Note"})))),
+            (json!([{"id": o}]), Ok(embedded(json!({"id": o})))),
+            (json!({"type": "Follow"}), Ok(Target::Embedded { id: None, value: json!({"type": "Follow"}) })),
+            (json!({"id": null}), Ok(Target::Embedded { id: None, value: json!({"id": null}) })),
+            (json!("https://www.w3.org/ns/activitystreams#Public"), Ok(Target::Public)),
+            (json!("as:Public"), Ok(Target::Public)),
+            (json!(["Public"]), Ok(Target::Public)),
+            (json!({"id": "as:Public"}), Ok(Target::Public)),
+            (json!(null), Ok(Target::None)),
+            (json!([]), Err(ActivityFault::Object)),
+            (json!([o, o]), Err(ActivityFault::Object)),
+            (json!([[o]]), Err(ActivityFault::Object)),
+            (json!([null]), Err(ActivityFault::Object)),
+            (json!(7), Err(ActivityFault::Object)),
+            (json!(""), Err(ActivityFault::Object)),
+            (json!("tag:b.example,2026:2"), Err(ActivityFault::Object)),
+            (json!({"id": 7}), Err(ActivityFault::Object)),
+            (json!({"id": [o]}), Err(ActivityFault::Object)),
+            (json!({"id": "2"}), Err(ActivityFault::Object)),
+        ];
+        for (object, expected) in table {
+            let read = Activity::read(&follow(json!({"object": object})));
+            assert_eq!(read.map(|activity| activity.target), expected, "{object}");
+        }
+        assert_eq!(Activity::read(&follow(json!({}))).map(|activity| activity.target), Ok(Target::None));
+    }
+
+    #[test]
+    fn types_are_single_and_collections_are_not_activities() {
+        let table = [
+            (json!("Create"), Ok(Kind::Create)),
+            (json!(["Undo"]), Ok(Kind::Undo)),
+            (json!("Like"), Ok(Kind::Other("Like".to_owned()))),
+            (json!("create"), Ok(Kind::Other("create".to_owned()))),
+            (json!(["Create", "Delete"]), Err(ActivityFault::Kind)),
+            (json!([]), Err(ActivityFault::Kind)),
+            (json!(null), Err(ActivityFault::Kind)),
+            (json!({"id": "Create"}), Err(ActivityFault::Kind)),
+            (json!("OrderedCollection"), Err(ActivityFault::Collection)),
+            (json!(["CollectionPage"]), Err(ActivityFault::Collection)),
+        ];
+        for (kind, expected) in table {
+            let read = Activity::read(&follow(json!({"type": kind})));
+            assert_eq!(read.map(|activity| activity.kind), expected, "{kind}");
+        }
+        for name in
+            ["Create", "Update", "Delete", "Announce", "Undo", "Follow", "Accept", "Reject", "Block", "Move", "Flag"]
+        {
+            assert_eq!(Kind::of(name).as_str(), name);
+            assert_eq!(matches!(Kind::of(name), Kind::Other(_)), name == "Flag");
+        }
+        assert_eq!(Activity::read(&json!([follow(json!({}))])), Err(ActivityFault::NotAnObject));
+        assert_eq!(Activity::read(&follow(json!({"id": null}))).map(|activity| activity.id), Ok(None));
+        for id in
+            [json!(7), json!(""), json!("1"), json!({"id": "https://a.example/1"}), json!(["https://a.example/1"])]
+        {
+            assert_eq!(Activity::read(&follow(json!({"id": id}))), Err(ActivityFault::Id), "{id}");
+        }
+    }
+
+    #[test]
+    fn embedded_signatures_are_recognised_by_their_shape_only() {
+        let creator = "https://a.example/u#main-key";
+        let table = [
+            (json!({"type": "RsaSignature2017", "creator": creator, "signatureValue": "x"}), true),
+            (json!({"type": "RsaSignature2018", "creator": creator, "signatureValue": "x"}), false),
+            (json!({"type": "RsaSignature2017", "creator": creator}), false),
+            (json!({"type": "RsaSignature2017", "creator": [creator], "signatureValue": "x"}), false),
+            (json!({"type": "RsaSignature2017", "creator": "u", "signatureValue": "x"}), false),
+            (json!([{"type": "RsaSignature2017", "creator": creator, "signatureValue": "x"}]), false),
+            (json!("x"), false),
+            (json!(null), false),
+        ];
+        for (signature, expected) in table {
+            let activity = Activity::read(&follow(json!({"signature": signature}))).expect("an activity");
+            assert_eq!(activity.ld_creator, expected.then(|| iri(creator)), "{signature}");
+        }
+        let inside =
+            json!({"object": {"signature": {"type": "RsaSignature2017", "creator": creator, "signatureValue": "x"}}});
+        assert_eq!(Activity::read(&follow(inside)).map(|activity| activity.ld_creator), Ok(None));
+        for (proof, expected) in
+            [(json!({"type": "DataIntegrityProof"}), true), (json!([]), true), (json!(null), false)]
+        {
+            assert_eq!(Activity::read(&follow(json!({"proof": proof}))).map(|a| a.has_proof), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_follow_is_found_inside_whatever_names_it() {
+        let read = |object: Value| {
+            Activity::read(&follow(json!({"type": "Undo", "object": object}))).expect("an Undo").read_embedded()
+        };
+        let (f, u, r) = ("https://a.example/f", "https://a.example/u", "https://relay.example/actor");
+        let found = |id: Option<&str>, actor: Option<&str>, object| {
+            Some(FollowRef { id: id.map(iri), actor: actor.map(iri), object })
+        };
+        let table = [
+            (json!(f), found(Some(f), None, Target::None)),
+            (json!({"id": f, "type": "Follow"}), found(Some(f), None, Target::None)),
+            (json!({"id": f, "type": "Follow", "actor": u, "object": r}), found(Some(f), Some(u), Target::Id(iri(r)))),
+            (
+                json!({"id": f, "type": "Follow", "actor": {"id": u}, "object": [r]}),
+                found(Some(f), Some(u), Target::Id(iri(r))),
+            ),
+            (json!({"type": "Follow", "actor": u, "object": "as:Public"}), found(None, Some(u), Target::Public)),
+            (json!({"type": ["Follow"], "actor": [u], "object": "Public"}), found(None, Some(u), Target::Public)),
+            (json!({"id": f, "type": "Announce", "actor": u}), None),
+            (json!({"id": f}), None),
+            (json!({"id": f, "type": "Follow", "actor": [u, r]}), None),
+            (json!({"id": f, "type": "Follow", "object": [u, r]}), None),
+            (json!("as:Public"), None),
+            (json!(null), None),
+        ];
+        for (object, expected) in table {
+            assert_eq!(read(object.clone()), expected, "{object}");
+        }
+    }
+
+    #[test]
+    fn the_signed_vectors_are_carried_and_not_believed() {
+        let vectors = [
+            (include_str!("../../tests/fixtures/signed/forwarded-create.body.json"), Kind::Create),
+            (include_str!("../../tests/fixtures/signed/delete.body.json"), Kind::Delete),
+        ];
+        for (text, kind) in vectors {
+            let activity = Activity::read(&json::parse(text.as_bytes()).expect("JSON")).expect("an activity");
+            assert_eq!((activity.kind, activity.has_proof), (kind, false));
+            assert_eq!(activity.ld_creator, Some(iri("https://origin.example/users/ada#main-key")));
+        }
+        let text = include_str!("../../tests/fixtures/signed/announce-proof.body.json");
+        let activity = Activity::read(&json::parse(text.as_bytes()).expect("JSON")).expect("an activity");
+        assert_eq!((activity.ld_creator, activity.has_proof), (None, true));
+    }
+}

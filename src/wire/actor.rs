@@ -261,3 +261,155 @@ fn key_of(entry: &Map<String, Value>) -> Option<PublicKey> {
         (None, None) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PEM: &str = include_str!("../../tests/fixtures/keys/subscriber.rsa.spki.pem");
+    const OTHER: &str = include_str!("../../tests/fixtures/keys/relay.rsa.spki.pem");
+    const SMALL: &str = include_str!("../../tests/fixtures/keys/rsa1024.spki.pem");
+    const MULTIKEY: &str = "z6MkqGeV4MKLRwSHkNsRNNB3V5iDY2nA1S6697rQLZxUDJW2";
+    const U: &str = "https://a.example/u";
+
+    fn key(id: &str, owner: &str, pem: &str) -> Value {
+        json!({"id": id, "owner": owner, "publicKeyPem": pem})
+    }
+
+    fn multikey(id: &str, controller: &str) -> Value {
+        json!({"id": id, "type": "Multikey", "controller": controller, "publicKeyMultibase": MULTIKEY})
+    }
+
+    fn actor(more: Value) -> Value {
+        let mut base = json!({"id": U, "type": "Person", "inbox": "https://a.example/u/inbox"});
+        let (Some(fields), Value::Object(more)) = (base.as_object_mut(), more) else { panic!("objects") };
+        fields.extend(more);
+        base
+    }
+
+    fn key_ids(document: &Value) -> Vec<String> {
+        RemoteActor::read(document).expect("an actor").keys.iter().map(|key| key.id.to_string()).collect()
+    }
+
+    #[test]
+    fn an_inbox_is_on_its_own_server_or_there_is_no_actor() {
+        let good = RemoteActor::read(&actor(json!({}))).expect("an actor");
+        assert_eq!(
+            (good.inbox.as_str(), good.shared_inbox, good.suspended),
+            ("https://a.example/u/inbox", None, false)
+        );
+        for inbox in [
+            json!(null),
+            json!("https://b.example/inbox"),
+            json!("http://a.example/inbox"),
+            json!("https://a.example:8443/i"),
+            json!("/inbox"),
+            json!(7),
+            json!(["https://a.example/inbox"]),
+            json!("https://127.0.0.1/inbox"),
+        ] {
+            assert_eq!(RemoteActor::read(&actor(json!({"inbox": inbox}))), Err(ActorFault::Inbox), "{inbox}");
+        }
+        let shared = |value: Value| {
+            RemoteActor::read(&actor(json!({"endpoints": {"sharedInbox": value}}))).expect("an actor").shared_inbox
+        };
+        assert_eq!(
+            shared(json!("https://a.example/inbox")).map(|i| i.to_string()),
+            Some("https://a.example/inbox".to_owned())
+        );
+        for other in [json!("https://b.example/inbox"), json!(null), json!(7), json!("inbox")] {
+            assert_eq!(shared(other.clone()), None, "{other}");
+        }
+        for endpoints in [json!(null), json!([]), json!("x")] {
+            assert!(RemoteActor::read(&actor(json!({"endpoints": endpoints}))).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_actor_is_of_one_of_five_kinds() {
+        for kind in ["Application", "Service", "Group", "Organization", "Person"] {
+            let read = RemoteActor::read(&actor(json!({"type": kind}))).map(|actor| actor.kind.as_str());
+            assert_eq!(read, Ok(kind));
+        }
+        for kind in [json!("Note"), json!(null), json!(["Person", "Service"]), json!("person")] {
+            assert_eq!(RemoteActor::read(&actor(json!({"type": kind}))), Err(ActorFault::Kind), "{kind}");
+        }
+        for id in [json!(null), json!("u"), json!(7)] {
+            assert_eq!(RemoteActor::read(&actor(json!({"id": id}))), Err(ActorFault::Id), "{id}");
+        }
+        assert_eq!(RemoteActor::read(&json!(U)), Err(ActorFault::NotAnObject));
+        assert!(RemoteActor::read(&actor(json!({"suspended": true}))).expect("an actor").suspended);
+        assert!(!RemoteActor::read(&actor(json!({"suspended": "yes"}))).expect("an actor").suspended);
+        for (name, kept) in
+            [(json!("ada"), Some("ada")), (json!(""), None), (json!(7), None), (json!("x".repeat(300)), None)]
+        {
+            let actor = RemoteActor::read(&actor(json!({"preferredUsername": name}))).expect("an actor");
+            assert_eq!(actor.username.as_deref(), kept);
+        }
+    }
+
+    #[test]
+    fn keys_are_taken_that_name_this_actor_and_the_rest_is_passed_over() {
+        let (k1, k2, e1) = ("https://a.example/u#main-key", "https://a.example/u#second", "https://a.example/u#ed");
+        assert_eq!(key_ids(&actor(json!({"publicKey": key(k1, U, PEM)}))), [k1]);
+        assert_eq!(key_ids(&actor(json!({"publicKey": [key(k1, U, PEM), key(k2, U, OTHER)]}))), [k1, k2]);
+        assert_eq!(key_ids(&actor(json!({"assertionMethod": multikey(e1, U)}))), [e1]);
+        let both = json!({"publicKey": key(k1, U, PEM), "assertionMethod": [multikey(e1, U), "https://a.example/u#x"]});
+        assert_eq!(key_ids(&actor(both)), [k1, e1]);
+        let bad = [
+            key(k1, "https://a.example/v", PEM),
+            key(k1, "https://b.example/u", PEM),
+            key("https://b.example/u#main-key", U, PEM),
+            key("main-key", U, PEM),
+            key(k1, U, SMALL),
+            key(k1, U, "no key"),
+            json!({"id": k1, "publicKeyPem": PEM}),
+            json!({"id": k1, "owner": U}),
+            json!({"owner": U, "publicKeyPem": PEM}),
+            json!(k1),
+            json!(null),
+            json!(7),
+        ];
+        for bad in bad {
+            assert_eq!(key_ids(&actor(json!({"publicKey": [bad, key(k2, U, PEM)]}))), [k2], "{bad}");
+        }
+        assert_eq!(key_ids(&actor(json!({"assertionMethod": [multikey(e1, "https://b.example/u")]}))), [] as [&str; 0]);
+        // Two keys under one id: the first counts, so that nobody can hide one behind the other.
+        let twice = actor(json!({"publicKey": [key(k1, U, PEM), key(k1, U, OTHER)]}));
+        let read = RemoteActor::read(&twice).expect("an actor");
+        assert_eq!(read.key(k1).map(|key| key.key.clone()).as_ref(), PublicKey::from_pem(PEM).as_ref().ok());
+        assert_eq!((read.keys.len(), read.key("x")), (1, None));
+        let many: Vec<Value> = (0..20).map(|n| key(&format!("{U}#{n}"), U, PEM)).collect();
+        assert_eq!(key_ids(&actor(json!({"publicKey": many}))).len(), MAX_KEYS);
+    }
+
+    #[test]
+    fn a_key_document_names_an_owner_on_its_own_server() {
+        let id = "https://a.example/keys/1";
+        let read = KeyDocument::read(&key(id, U, PEM)).expect("a key");
+        assert_eq!((read.owner().as_str(), read.key(id).is_some(), read.key(U).is_some()), (U, true, false));
+        let read = KeyDocument::read(&multikey(id, U)).expect("a key");
+        assert!(matches!(&read, KeyDocument::Key { id: found, .. } if found.as_str() == id));
+        let table = [
+            (key(id, "https://b.example/u", PEM), ActorFault::Owner),
+            (json!({"id": id, "publicKeyPem": PEM}), ActorFault::Owner),
+            (key("1", U, PEM), ActorFault::Id),
+            (key(id, U, SMALL), ActorFault::Key),
+            (json!({"id": id, "owner": U, "publicKeyPem": 7}), ActorFault::Key),
+            (json!({"id": U, "type": "Person"}), ActorFault::Key),
+            (json!({"id": U, "type": "Person", "publicKey": key("https://b.example/k", U, PEM)}), ActorFault::Key),
+            (
+                json!({"id": U, "type": "Person", "inbox": "https://b.example/i", "publicKey": key(id, U, PEM)}),
+                ActorFault::Inbox,
+            ),
+            (json!({"id": U, "type": "Note", "publicKey": key(id, U, PEM)}), ActorFault::Kind),
+            (json!({"id": U}), ActorFault::Kind),
+            (json!([]), ActorFault::NotAnObject),
+        ];
+        for (document, fault) in table {
+            assert_eq!(KeyDocument::read(&document), Err(fault), "{document}");
+        }
+    }
+}

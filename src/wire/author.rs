@@ -314,3 +314,188 @@ pub fn collection(id: &Iri, total: u64) -> Value {
         "orderedItems": [],
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::activity::{Activity, Target};
+    use crate::wire::actor::RemoteActor;
+    use crate::wire::json;
+
+    macro_rules! vector {
+        ($name:literal) => {
+            include_str!(concat!("../../tests/fixtures/signed/", $name))
+        };
+    }
+
+    fn ids() -> OurIds {
+        OurIds::new("https://relay.example", "/actor", "main-key", "relay").expect("ids")
+    }
+
+    fn iri(text: &str) -> Iri {
+        Iri::parse(text).expect("an id")
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+
+    fn value(text: &str) -> Value {
+        json::parse(text.as_bytes()).expect("JSON")
+    }
+
+    fn our_actor() -> Value {
+        let profile = Profile {
+            name: "Relay at relay.example".to_owned(),
+            summary: "<p>Redistributes public posts between small servers.</p>".to_owned(),
+            published: Timestamp::from_rfc3339("2026-01-01T00:00:00Z").expect("a time"),
+            manually_approves: true,
+        };
+        let rsa = PublicKey::from_pem(include_str!("../../tests/fixtures/keys/relay.rsa.spki.pem")).expect("a key");
+        let ed25519 =
+            PublicKey::from_pem(include_str!("../../tests/fixtures/keys/relay.ed25519.spki.pem")).expect("a key");
+        actor(&ids(), &profile, &rsa, &ed25519)
+    }
+
+    #[test]
+    fn our_actor_is_the_one_that_every_server_takes() {
+        assert_eq!(our_actor(), value(vector!("relay-actor.json")));
+        let read = RemoteActor::read(&our_actor()).expect("an actor");
+        let keys: Vec<&str> = read.keys.iter().map(|key| key.id.as_str()).collect();
+        assert_eq!(keys, ["https://relay.example/actor#main-key", "https://relay.example/actor#ed25519-key"]);
+    }
+
+    #[test]
+    fn our_activities_are_those_of_the_vectors_byte_for_byte() {
+        let ids = ids();
+        let small = iri("https://small.example/actor");
+        let gts = iri("https://gts.example/users/gts.example");
+        let pleroma = iri("https://pleroma.example/relay");
+        let id = |kind: &str, unique: &str| ids.activity(kind, unique);
+        let noon = Timestamp::from_secs(1_787_486_400);
+        let post = "https://origin.example/users/ada/statuses/1001";
+        let announce_id = id("announce", "0198d3a1-7c44-7b1e-9f70-3f5f6a1f0c21");
+        let audience = AnnounceAudience::Followers;
+        let table = [
+            (
+                accept(
+                    &ids,
+                    &id("accept", "0198d3a0-11aa-7c00-8a55-2b1f6a1f0c20"),
+                    &value(vector!("follow.body.json")),
+                    &small,
+                ),
+                vector!("accept.body.json"),
+            ),
+            (
+                accept(
+                    &ids,
+                    &id("accept", "0198d3a0-22bb-7c00-8a55-2b1f6a1f0c23"),
+                    &value(vector!("follow-actor-style.body.json")),
+                    &gts,
+                ),
+                vector!("accept-actor-style.body.json"),
+            ),
+            (
+                reject(
+                    &ids,
+                    &id("reject", "0198d3a0-11aa-7c00-8a55-2b1f6a1f0c22"),
+                    &value(vector!("follow.body.json")),
+                    &small,
+                    None,
+                ),
+                vector!("reject.body.json"),
+            ),
+            (
+                follow(&ids, &id("follow", "0198d3a0-33cc-7c00-8a55-2b1f6a1f0c24"), pleroma.as_str(), &pleroma),
+                vector!("reciprocal-follow.body.json"),
+            ),
+            (announce(&ids, &announce_id, post, noon, audience), vector!("announce.body.json")),
+            (
+                undo_announce(&ids, &id("undo", "0198d3a9-44dd-7c00-8a55-2b1f6a1f0c25"), &announce_id, post, audience),
+                vector!("undo-announce.body.json"),
+            ),
+        ];
+        for (made, vector) in table {
+            assert_eq!(text(made), vector);
+        }
+    }
+
+    #[test]
+    fn a_follow_is_answered_with_what_it_said_and_nothing_else() {
+        let received = value(
+            r#"{"@context":"x","id":"https://a.example/f","type":"Follow","actor":{"id":"https://a.example/u"},"to":"https://relay.example/actor",
+            "object":["as:Public"],"state":"pending","instrument":{"name":"x"},"cc":[]}"#,
+        );
+        let made = text(accept(&ids(), "https://relay.example/1", &received, &iri("https://a.example/u")));
+        let expected = r#""object":{"id":"https://a.example/f","type":"Follow","actor":{"id":"https://a.example/u"},"to":"https://relay.example/actor","object":["as:Public"]}}"#;
+        assert!(made.ends_with(expected), "{made}");
+        // Without an id, without anything: still an answer.
+        let made = text(accept(&ids(), "https://relay.example/1", &value("{}"), &iri("https://a.example/u")));
+        assert!(made.ends_with(r#""object":{"type":"Follow"}}"#), "{made}");
+
+        let copy = FollowCopy {
+            id: Some("https://a.example/f".to_owned()),
+            actor: iri("https://a.example/u"),
+            object: value("\"as:Public\""),
+        };
+        let made = text(reject(&ids(), "https://relay.example/2", &copy.value(), &copy.actor, Some("blocked")));
+        let expected = r#""to":["https://a.example/u"],"summary":"blocked","object":{"id":"https://a.example/f","type":"Follow","actor":"https://a.example/u","object":"as:Public"}}"#;
+        assert!(made.ends_with(expected), "{made}");
+        let stored = serde_json::to_string(&copy).expect("JSON");
+        assert_eq!(serde_json::from_str::<FollowCopy>(&stored).expect("a copy"), copy);
+    }
+
+    #[test]
+    fn undoing_names_what_was_done() {
+        let ids = ids();
+        let them = iri("https://pleroma.example/relay");
+        let undo = undo_follow(&ids, "https://relay.example/u", "https://relay.example/f", them.as_str(), &them);
+        let activity = Activity::read(&value(&text(undo))).expect("an activity");
+        let undone = activity.read_embedded().expect("a Follow");
+        assert_eq!(undone.id, Some(iri("https://relay.example/f")));
+        assert_eq!((undone.actor, undone.object), (Some(ids.actor.clone()), Target::Id(them)));
+    }
+
+    #[test]
+    fn a_public_announce_says_so_in_to() {
+        let noon = Timestamp::from_secs(1_787_486_400);
+        let made = announce(&ids(), "https://relay.example/a", "https://a.example/1", noon, AnnounceAudience::Public);
+        let expected = r#""published":"2026-08-23T12:00:00Z","to":["https://www.w3.org/ns/activitystreams#Public"],"cc":["https://relay.example/followers"],"object":"https://a.example/1"}"#;
+        assert!(text(made).ends_with(expected));
+        let made = undo_announce(
+            &ids(),
+            "https://relay.example/u",
+            "https://relay.example/a",
+            "https://a.example/1",
+            AnnounceAudience::Public,
+        );
+        let activity = Activity::read(&value(&text(made))).expect("an activity");
+        assert!(activity.audience.to_public);
+    }
+
+    #[test]
+    fn ids_follow_from_the_origin_and_the_actor() {
+        let search = OurIds::new("http://127.0.0.1:4101/", "/search/actor", "main-key", "search").expect("ids");
+        assert_eq!(search.actor.as_str(), "http://127.0.0.1:4101/search/actor");
+        assert_eq!(search.inbox.as_str(), "http://127.0.0.1:4101/search/inbox");
+        assert_eq!(search.host().as_str(), "127.0.0.1:4101");
+        let relay = ids();
+        assert_eq!(relay.inbox.as_str(), "https://relay.example/inbox");
+        assert_eq!(relay.announce("0a1b"), "https://relay.example/announces/0a1b");
+        for origin in [
+            "",
+            "relay.example",
+            "https://Relay.Example",
+            "https://relay.example:443",
+            "https://relay.example/x",
+            "ftp://relay.example",
+        ] {
+            assert!(OurIds::new(origin, "/actor", "main-key", "relay").is_err(), "{origin}");
+        }
+    }
+
+    #[test]
+    fn collections_tell_their_size_only() {
+        assert_eq!(collection(&iri("https://relay.example/outbox"), 0), value(vector!("outbox.json")));
+    }
+}

@@ -198,5 +198,164 @@ pub fn is_relay(software: &str) -> bool {
             | "feditools-relay"
             | "pub-relay"
             | "relay"
+            | "selective-relay"
+            | "social.seattle.wa.us-relay"
+            | "unciarelay"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::json;
+
+    fn ids() -> OurIds {
+        OurIds::new("https://relay.example", "/actor", "main-key", "relay").expect("ids")
+    }
+
+    fn value(text: &str) -> Value {
+        json::parse(text.as_bytes()).expect("JSON")
+    }
+
+    #[test]
+    fn webfinger_knows_our_actor_by_all_its_names_and_nobody_else() {
+        let account = value(include_str!("../../tests/fixtures/signed/webfinger-acct.json"));
+        let host = value(include_str!("../../tests/fixtures/signed/webfinger-host.json"));
+        let table = [
+            ("acct:relay@relay.example", Some(&account)),
+            ("ACCT:Relay@Relay.Example", Some(&account)),
+            ("relay@relay.example", Some(&account)),
+            ("@relay@relay.example", Some(&account)),
+            ("https://relay.example/actor", Some(&account)),
+            ("https://RELAY.example:443/actor", Some(&account)),
+            ("https://relay.example/", Some(&host)),
+            ("https://relay.example", Some(&host)),
+            ("https://Relay.Example", Some(&host)),
+            ("http://relay.example/", None),
+            ("https://relay.example/actor/", None),
+            ("https://relay.example/actor#main-key", None),
+            ("https://relay.example/?x", None),
+            ("https://relay.example.evil/actor", None),
+            ("acct:other@relay.example", None),
+            ("acct:relay@other.example", None),
+            ("acct:relay@relay.example@other.example", None),
+            ("acct:relay", None),
+            ("relay", None),
+            ("", None),
+            ("mailto:relay@relay.example", None),
+        ];
+        for (resource, expected) in table {
+            assert_eq!(webfinger(&ids(), resource).as_ref(), expected, "{resource}");
+        }
+        assert_eq!(parse_webfinger_self(&account), Iri::parse("https://relay.example/actor").ok());
+        let odd = OurIds::new("http://127.0.0.1:4101", "/actor", "main-key", "relay").expect("ids");
+        assert!(webfinger(&odd, "acct:relay@127.0.0.1:4101").is_some());
+        assert!(webfinger(&odd, "acct:relay@127.0.0.1").is_none());
+    }
+
+    #[test]
+    fn our_other_answers_are_those_of_the_vectors() {
+        assert_eq!(host_meta(&ids()), include_str!("../../tests/fixtures/signed/host-meta.xml"));
+        assert_eq!(nodeinfo_links(&ids()), value(include_str!("../../tests/fixtures/signed/nodeinfo-discovery.json")));
+        for (version, vector) in [
+            ("2.0", include_str!("../../tests/fixtures/signed/nodeinfo-2.0.json")),
+            ("2.1", include_str!("../../tests/fixtures/signed/nodeinfo-2.1.json")),
+        ] {
+            let made =
+                nodeinfo(version, &ids(), "0.1.0", "relay.example", "Public-post relay and opt-in search indexer");
+            let mut expected = value(vector);
+            expected["software"]["name"] = json!("shearwater");
+            if let Some(software) = expected["software"].as_object_mut() {
+                software.remove("repository");
+            }
+            assert_eq!(made, expected);
+            let software = parse_nodeinfo(&made).expect("software");
+            assert_eq!((software.name.as_str(), software.version.as_str()), ("shearwater", "0.1.0"));
+        }
+        let newest = parse_nodeinfo_links(&nodeinfo_links(&ids()));
+        assert_eq!(newest.as_deref(), Some("https://relay.example/nodeinfo/2.1"));
+    }
+
+    #[test]
+    fn their_nodeinfo_is_read_with_care() {
+        let link = |rel: &str, href: &str| json!({"rel": rel, "href": href});
+        let schema = |version: &str| format!("http://nodeinfo.diaspora.software/ns/schema/{version}");
+        let a = "https://a.example/n/";
+        let table = [
+            (json!({"links": [link(&schema("2.0"), a)]}), Some(a)),
+            (json!({"links": [link(&schema("2.0"), "https://a.example/0"), link(&schema("2.1"), a)]}), Some(a)),
+            (json!({"links": [link(&schema("2.2"), a), link(&schema("2.1"), "https://a.example/1")]}), Some(a)),
+            (json!({"links": [link("https://nodeinfo.diaspora.software/ns/schema/2.0", a)]}), Some(a)),
+            (json!({"links": [7, null, {"rel": 1}, link(&schema("2.0"), a)]}), Some(a)),
+            (json!({"links": [link(&schema("2.1"), "data:application/json,{}"), link(&schema("2.0"), a)]}), Some(a)),
+            (json!({"links": [link(&schema("1.0"), a)]}), None),
+            (json!({"links": [link(&schema("2.x"), a)]}), None),
+            (json!({"links": [link(&schema("2.0"), "/nodeinfo/2.0")]}), None),
+            (json!({"links": [link(&schema("2.0"), "file:///etc/passwd")]}), None),
+            (json!({"links": {}}), None),
+            (json!([]), None),
+        ];
+        for (index, expected) in table {
+            assert_eq!(parse_nodeinfo_links(&index).as_deref(), expected, "{index}");
+        }
+        let table = [
+            (json!({"software": {"name": "Mastodon", "version": "4.5.15"}}), Some(("mastodon", "4.5.15"))),
+            (json!({"software": {"name": "Iceshrimp.NET", "version": "2025.1"}}), Some(("iceshrimp.net", "2025.1"))),
+            (json!({"software": {"name": " glitch-soc "}}), Some(("glitch-soc", ""))),
+            (json!({"software": {"name": "x", "version": "1\u{1b}[31m\n2"}}), Some(("x", "1[31m2"))),
+            (json!({"software": {"name": "x", "version": 7}}), Some(("x", ""))),
+            (json!({"software": {"name": "a b"}}), None),
+            (json!({"software": {"name": "ä"}}), None),
+            (json!({"software": {"name": ""}}), None),
+            (json!({"software": {"name": "x".repeat(65)}}), None),
+            (json!({"software": {"name": 7}}), None),
+            (json!({"software": "mastodon"}), None),
+            (json!({}), None),
+        ];
+        for (document, expected) in table {
+            let read = parse_nodeinfo(&document);
+            let read = read.as_ref().map(|software| (software.name.as_str(), software.version.as_str()));
+            assert_eq!(read, expected, "{document}");
+        }
+        let long = parse_nodeinfo(&json!({"software": {"name": "x", "version": "9".repeat(500)}})).expect("software");
+        assert_eq!(long.version.len(), MAX_NAME_CHARS);
+    }
+
+    #[test]
+    fn a_self_link_must_be_of_a_type_that_counts() {
+        let jrd =
+            |kind: &str, href: &str| json!({"links": [{"rel": "x"}, {"rel": "self", "type": kind, "href": href}]});
+        let a = "https://a.example/actor";
+        assert_eq!(parse_webfinger_self(&jrd(ACTIVITY_JSON, a)), Iri::parse(a).ok());
+        assert_eq!(parse_webfinger_self(&jrd(LD_JSON, a)), Iri::parse(a).ok());
+        for (kind, href) in [("application/json", a), ("text/html", a), (ACTIVITY_JSON, "actor"), (ACTIVITY_JSON, "")] {
+            assert_eq!(parse_webfinger_self(&jrd(kind, href)), None, "{kind} {href}");
+        }
+        for jrd in [json!({}), json!([]), json!({"links": 7}), json!({"links": [null]})] {
+            assert_eq!(parse_webfinger_self(&jrd), None, "{jrd}");
+        }
+    }
+
+    #[test]
+    fn software_is_told_by_its_name() {
+        let table = [
+            ("mastodon", Family::Mastodon, false),
+            ("Mastodon", Family::Mastodon, false),
+            ("kmyblue", Family::Mastodon, false),
+            ("sharkey", Family::Misskey, false),
+            ("iceshrimp", Family::Misskey, false),
+            ("iceshrimp.net", Family::Other, false),
+            ("akkoma", Family::Other, false),
+            ("gotosocial", Family::Other, false),
+            ("shearwater", Family::Other, true),
+            ("aoderelay", Family::Other, true),
+            ("activity-relay", Family::Other, true),
+            ("ActivityRelay", Family::Other, true),
+            ("buzzrelay", Family::Other, true),
+            ("", Family::Other, false),
+        ];
+        for (name, expected, relay) in table {
+            assert_eq!((family(name), is_relay(name)), (expected, relay), "{name}");
+        }
+    }
 }

@@ -147,3 +147,67 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::Object(members))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_read_as_every_parser_reads_them() {
+        let text = r#" {"a": [1, -2, 3.5, 1e3, true, false, null, "ä\n\ud83d\ude00"], "b": {"a": {}}} "#;
+        let expected = json!({"a": [1, -2, 3.5, 1e3, true, false, null, "ä\n😀"], "b": {"a": {}}});
+        assert_eq!(parse(text.as_bytes()), Ok(expected));
+        assert_eq!(parse(b"7"), Ok(json!(7)));
+        assert_eq!(parse(b"18446744073709551615"), Ok(json!(u64::MAX)));
+    }
+
+    #[test]
+    fn what_parsers_disagree_about_is_refused() {
+        let table: [(&[u8], JsonFault); 26] = [
+            (b"", JsonFault::NotJson),
+            (b"{", JsonFault::NotJson),
+            (b"{}x", JsonFault::NotJson),
+            (b"{} {}", JsonFault::NotJson),
+            (b"\xef\xbb\xbf{}", JsonFault::NotJson),
+            (b"{'a':1}", JsonFault::NotJson),
+            (b"{a:1}", JsonFault::NotJson),
+            (b"{\"a\":1,}", JsonFault::NotJson),
+            (b"[1,]", JsonFault::NotJson),
+            (b"[01]", JsonFault::NotJson),
+            (b"[NaN]", JsonFault::NotJson),
+            (b"[1e999]", JsonFault::NotJson),
+            (b"[\"\xff\"]", JsonFault::NotJson),
+            (b"[\"\\ud800\"]", JsonFault::NotJson),
+            (b"[\"\n\"]", JsonFault::NotJson),
+            (b"[\"\\x\"]", JsonFault::NotJson),
+            (b"// c\n{}", JsonFault::NotJson),
+            (b"{\"a\":1,\"a\":1}", JsonFault::DuplicateKey),
+            (b"{\"a\":1,\"b\":2,\"a\":3}", JsonFault::DuplicateKey),
+            (b"{\"a\":1,\"\\u0061\":2}", JsonFault::DuplicateKey),
+            (b"{\"\":1,\"\":2}", JsonFault::DuplicateKey),
+            (b"[{\"x\":{\"a\":1,\"a\":2}}]", JsonFault::DuplicateKey),
+            (b"{\"actor\":\"a\",\"actor\":\"b\"", JsonFault::DuplicateKey),
+            (b"{\"a\":}", JsonFault::NotJson),
+            (b"{\"a\"}", JsonFault::NotJson),
+            (b"\x00", JsonFault::NotJson),
+        ];
+        for (bytes, fault) in table {
+            assert_eq!(parse(bytes), Err(fault), "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn depth_and_number_of_values_are_bounded() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert_eq!(parse(nested(MAX_DEPTH + 1).as_bytes()), Err(JsonFault::TooDeep));
+        assert_eq!(parse("[".repeat(1_000_000).as_bytes()), Err(JsonFault::TooDeep));
+        assert_eq!(parse("{\"a\":".repeat(100_000).as_bytes()), Err(JsonFault::TooDeep));
+
+        let wide = |nodes: usize| format!("[{}]", vec!["1"; nodes - 1].join(","));
+        assert!(parse(wide(MAX_NODES).as_bytes()).is_ok());
+        assert_eq!(parse(wide(MAX_NODES + 1).as_bytes()), Err(JsonFault::TooMany));
+    }
+}

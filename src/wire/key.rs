@@ -106,6 +106,9 @@ impl PublicKey {
     /// # Errors
     /// [`KeyFault`] says what is wrong with it.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
+        if !is_one_sequence(der) {
+            return Err(KeyFault::Unreadable);
+        }
         if let Some(raw) = der.strip_prefix(&ED25519_SPKI) {
             return Self::ed25519(raw).ok_or(KeyFault::Unreadable);
         }
@@ -324,6 +327,21 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// Whether `der` is one SEQUENCE and nothing behind it, which aws-lc lets pass: a key is exactly its bytes.
+fn is_one_sequence(der: &[u8]) -> bool {
+    let [0x30, first, rest @ ..] = der else { return false };
+    let (length, contents) = match usize::from(*first) {
+        short @ 0..=127 => (short, rest),
+        long => match rest.split_at_checked(long - 128) {
+            Some((digits, contents)) if digits.len() <= 3 => {
+                (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), contents)
+            }
+            _ => return false,
+        },
+    };
+    length == contents.len()
+}
+
 /// The bytes of the first PEM block in `text`, however its lines are cut.
 fn pem_contents(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
     if text.len() > MAX_TEXT_BYTES {
@@ -336,4 +354,179 @@ fn pem_contents(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
 fn pem_text(label: &str, der: &[u8]) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     pem::encode_config(&pem::Pem::new(label, der), config)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    macro_rules! pem {
+        ($name:literal) => {
+            include_str!(concat!("../../tests/fixtures/keys/", $name))
+        };
+    }
+
+    fn id() -> Iri {
+        Iri::parse("https://small.example/actor#main-key").expect("an id")
+    }
+
+    fn body(pem: &str) -> String {
+        pem.lines().filter(|line| !line.starts_with("---")).collect()
+    }
+
+    fn wrapped(text: &str, width: usize, end: &str) -> String {
+        let chars: Vec<char> = text.chars().collect();
+        chars.chunks(width).map(|line| line.iter().collect::<String>() + end).collect()
+    }
+
+    #[test]
+    fn a_public_key_is_read_however_it_was_written_down() {
+        let spki = body(pem!("subscriber.rsa.spki.pem"));
+        let pkcs1 = body(pem!("subscriber.rsa.pkcs1-public.pem"));
+        let expected = PublicKey::from_pem(pem!("subscriber.rsa.spki.pem")).expect("the plain form");
+        let block = |label: &str, text: &str| format!("-----BEGIN {label}-----\n{text}-----END {label}-----\n");
+        let odd = [
+            ("PKCS#1", pem!("subscriber.rsa.pkcs1-public.pem").to_owned()),
+            ("SPKI labelled PKCS#1", block("RSA PUBLIC KEY", &wrapped(&spki, 64, "\n"))),
+            ("PKCS#1 labelled SPKI", block("PUBLIC KEY", &wrapped(&pkcs1, 64, "\n"))),
+            ("CRLF", pem!("subscriber.rsa.spki.pem").replace('\n', "\r\n")),
+            ("no final newline", pem!("subscriber.rsa.spki.pem").trim_end().to_owned()),
+            ("76 columns", block("PUBLIC KEY", &wrapped(&spki, 76, "\n"))),
+            ("one line", block("PUBLIC KEY", &format!("{spki}\n"))),
+            ("no line breaks at all", format!("-----BEGIN PUBLIC KEY-----{spki}-----END PUBLIC KEY-----")),
+            ("trailing blanks", block("PUBLIC KEY", &wrapped(&spki, 64, "  \t\n"))),
+            ("leading blanks", block("PUBLIC KEY", &format!("   {}", wrapped(&spki, 64, "\n   ")))),
+            ("text before", format!("Bag Attributes: none\nkey of @x\n{}", pem!("subscriber.rsa.spki.pem"))),
+            ("text behind", format!("{}and so on", pem!("subscriber.rsa.spki.pem"))),
+            ("blank lines", format!("\n\n{}\n\n", pem!("subscriber.rsa.spki.pem"))),
+            ("two blocks", pem!("subscriber.rsa.spki.pem").to_owned() + pem!("relay.rsa.spki.pem")),
+        ];
+        for (name, text) in odd {
+            let key = PublicKey::from_pem(&text).map_err(|fault| fault.to_string());
+            assert_eq!(key.as_ref(), Ok(&expected), "{name}");
+            assert_eq!(key.expect(name).to_spki_pem(), pem!("subscriber.rsa.spki.pem"), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_of_other_sizes_and_kinds_are_told_apart() {
+        let table = [
+            (pem!("rsa4096.spki.pem"), Ok(Algorithm::RsaSha256)),
+            (pem!("rsa8192.spki.pem"), Ok(Algorithm::RsaSha256)),
+            (pem!("rsa2048-e3.spki.pem"), Ok(Algorithm::RsaSha256)),
+            (pem!("relay.ed25519.spki.pem"), Ok(Algorithm::Ed25519)),
+            (pem!("rsa1024.spki.pem"), Err(KeyFault::Size(1024))),
+            (pem!("rsa2047-fake.spki.pem"), Err(KeyFault::Size(2047))),
+            (pem!("rsa16384-fake.spki.pem"), Err(KeyFault::Size(16384))),
+            (pem!("rsa2048-e1-fake.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("rsa2048-even-fake.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("rsa2048-hugee-fake.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("rsa2048-trailing-fake.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("ec-p256.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("x25519.spki.pem"), Err(KeyFault::Unreadable)),
+            (pem!("subscriber.rsa.pk8.pem"), Err(KeyFault::Unreadable)),
+            ("", Err(KeyFault::NotPem)),
+            ("-----BEGIN PUBLIC KEY-----", Err(KeyFault::NotPem)),
+            ("-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----", Err(KeyFault::NotPem)),
+            ("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----", Err(KeyFault::Unreadable)),
+            ("-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----", Err(KeyFault::Unreadable)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(PublicKey::from_pem(text).map(|key| key.algorithm()), expected, "{text}");
+        }
+        assert_eq!(PublicKey::from_pem(&"x".repeat(20_000)), Err(KeyFault::NotPem));
+    }
+
+    #[test]
+    fn multikeys_are_read_and_written() {
+        let text = "z6MkqGeV4MKLRwSHkNsRNNB3V5iDY2nA1S6697rQLZxUDJW2";
+        let key = PublicKey::from_multibase(text).expect("a key");
+        assert_eq!(key.to_multibase().as_deref(), Some(text));
+        assert_eq!(Ok(&key), PublicKey::from_pem(pem!("relay.ed25519.spki.pem")).as_ref());
+        assert_eq!(PublicKey::from_pem(&key.to_spki_pem()), Ok(key));
+        assert_eq!(PublicKey::from_pem(pem!("relay.rsa.spki.pem")).expect("a key").to_multibase(), None);
+        let rest = &text[1..];
+        let bad =
+            ["", "z", rest, &format!("u{rest}"), &format!("z{rest}1"), &format!("z1{rest}"), "z0OIl", &text[..40]];
+        for bad in bad {
+            assert_eq!(PublicKey::from_multibase(bad), Err(KeyFault::NotMultibase), "{bad}");
+        }
+        assert_eq!(PublicKey::from_multibase(&format!("z{}", "6".repeat(10_000))), Err(KeyFault::NotMultibase));
+    }
+
+    #[test]
+    fn our_secret_keys_survive_a_file_and_never_a_log() {
+        for (text, ed25519) in [
+            (pem!("subscriber.rsa.pk8.pem"), false),
+            (pem!("subscriber.rsa.pkcs1.pem"), false),
+            (pem!("rsa4096.pk8.pem"), false),
+            (pem!("relay.ed25519.pk8.pem"), true),
+        ] {
+            let key = SigningKey::from_pem(id(), text).expect("a key");
+            let again = SigningKey::from_pem(id(), &key.to_pem()).expect("a key");
+            assert_eq!(key.public(), again.public());
+            assert_eq!((key.is_ed25519(), key.key_id()), (ed25519, &id()));
+            let signature = again.sign(b"message");
+            assert!(key.public().verify(key.public().algorithm(), b"message", &signature));
+            assert!(!key.public().verify(key.public().algorithm(), b"massage", &signature));
+            assert!(format!("{key:?}").len() < 80, "{key:?}");
+        }
+        // What openssl wrote, we write.
+        let key = SigningKey::from_pem(id(), pem!("relay.ed25519.pk8.pem")).expect("a key");
+        assert_eq!(*key.to_pem(), pem!("relay.ed25519.pk8.pem"));
+        let key = SigningKey::from_pem(id(), pem!("subscriber.rsa.pkcs1.pem")).expect("a key");
+        assert_eq!(*key.to_pem(), pem!("subscriber.rsa.pk8.pem"));
+        assert_eq!(key.public().to_spki_pem(), pem!("subscriber.rsa.spki.pem"));
+
+        let fault = |text: &str| SigningKey::from_pem(id(), text).expect_err("no key");
+        assert_eq!(fault(pem!("rsa1024.pk8.pem")), KeyFault::Unreadable);
+        assert_eq!(fault(pem!("subscriber.rsa.spki.pem")), KeyFault::Unreadable);
+        assert_eq!(fault(pem!("ec-p256.spki.pem")), KeyFault::Unreadable);
+        assert_eq!(fault("no key"), KeyFault::NotPem);
+    }
+
+    #[test]
+    fn an_ed25519_key_is_made_from_the_generator_it_is_given() {
+        use rand::SeedableRng as _;
+        let make = |seed| {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+            SigningKey::generate_ed25519(id(), &mut rng).expect("a key").public()
+        };
+        assert_eq!(make(1), make(1));
+        assert_ne!(make(1), make(2));
+    }
+
+    #[test]
+    fn an_algorithm_of_another_kind_of_key_verifies_nothing() {
+        let rsa = SigningKey::from_pem(id(), pem!("subscriber.rsa.pk8.pem")).expect("a key");
+        let ed25519 = SigningKey::from_pem(id(), pem!("relay.ed25519.pk8.pem")).expect("a key");
+        let signature = rsa.sign(b"m");
+        assert!(!rsa.public().verify(Algorithm::Ed25519, b"m", &signature));
+        assert!(!rsa.public().verify(Algorithm::RsaSha512, b"m", &signature));
+        assert!(!ed25519.public().verify(Algorithm::RsaSha256, b"m", &ed25519.sign(b"m")));
+        assert!(!ed25519.public().verify(Algorithm::Ed25519, b"m", &[]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_key_reading_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), text in ".{0,80}") {
+            let _ = PublicKey::from_der(&bytes);
+            let _ = PublicKey::from_multibase(&text);
+            let _ = PublicKey::from_pem(&text);
+            let _ = SigningKey::from_der(id(), &bytes);
+            let _ = PublicKey::from_pem(&pem_text("PUBLIC KEY", &bytes));
+        }
+
+        #[test]
+        fn a_damaged_key_is_refused_or_another_key(at in 33_usize..294, bit in 0_u8..8) {
+            let good = PublicKey::from_pem(pem!("subscriber.rsa.spki.pem")).expect("a key");
+            let mut der = good.bytes().to_vec();
+            der[at] ^= 1 << bit;
+            if let Ok(key) = PublicKey::from_der(&der) {
+                prop_assert_ne!(key, good);
+            }
+        }
+    }
 }

@@ -14,3 +14,6 @@ pub mod http_sig;
 pub mod json;
 pub mod key;
 pub mod object;
+
+#[cfg(test)]
+mod fixtures;

@@ -188,3 +188,165 @@ fn owner(id: &Iri, attributed_to: Option<&Value>) -> Result<Option<Iri>, PostFau
     }
     found.map(Some).ok_or(PostFault::ForeignOwner)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_to_and_cc_make_anything_public_in_all_three_spellings() {
+        const P: &str = "https://www.w3.org/ns/activitystreams#Public";
+        use Visibility::{Limited, Public, Unaddressed, Unlisted};
+        let table = [
+            (json!({"to": P}), Public),
+            (json!({"to": [P]}), Public),
+            (json!({"to": ["https://a.example/f", P]}), Public),
+            (json!({"to": "as:Public"}), Public),
+            (json!({"to": ["Public"]}), Public),
+            (json!({"to": {"id": P}}), Public),
+            (json!({"to": [{"id": "as:Public", "type": "Collection"}]}), Public),
+            (json!({"to": P, "cc": P}), Public),
+            (json!({"cc": P}), Unlisted),
+            (json!({"to": [], "cc": ["as:Public"]}), Unlisted),
+            (json!({"to": ["https://a.example/f"], "cc": {"id": "Public"}}), Unlisted),
+            (json!({"to": ["https://a.example/f"]}), Limited),
+            (json!({"to": []}), Limited),
+            (json!({"to": [], "cc": []}), Limited),
+            (json!({"bto": [P]}), Limited),
+            (json!({"bcc": P}), Limited),
+            (json!({"audience": P}), Limited),
+            (json!({"to": "https://www.w3.org/ns/activitystreams#public"}), Limited),
+            (json!({"to": "http://www.w3.org/ns/activitystreams#Public"}), Limited),
+            (json!({"to": "https://www.w3.org/ns/activitystreams"}), Limited),
+            (json!({"to": "public"}), Limited),
+            (json!({"to": " as:Public"}), Limited),
+            (json!({"to": [[P]]}), Limited),
+            (json!({"to": {"@id": P}}), Limited),
+            (json!({"to": -1}), Limited),
+            (json!({"to": [-1]}), Limited),
+            (json!({"to": {"id": [P]}}), Limited),
+            (json!({"to": null, "cc": null}), Unaddressed),
+            (json!({}), Unaddressed),
+            (json!([]), Unaddressed),
+            (json!(P), Unaddressed),
+        ];
+        for (document, expected) in table {
+            assert_eq!(Audience::of(&document).visibility(), expected, "{document}");
+        }
+    }
+
+    fn note(more: Value) -> Value {
+        let mut note = json!({"id": "https://a.example/1", "type": "Note", "attributedTo": "https://a.example/u"});
+        let (Some(fields), Value::Object(more)) = (note.as_object_mut(), more) else { panic!("objects") };
+        fields.extend(more);
+        note
+    }
+
+    #[test]
+    fn an_author_lives_where_the_post_lives() {
+        let u = "https://a.example/u";
+        let table = [
+            (json!(u), Ok(Some(u))),
+            (json!({"id": u}), Ok(Some(u))),
+            (json!([u]), Ok(Some(u))),
+            (json!([{"type": "Person", "id": u}, {"type": "Group", "id": "https://a.example/c"}]), Ok(Some(u))),
+            (json!([{"type": "Group", "id": "https://a.example/c"}, {"type": "Person", "id": u}]), Ok(Some(u))),
+            (json!([{"type": "Person", "id": "https://b.example/u"}, {"type": "Group", "id": u}]), Ok(Some(u))),
+            (json!(["https://b.example/u", u, "https://a.example/v"]), Ok(Some(u))),
+            (json!([7, null, u]), Ok(Some(u))),
+            (json!([]), Ok(None)),
+            (json!(null), Ok(None)),
+            (json!("https://b.example/u"), Err(PostFault::ForeignOwner)),
+            (json!("http://a.example/u"), Err(PostFault::ForeignOwner)),
+            (json!("https://a.example:8443/u"), Err(PostFault::ForeignOwner)),
+            (json!("https://a.example.evil/u"), Err(PostFault::ForeignOwner)),
+            (json!("u"), Err(PostFault::ForeignOwner)),
+            (json!(7), Err(PostFault::ForeignOwner)),
+            (json!({}), Err(PostFault::ForeignOwner)),
+            (json!([["https://a.example/u"]]), Err(PostFault::ForeignOwner)),
+        ];
+        for (attributed_to, expected) in table {
+            let owner = Post::read(&note(json!({"attributedTo": attributed_to}))).map(|post| post.owner);
+            let owner = owner.as_ref().map(|owner| owner.as_ref().map(Iri::as_str)).map_err(Clone::clone);
+            assert_eq!(owner, expected, "{attributed_to}");
+        }
+        let mut anonymous = note(json!({}));
+        anonymous.as_object_mut().expect("an object").remove("attributedTo");
+        assert_eq!(Post::read(&anonymous).map(|post| post.owner), Ok(None));
+    }
+
+    #[test]
+    fn only_posts_are_posts() {
+        for kind in POST_KINDS {
+            assert_eq!(Post::read(&note(json!({"type": kind}))).map(|post| post.kind), Ok(kind.to_owned()));
+        }
+        assert!(Post::read(&note(json!({"type": ["Note"]}))).is_ok());
+        for kind in [
+            json!("Person"),
+            json!("Create"),
+            json!("Collection"),
+            json!("Tombstone"),
+            json!("Add"),
+            json!("note"),
+            json!("as:Note"),
+            json!(["Note", "Article"]),
+            json!([]),
+            json!(null),
+            json!(7),
+        ] {
+            assert_eq!(Post::read(&note(json!({"type": kind}))), Err(PostFault::Kind), "{kind}");
+        }
+        for id in [
+            json!(null),
+            json!(7),
+            json!(""),
+            json!("1"),
+            json!("https://A.example/1"),
+            json!(["https://a.example/1"]),
+            json!("https://a.example/1#x"),
+            json!("https://u@a.example/1"),
+            json!("urn:uuid:1"),
+        ] {
+            assert_eq!(Post::read(&note(json!({"id": id}))), Err(PostFault::Id), "{id}");
+        }
+        assert_eq!(Post::read(&json!("https://a.example/1")), Err(PostFault::NotAnObject));
+        let fault = Post::read(&note(json!({"@graph": []}))).expect_err("restructured");
+        assert_eq!(fault.to_string(), "it uses `@graph`");
+    }
+
+    #[test]
+    fn votes_and_replies_are_told_from_posts() {
+        let to = "https://b.example/2";
+        let table = [
+            (json!({"name": "Yes", "inReplyTo": to}), true, true),
+            (json!({"name": "Yes", "inReplyTo": to, "content": null}), true, true),
+            (json!({"name": "Yes", "inReplyTo": to, "content": ""}), true, true),
+            (json!({"name": "Yes", "inReplyTo": {"id": to}}), true, true),
+            (json!({"name": "Title", "content": "x", "inReplyTo": to}), false, true),
+            (json!({"name": "Title"}), false, false),
+            (json!({"content": "x", "inReplyTo": to}), false, true),
+            (json!({"content": "x", "inReplyTo": [to]}), false, true),
+            (json!({"content": "x", "inReplyTo": null}), false, false),
+            (json!({"content": "x", "inReplyTo": ""}), false, false),
+            (json!({"type": "Video", "name": "Re: yours", "inReplyTo": to}), false, true),
+        ];
+        for (more, is_vote, is_reply) in table {
+            let post = Post::read(&note(more.clone())).expect("a post");
+            assert_eq!((post.is_vote, post.is_reply), (is_vote, is_reply), "{more}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_or_left_out() {
+        let at = |text: &str| Post::read(&note(json!({"published": text, "updated": text}))).expect("a post");
+        let noon = Some(Timestamp::from_secs(1_787_486_400));
+        for text in ["2026-08-23T12:00:00Z", "2026-08-23T12:00:00.000000Z", "2026-08-23T14:00:00+02:00"] {
+            assert_eq!((at(text).published, at(text).updated), (noon, noon), "{text}");
+        }
+        for text in ["", "now", "2026-08-23", "2026-08-23T12:00:00", "1787486400"] {
+            assert_eq!(at(text).published, None, "{text}");
+        }
+    }
+}

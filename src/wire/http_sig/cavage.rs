@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 
+use super::asked::shown;
 use super::{Asked, Claim, Label, MAX_COVERED, MAX_KEY_ID_BYTES, MAX_SIGNATURE_BYTES, Scheme, Sending, SigFault};
 use super::{digest, header_value};
 use crate::clock::Timestamp;
@@ -199,11 +200,6 @@ fn pairs(text: &str) -> Result<Vec<(&str, &str)>, SigFault> {
             more => more.strip_prefix(',').ok_or(MALFORMED)?,
         };
     }
-}
-
-/// A name from their request, cut to a length that fits a log line.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().filter(char::is_ascii_graphic).take(40).collect()
 }
 
 /// Signs `(request-target) host date`, with a body also `digest content-type`, in the order that strict verifiers ask

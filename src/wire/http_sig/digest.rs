@@ -9,7 +9,8 @@ use http::HeaderMap;
 use sfv::{BareItem, Dictionary, FieldType as _, ListEntry, Parser};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::{SigFault, single};
+use super::SigFault;
+use super::asked::single;
 
 /// The most digests in one header. Senders send one; IANA knows about ten algorithms.
 const MAX_DIGESTS: usize = 16;

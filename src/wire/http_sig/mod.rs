@@ -6,6 +6,7 @@
 //! than Mastodon: a signature that does not cover the body's digest, the request's target, our name and a time is
 //! refused (Misskey CVE-2023-49079 came of less); every sender we know of covers all four.
 
+mod asked;
 mod cavage;
 mod digest;
 mod fault;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use asked::Asked;
 pub use fault::SigFault;
 
 use crate::clock::Timestamp;
@@ -147,105 +149,6 @@ pub fn read(request: &Request<'_>, body: &[u8], public_origin: &str, now: Timest
     match scheme {
         Scheme::Cavage => cavage::read(&asked),
         Scheme::Rfc9421 => rfc9421::read(&asked),
-    }
-}
-
-/// A request together with what it is judged by.
-struct Asked<'a> {
-    request: Request<'a>,
-    /// Scheme and authority: `https://relay.example`.
-    origin: &'a str,
-    origin_url: Url,
-    now: Timestamp,
-    digests: digest::Checked,
-    needs_digest: bool,
-}
-
-impl<'a> Asked<'a> {
-    fn new(request: Request<'a>, body: &[u8], origin: &'a str, now: Timestamp) -> Result<Self, SigFault> {
-        let origin = origin.trim_end_matches('/');
-        let origin_url = Url::parse(origin).map_err(|_cause| SigFault::Host)?;
-        if !request.target.starts_with('/') {
-            return Err(SigFault::Malformed { what: "the request target" });
-        }
-        let digests = digest::check(request.headers, body)?;
-        let needs_digest = !body.is_empty() || !matches!(*request.method, Method::GET | Method::HEAD);
-        Ok(Self { request, origin, origin_url, now, digests, needs_digest })
-    }
-
-    /// The value of a covered header, which must be there once: of two, a proxy and we might read different ones.
-    fn header(&self, name: &str) -> Result<&'a [u8], SigFault> {
-        single(self.request.headers, name)?.ok_or_else(|| SigFault::Missing { name: name.to_owned() })
-    }
-
-    /// The signature must cover a digest, and one that we could check.
-    fn check_digest(&self, covers: impl Fn(&str) -> bool) -> Result<(), SigFault> {
-        let covered = [("digest", self.digests.digest), ("content-digest", self.digests.content_digest)];
-        let mut proven = false;
-        for (name, known) in covered {
-            if covers(name) {
-                // Present (the caller has read it), so without a known algorithm it proves nothing.
-                proven = true;
-                if !known {
-                    return Err(SigFault::UnknownDigest);
-                }
-            }
-        }
-        if self.needs_digest && !proven {
-            return Err(SigFault::Coverage { missing: "digest or content-digest" });
-        }
-        Ok(())
-    }
-
-    /// `Host` must be our name. The port counts only where the header has one: Mastodon leaves it out even of odd ones.
-    fn check_host(&self) -> Result<(), SigFault> {
-        let text = std::str::from_utf8(self.header("host")?).map_err(|_cause| SigFault::Host)?;
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) if !port.contains(']') => (name, Some(port)),
-            _ => (text, None),
-        };
-        let ours = self.origin_url.host_str().unwrap_or_default();
-        let port_fits = match port {
-            None => true,
-            Some(port) => {
-                port.parse().ok().is_some_and(|port: u16| self.origin_url.port_or_known_default() == Some(port))
-            }
-        };
-        if ours.is_empty() || !name.eq_ignore_ascii_case(ours) || !port_fits {
-            return Err(SigFault::Host);
-        }
-        Ok(())
-    }
-
-    fn check_time(&self, at: Timestamp) -> Result<(), SigFault> {
-        let skew = if at > self.now { at.since(self.now) } else { self.now.since(at) };
-        if skew > WINDOW {
-            return Err(SigFault::Date { seconds: skew.as_secs() });
-        }
-        Ok(())
-    }
-
-    fn check_expiry(&self, expires: Option<Timestamp>) -> Result<(), SigFault> {
-        match expires {
-            Some(expires) if expires < self.now => Err(SigFault::Expired),
-            Some(expires) if expires.since(self.now) > MAX_LIFETIME => Err(SigFault::TooLongLived),
-            _ => Ok(()),
-        }
-    }
-
-    /// The target without its query; `None` if it has none.
-    fn bare_target(&self) -> Option<&'a str> {
-        self.request.target.split_once('?').map(|(path, _query)| path)
-    }
-}
-
-/// The one value of a header without outer white space; `None` if it is absent.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a [u8]>, SigFault> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next().map(|value| value.as_bytes().trim_ascii());
-    match values.next() {
-        None => Ok(first),
-        Some(_) => Err(SigFault::Repeated { name: name.to_owned() }),
     }
 }
 

@@ -6,9 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 use sfv::{BareItem, Dictionary, FieldType as _, InnerList, ListEntry, Parser};
 
-use super::cavage::{SIGNATURE, shown};
+use super::asked::{shown, single};
+use super::cavage::SIGNATURE;
 use super::{Asked, Claim, Label, MAX_COVERED, MAX_KEY_ID_BYTES, MAX_SIGNATURE_BYTES, Scheme, Sending, SigFault};
-use super::{digest, header_value, single};
+use super::{digest, header_value};
 use crate::clock::Timestamp;
 
 pub(super) const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");

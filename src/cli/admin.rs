@@ -1,0 +1,213 @@
+//! Commands that talk to a running relay, over the Unix socket in its `data_dir`: no token, since only the operator can
+//! open it.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{ConfigArg, block_on, print};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::{Store, import};
+
+#[derive(Debug, Args)]
+pub(super) struct FollowArgs {
+    /// The actor: its id (https://relay.example/actor) or its handle (@relay@relay.example).
+    target: String,
+    /// How: "litepub" follows the actor, "mastodon" follows the public collection at its inbox.
+    #[arg(long, default_value = "litepub", value_parser = ["litepub", "mastodon"])]
+    style: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UnfollowArgs {
+    /// The actor, as given to `follow`.
+    target: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
+    /// The server: small.example.
+    host: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RejectArgs {
+    /// The server: small.example.
+    host: String,
+    /// What the other admin gets to read.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AdminCommand {
+    /// List servers that joined or wait, and how delivery to them fares.
+    Subscribers(ListArgs),
+    /// Let a waiting server in.
+    Approve(HostArgs),
+    /// Turn a waiting server away, or remove one that joined.
+    Reject(RejectArgs),
+    /// List what was refused lately, and why; the newest first.
+    Refusals(ListArgs),
+    /// List the background workers and how they fare.
+    Workers(ListArgs),
+    /// Print the whole state as NDJSON.
+    Export(ConfigArg),
+    /// Read what `export` printed from standard input. The relay must not be running.
+    Import(ConfigArg),
+}
+
+pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
+    match command {
+        AdminCommand::Subscribers(list) => {
+            let columns =
+                ["host", "state", "mode", "styles", "software", "version", "health", "lag", "last_reason", "seen_at"];
+            table(&list, "GET", "subscribers", None, &columns)
+        }
+        AdminCommand::Approve(args) => one(&args.list, "POST", &format!("subscribers/{}/approve", args.host), None),
+        AdminCommand::Reject(args) => {
+            let path = format!("subscribers/{}/reject", args.host);
+            one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
+        }
+        AdminCommand::Refusals(list) => {
+            table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
+        }
+        AdminCommand::Workers(list) => workers(&list),
+        AdminCommand::Export(arg) => print(&call(&arg, "GET", "export", None)?),
+        AdminCommand::Import(arg) => read_in(&arg),
+    }
+}
+
+pub(super) fn follow(args: FollowArgs) -> anyhow::Result<()> {
+    one(&args.list, "POST", "following", Some(json!({ "target": args.target, "style": args.style })))
+}
+
+pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
+    let target: String = url::form_urlencoded::byte_serialize(args.target.as_bytes()).collect();
+    one(&args.list, "DELETE", &format!("following?target={target}"), None)
+}
+
+pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
+    table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
+}
+
+fn workers(list: &ListArgs) -> anyhow::Result<()> {
+    let text = call(&list.config, "GET", "workers", None)?;
+    if list.json {
+        return print(&format!("{text}\n"));
+    }
+    let all: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
+    let rows = all.into_iter().map(|(name, mut row)| {
+        row["worker"] = name.into();
+        row
+    });
+    print(&render(&rows.collect::<Vec<_>>(), &["worker", "state", "units", "restarts", "last_error"]))
+}
+
+fn table(list: &ListArgs, method: &str, path: &str, body: Option<Value>, columns: &[&str]) -> anyhow::Result<()> {
+    let text = call(&list.config, method, path, body)?;
+    if list.json {
+        return print(&format!("{text}\n"));
+    }
+    let rows: Vec<Value> = serde_json::from_str(&text)?;
+    if rows.is_empty() {
+        return print("None.\n");
+    }
+    print(&render(&rows, columns))
+}
+
+fn one(list: &ListArgs, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<()> {
+    let text = call(&list.config, method, path, body)?;
+    if list.json {
+        return print(&format!("{text}\n"));
+    }
+    let document: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
+    let lines = document.iter().map(|(key, value)| format!("{key}: {}\n", cell(Some(value))));
+    print(&lines.collect::<String>())
+}
+
+/// Columns as wide as their widest cell; what a stranger wrote is shown without control characters.
+fn render(rows: &[Value], columns: &[&str]) -> String {
+    let cells: Vec<Vec<String>> =
+        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(*column))).collect()).collect();
+    let width = |index: usize| {
+        let longest = cells.iter().filter_map(|row| row.get(index)).map(|text| text.chars().count()).max();
+        longest.unwrap_or(0).max(columns.get(index).map_or(0, |name| name.len()))
+    };
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &[String]| {
+        let padded = row.iter().zip(&widths).map(|(text, width)| format!("{text:width$}  "));
+        format!("{}\n", padded.collect::<String>().trim_end())
+    };
+    let head: Vec<String> = columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect();
+    std::iter::once(line(&head)).chain(cells.iter().map(|row| line(row))).collect()
+}
+
+fn cell(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
+        // Times are stored as milliseconds; nobody reads those.
+        Some(Value::Number(number)) if number.as_i64().is_some_and(|millis| millis > 1_000_000_000_000) => {
+            crate::clock::Timestamp::from_millis(number.as_i64().unwrap_or_default()).rfc3339()
+        }
+        Some(other) => other.to_string(),
+    };
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
+    let socket = Config::data_dir(arg.config.as_deref())?.join("admin.sock");
+    block_on(ask(socket, method.to_owned(), path.to_owned(), body))
+}
+
+#[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
+async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>) -> anyhow::Result<String> {
+    let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
+    let mut request = client.request(method.parse()?, format!("http://localhost/api/admin/v1/{path}"));
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let hint =
+        || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
+    let response = request.send().await.with_context(hint)?;
+    let (status, text) = (response.status(), response.text().await?);
+    if status.is_success() {
+        return Ok(text);
+    }
+    let error = serde_json::from_str::<Value>(&text).ok();
+    let error = error.and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
+    anyhow::bail!(error.unwrap_or_else(|| format!("the relay answered {status}")))
+}
+
+fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {
+    let data_dir = Config::data_dir(arg.config.as_deref())?;
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text)?;
+    std::fs::create_dir_all(&data_dir)?;
+    let store = Store::open(&data_dir, Clock::system())?;
+    let done = block_on(async { import(&store, &mut text.as_slice()).await })?;
+    print(&format!("{}\n", json!(done)))
+}

@@ -1,0 +1,47 @@
+//! `shearwater serve`: runs until a signal or until it cannot keep its promises. The first signal stops it well, the
+//! second at once.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{ConfigArg, block_on};
+use crate::clock::Clock;
+use crate::config::{Config, LogFormat};
+use crate::server::Server;
+use crate::telemetry::logs;
+
+/// How long a stop may take before it is made hard.
+const GRACE: Duration = Duration::from_secs(20);
+
+pub(super) fn run(arg: &ConfigArg) -> anyhow::Result<()> {
+    let config = Config::load(arg.config.as_deref())?;
+    let json = match config.ops.log_format {
+        LogFormat::Auto => None,
+        LogFormat::Pretty => Some(false),
+        LogFormat::Json => Some(true),
+    };
+    logs::start(&config.ops.log, json).map_err(anyhow::Error::msg)?;
+    block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let server = Server::start(config, Clock::system()).await?;
+    let why = tokio::select! {
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+        why = server.gave_up() => Some(why),
+    };
+    let cut = server.app().supervisor().cut().clone();
+    tokio::select! {
+        _ = server.shutdown(GRACE) => {}
+        _ = interrupt.recv() => cut.cancel(),
+        _ = terminate.recv() => cut.cancel(),
+    }
+    match why {
+        Some(why) => Err(anyhow::anyhow!(why)),
+        None => Ok(()),
+    }
+}

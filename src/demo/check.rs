@@ -1,0 +1,357 @@
+//! The promises, and the judgement whether they were kept. Pure: what was posted, who takes part, and what the
+//! instances' ledgers say. Nothing here has ever seen the relay.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::family::Family;
+use super::ledger::{Ledger, Outcome, Receipt, Standing};
+use super::posts::Visibility;
+use crate::clock::Timestamp;
+
+/// How old a relay's `Date` may be, in seconds: the strictest families' window (Misskey, Friendica, Iceshrimp.NET).
+const FRESH: u64 = 300;
+
+/// What the demo proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promise {
+    /// Each instance becomes a subscriber by its own family's rules, and is followed back where it needs that.
+    Handshake,
+    /// Each public post reaches every subscriber that is alive.
+    Everyone,
+    /// None of them gets it twice.
+    ExactlyOnce,
+    /// Nothing but public posts leaves: no quiet, followers-only or direct post, and no boost.
+    Private,
+    /// Every request of the relay verifies by the receiving family's rules, embedded signatures included.
+    Signature,
+    /// Every request of the relay is dated within five minutes of its arrival.
+    FreshDate,
+    /// Nobody gets their own posts back.
+    NotBack,
+    /// Edits and deletions that bear their author's signature reach those who can check it, once, after the post.
+    FollowUps,
+}
+
+impl Promise {
+    /// All of them, in the order of the summary.
+    pub const ALL: [Self; 8] = [
+        Self::Handshake,
+        Self::Everyone,
+        Self::ExactlyOnce,
+        Self::Private,
+        Self::Signature,
+        Self::FreshDate,
+        Self::NotBack,
+        Self::FollowUps,
+    ];
+
+    /// The name, as `--break` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Everyone => "everyone",
+            Self::ExactlyOnce => "exactly-once",
+            Self::Private => "private",
+            Self::Signature => "signature",
+            Self::FreshDate => "fresh-date",
+            Self::NotBack => "not-back",
+            Self::FollowUps => "follow-ups",
+        }
+    }
+}
+
+impl fmt::Display for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Promise {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        Self::ALL
+            .into_iter()
+            .find(|promise| promise.name() == text)
+            .ok_or_else(|| format!("there is no such promise; there are: {}", names()))
+    }
+}
+
+/// How an instance fares during the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// Always well.
+    Well,
+    /// Answers late.
+    Slow,
+    /// Answers 500 for a while, then is well.
+    Flaky,
+    /// Dies after it joined.
+    Dead,
+}
+
+/// An instance that takes part.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) family: Family,
+    pub(super) health: Health,
+    /// Became a subscriber (and was followed back where needed).
+    pub(super) joined: bool,
+}
+
+/// A post that was made, or a boost.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) id: String,
+    pub(super) activity_id: String,
+    /// The number of its instance.
+    pub(super) from: usize,
+    pub(super) visibility: Visibility,
+    pub(super) is_boost: bool,
+    /// A word that is in this post's text and in no other's.
+    pub(super) marker: String,
+    pub(super) at: Timestamp,
+    /// The relay's last answer.
+    pub(super) status: u16,
+    pub(super) follow_ups: Vec<FollowUp>,
+}
+
+/// An edit or a deletion that was sent.
+#[derive(Clone, Debug)]
+pub(super) struct FollowUp {
+    pub(super) activity_id: String,
+    pub(super) is_deletion: bool,
+    pub(super) embedded: bool,
+    pub(super) status: u16,
+}
+
+impl Made {
+    fn acknowledged(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    fn deleted(&self) -> bool {
+        self.follow_ups.iter().any(|follow_up| follow_up.is_deletion)
+    }
+
+    fn is_relayable(&self) -> bool {
+        !self.is_boost && self.visibility == Visibility::Public
+    }
+}
+
+/// Everything that was found out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Findings {
+    /// (post, subscriber) pairs that were to be served.
+    pub(super) expected: u64,
+    pub(super) received: u64,
+    /// Milliseconds from post to arrival, at instances that were well all the time.
+    pub(super) lags: Vec<u64>,
+    pub(super) rows: Vec<Row>,
+    /// Requests that instances refused, by reason.
+    pub(super) refusals: BTreeMap<Outcome, u64>,
+    pub(super) broken: BTreeMap<Promise, Vec<String>>,
+}
+
+/// One instance's part.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    pub(super) posted: u64,
+    pub(super) expected: u64,
+    pub(super) received: u64,
+    pub(super) refused: u64,
+    pub(super) lags: Vec<u64>,
+}
+
+impl Findings {
+    fn breaks(&mut self, promise: Promise, what: String) {
+        self.broken.entry(promise).or_default().push(what);
+    }
+
+    /// Every promise is kept.
+    pub(super) fn all_kept(&self) -> bool {
+        self.broken.is_empty()
+    }
+
+    /// How often a promise was broken.
+    pub(super) fn count(&self, promise: Promise) -> u64 {
+        self.broken.get(&promise).map_or(0, |cases| cases.len() as u64)
+    }
+}
+
+/// Judges. `ledgers` are in the members' order; a dead member's may be missing.
+pub(super) fn judge(made: &[Made], members: &[Member], ledgers: &[Option<Ledger>]) -> Findings {
+    let mut findings = Findings { rows: vec![Row::default(); members.len()], ..Findings::default() };
+    for member in members.iter().filter(|member| !member.joined) {
+        let what = format!("{} ({}) did not become a subscriber", member.name, member.family.software());
+        findings.breaks(Promise::Handshake, what);
+    }
+    for post in made {
+        if let Some(row) = findings.rows.get_mut(post.from) {
+            row.posted += 1;
+        }
+        if post.is_relayable() && !post.acknowledged() {
+            findings.breaks(Promise::Everyone, format!("the relay answered {} to {}", post.status, post.id));
+        }
+    }
+    for (index, (member, ledger)) in members.iter().zip(ledgers).enumerate() {
+        let Some(ledger) = ledger else { continue };
+        for receipt in &ledger.receipts {
+            request(&mut findings, index, member, receipt);
+        }
+        leaks(&mut findings, made, index, member, &ledger.receipts);
+        if member.joined && member.health != Health::Dead {
+            deliveries(&mut findings, made, index, member, ledger);
+        }
+    }
+    if findings.expected == 0 {
+        findings.breaks(Promise::Everyone, "no public post came to be: nothing is proved".to_owned());
+    }
+    findings
+}
+
+/// What can be said about one request alone.
+fn request(findings: &mut Findings, index: usize, member: &Member, receipt: &Receipt) {
+    let name = &member.name;
+    if receipt.outcome.is_refused() {
+        *findings.refusals.entry(receipt.outcome).or_default() += 1;
+        if let Some(row) = findings.rows.get_mut(index) {
+            row.refused += 1;
+        }
+    }
+    if receipt.outcome.is_untrue() || receipt.outcome == Outcome::Malformed {
+        let what = format!("{name} refused a {}: {}", receipt.kind, receipt.detail);
+        findings.breaks(Promise::Signature, what);
+    }
+    let age = receipt.date.map_or(0, |date| date.millis().abs_diff(receipt.at.millis()) / 1000);
+    if receipt.outcome == Outcome::Date || age > FRESH {
+        findings.breaks(Promise::FreshDate, format!("{name} got a {} dated {age} seconds off", receipt.kind));
+    }
+}
+
+/// Private posts and boosts that arrived, and posts that came home.
+fn leaks(findings: &mut Findings, made: &[Made], index: usize, member: &Member, receipts: &[Receipt]) {
+    let own: HashSet<&str> =
+        made.iter().filter(|post| post.from == index && !post.is_boost).map(|post| post.id.as_str()).collect();
+    let secret: Vec<&Made> = made.iter().filter(|post| !post.is_relayable()).collect();
+    for receipt in receipts {
+        if receipt.object.as_deref().is_some_and(|object| own.contains(object)) {
+            let what = format!("{} got its own {} back", member.name, receipt.object.as_deref().unwrap_or_default());
+            findings.breaks(Promise::NotBack, what);
+        }
+        let told = |post: &&&Made| {
+            // A boost's object may be public; only the boost itself must stay away.
+            let id = if post.is_boost { &post.activity_id } else { &post.id };
+            receipt.body.contains(id.as_str()) || (!post.is_boost && receipt.body.contains(post.marker.as_str()))
+        };
+        for post in secret.iter().filter(told) {
+            let kind = if post.is_boost { "a boost".to_owned() } else { format!("a {:?} post", post.visibility) };
+            let what = format!("{} got {} ({kind})", member.name, post.activity_id);
+            findings.breaks(Promise::Private, what);
+        }
+    }
+}
+
+/// Whether each public post arrived, once, and what followed it.
+fn deliveries(findings: &mut Findings, made: &[Made], index: usize, member: &Member, ledger: &Ledger) {
+    let mut posts: HashMap<&str, Vec<&Receipt>> = HashMap::new();
+    let mut follow_ups: HashMap<&str, Vec<&Receipt>> = HashMap::new();
+    for receipt in &ledger.receipts {
+        match (receipt.outcome, receipt.object.as_deref(), receipt.id.as_deref()) {
+            (Outcome::Post | Outcome::Known, Some(object), _) => posts.entry(object).or_default().push(receipt),
+            (Outcome::Edit | Outcome::Deletion, _, Some(id)) => follow_ups.entry(id).or_default().push(receipt),
+            _ => {}
+        }
+    }
+    let standing: HashMap<&str, &Standing> =
+        ledger.posts.iter().map(|post| (post.id.as_str(), &post.standing)).collect();
+    for post in made.iter().filter(|post| post.from != index && post.is_relayable() && post.acknowledged()) {
+        let arrived = posts.get(post.id.as_str()).map_or(&[][..], Vec::as_slice);
+        let trouble = trouble(post, arrived, standing.get(post.id.as_str()).copied());
+        // A relay need not bring what is gone again already.
+        if !(post.deleted() && arrived.is_empty()) {
+            let lag = arrived.first().map(|first| first.at.since(post.at).as_millis() as u64);
+            count(findings, index, member, trouble.is_none(), lag);
+        }
+        if let Some(why) = trouble {
+            findings.breaks(Promise::Everyone, format!("{} at {}: {why}", post.id, member.name));
+        }
+        if arrived.len() > 1 {
+            findings.breaks(Promise::ExactlyOnce, format!("{} at {}: {} times", post.id, member.name, arrived.len()));
+        }
+        if matches!(member.family, Family::Mastodon | Family::Misskey) && !arrived.is_empty() {
+            followed(findings, post, member, arrived, &follow_ups);
+        }
+    }
+}
+
+/// Why a post does not count as received; `None` if it does.
+fn trouble(post: &Made, arrived: &[&Receipt], standing: Option<&Standing>) -> Option<String> {
+    if arrived.is_empty() {
+        return (!post.deleted()).then(|| "never came".to_owned());
+    }
+    match standing {
+        Some(Standing::Shown | Standing::Deleted) => None,
+        Some(Standing::Gone) if post.deleted() => None,
+        Some(Standing::Gone) => Some("its origin does not know it".to_owned()),
+        Some(Standing::Failed(_)) if post.deleted() => None,
+        Some(Standing::Failed(why)) => Some(why.clone()),
+        Some(Standing::Fetching) => Some("still being fetched".to_owned()),
+        None => Some("came and was lost".to_owned()),
+    }
+}
+
+fn count(findings: &mut Findings, index: usize, member: &Member, received: bool, lag: Option<u64>) {
+    findings.expected += 1;
+    findings.received += u64::from(received);
+    if member.health == Health::Well {
+        findings.lags.extend(lag);
+    }
+    if let Some(row) = findings.rows.get_mut(index) {
+        row.expected += 1;
+        row.received += u64::from(received);
+        row.lags.extend(lag);
+    }
+}
+
+fn followed(
+    findings: &mut Findings,
+    post: &Made,
+    member: &Member,
+    arrived: &[&Receipt],
+    receipts: &HashMap<&str, Vec<&Receipt>>,
+) {
+    let first = arrived.first().map_or(0, |receipt| receipt.seq);
+    for follow_up in &post.follow_ups {
+        let found = receipts.get(follow_up.activity_id.as_str()).map_or(&[][..], Vec::as_slice);
+        let due = follow_up.embedded && (200..300).contains(&follow_up.status);
+        let what = match found {
+            [] if due => "never came",
+            [] => continue,
+            [one] if one.seq < first => "came before the post",
+            [_] => continue,
+            _ => "came more than once",
+        };
+        findings.breaks(Promise::FollowUps, format!("{} at {}: {what}", follow_up.activity_id, member.name));
+    }
+}
+
+/// The value below which `share` (0 to 1) of the values lie; `None` of nothing.
+pub(super) fn quantile(values: &[u64], share: f64) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get(((last as f64) * share).round() as usize).copied()
+}
+
+#[cfg(test)]
+mod tests;

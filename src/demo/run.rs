@@ -1,0 +1,118 @@
+//! `shearwater demo`: a real relay in a temporary folder, the simulated instances around it, the scenario, the summary.
+//! The one place in this room that knows the relay's server and config.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::cast;
+use super::check::Promise;
+use super::report::{self, Summary};
+use super::scenario::Scenario;
+use super::view::{Show, View};
+use crate::clock::Clock;
+use crate::config::{Config, Listen};
+use crate::server::Server;
+
+/// How long the demo waits at most, if it was given no time.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Gaps between attempts, in milliseconds: an operator's minutes and hours, scaled down.
+const RETRY: [u64; 5] = [500, 1_000, 1_000, 2_000, 2_000];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many instances.
+    pub instances: usize,
+    /// How many posts.
+    pub posts: usize,
+    /// How many posts per second.
+    pub rate: f64,
+    /// When to stop at the latest; the summary is made of what arrived by then.
+    pub limit: Option<Duration>,
+    /// The promise to break on purpose.
+    pub broken: Option<Promise>,
+    /// What to show meanwhile.
+    pub show: Show,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { instances: 12, posts: 120, rate: 10.0, limit: None, broken: None, show: Show::Auto }
+    }
+}
+
+/// A demo that was run: the relay and the instances are still up. Dropping it stops them.
+pub struct Demo {
+    /// What it showed.
+    pub summary: Summary,
+    relay: Relay,
+    _scenario: Scenario,
+}
+
+impl Demo {
+    /// The relay's page, to open in a browser.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.relay.server.public_url()
+    }
+
+    /// Stops the relay in good order, which may take `grace`, then the instances.
+    pub async fn stop(self, grace: Duration) {
+        self.relay.server.shutdown(grace).await;
+    }
+}
+
+/// Runs `plan` against a relay of its own.
+///
+/// # Errors
+/// When the relay or an instance does not start. A broken promise is no error: see [`Summary::kept`].
+pub async fn run(plan: &Plan) -> anyhow::Result<Demo> {
+    let relay = Box::pin(Relay::start()).await?;
+    let (summary, scenario) = Box::pin(run_against(plan, relay.server.public_url())).await?;
+    Ok(Demo { summary, relay, _scenario: scenario })
+}
+
+/// Runs `plan` against the relay at `url`.
+pub(super) async fn run_against(plan: &Plan, url: &str) -> anyhow::Result<(Summary, Scenario)> {
+    let began = Instant::now();
+    let cast = cast::start(plan.instances.max(2)).await.context("starting the simulated instances")?;
+    let deadline = began + plan.limit.unwrap_or(LONGEST);
+    let mut scenario = Scenario::new(cast, View::new(plan.show), deadline);
+    scenario.join(url, plan.broken).await;
+    scenario.faults(plan.broken).await;
+    scenario.post(plan.posts, plan.rate, plan.broken).await;
+    let found = scenario.settle().await;
+    std::mem::replace(&mut scenario.view, View::new(Show::Nothing)).finish();
+    let seconds = began.elapsed().as_secs_f64();
+    let summary = report::summary(url, seconds, &scenario.made, &scenario.members(), &found);
+    Ok((summary, scenario))
+}
+
+/// The relay under test, and the folder it lives in.
+struct Relay {
+    server: Server,
+    _folder: TempDir,
+}
+
+impl Relay {
+    /// Starts the real server on embedded defaults, on free loopback ports. What differs from an operator's relay: it
+    /// may speak to loopback over plain HTTP, and retries come after seconds instead of minutes.
+    async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("shearwater-demo-").tempdir().context("making a folder")?;
+        let mut config = Config::embedded();
+        folder.path().clone_into(&mut config.data_dir);
+        config.http.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.ops.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.fetch.allow_private = vec!["127.0.0.0/8".parse().context("the loopback range")?];
+        config.fetch.allow_http = true;
+        config.delivery.retry = RETRY.map(Duration::from_millis).to_vec();
+        config.site.name = "The demo's relay".to_owned();
+        let server = Box::pin(Server::start(config, Clock::system())).await.context("starting the relay")?;
+        Ok(Self { server, _folder: folder })
+    }
+}

@@ -1,0 +1,242 @@
+//! What other servers call: the inbox, the relay's actor and what belongs to it, and discovery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::error::{not_found, problem};
+use super::state::InboxSlots;
+use crate::config::{Admission, Config};
+use crate::identity::Identity;
+use crate::log::Log;
+use crate::relay::Relay;
+use crate::relay::inbox::Answer;
+use crate::relay::verify::{Received, Rejection};
+use crate::store::{FollowState, Following, Store};
+use crate::wire::{author, discovery};
+
+const ACTIVITY: &str = "application/activity+json";
+
+/// `POST /inbox`.
+pub(super) async fn inbox(
+    State(relay): State<Relay>,
+    State(config): State<Arc<Config>>,
+    State(slots): State<InboxSlots>,
+    request: Request<Body>,
+) -> Response {
+    let Ok(_slot) = slots.0.try_acquire() else {
+        return reject(&relay, Rejection::later("overload", "the relay is working on as much as it takes", 5));
+    };
+    let (parts, body) = request.into_parts();
+    if let Some(rejection) = wrong_type(&parts.headers) {
+        return reject(&relay, rejection);
+    }
+    let limit = usize::try_from(config.http.max_body.as_u64()).unwrap_or(usize::MAX);
+    let body = match read_body(body, limit, config.http.body_timeout).await {
+        Ok(body) => body,
+        Err(rejection) => return reject(&relay, rejection),
+    };
+    let target = parts.uri.path_and_query().map_or("/inbox", |target| target.as_str()).to_owned();
+    let received = Received { method: parts.method, target, headers: parts.headers, body };
+    match relay.receive(received).await {
+        Answer::Accepted(_) => StatusCode::ACCEPTED.into_response(),
+        Answer::Rejected(rejection) => problem(&rejection),
+    }
+}
+
+fn reject(relay: &Relay, rejection: Rejection) -> Response {
+    relay.account_rejection(&rejection);
+    problem(&rejection)
+}
+
+fn wrong_type(headers: &HeaderMap) -> Option<Rejection> {
+    let refuse = |check, detail: &str, remedy| {
+        Some(Rejection { status: 415, check, detail: detail.to_owned(), remedy, retry_after: None })
+    };
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return refuse("content-encoding", "the inbox takes no content encodings", "Send the body as it is.");
+    }
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if matches!(essence.as_str(), ACTIVITY | "application/ld+json" | "application/json") {
+        return None;
+    }
+    refuse("content-type", "the inbox takes activities only", "Send Content-Type: application/activity+json.")
+}
+
+/// Reads at most `limit` bytes within `time`; more is not read at all.
+async fn read_body(body: Body, limit: usize, time: Duration) -> Result<Bytes, Rejection> {
+    let rejection =
+        |status, check, detail: String, remedy| Rejection { status, check, detail, remedy, retry_after: None };
+    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(rejection(413, "body-size", format!("the body is over {limit} bytes"), "Send smaller activities."))
+        }
+        Ok(Err(_broken)) => Err(rejection(400, "body", "the body broke off".to_owned(), "Send it again.")),
+        Err(_slow) => {
+            Err(rejection(408, "body-time", "the body did not arrive in time".to_owned(), "Send it again, faster."))
+        }
+    }
+}
+
+/// The relay's actor. JSON for every program; a browser that asks for HTML alone is shown the home page.
+pub(super) async fn actor(
+    State(identity): State<Identity>,
+    State(config): State<Arc<Config>>,
+    headers: HeaderMap,
+) -> Response {
+    if wants_only_html(&headers) {
+        return Redirect::to("/").into_response();
+    }
+    let ids = &identity.ids;
+    let name = if config.site.name.is_empty() { format!("Relay at {}", ids.host()) } else { config.site.name.clone() };
+    let profile = author::Profile {
+        name,
+        summary: format!("<p>{}</p>", escape(&config.site.summary)),
+        published: identity.created,
+        manually_approves: config.relay.admission != Admission::Open,
+    };
+    activity_json(&author::actor(ids, &profile, &identity.keys.rsa.public(), &identity.keys.ed25519.public()))
+}
+
+/// The operator's words go into HTML: other servers show the summary as such. Misskey refuses an empty one.
+fn escape(text: &str) -> String {
+    let text = if text.trim().is_empty() { "A relay." } else { text };
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn wants_only_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    accept.contains("text/html") && !accept.contains("json")
+}
+
+fn activity_json(document: &Value) -> Response {
+    let mut response = document.to_string().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ACTIVITY));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}
+
+/// The outbox is empty: what the relay says is about others. snac reads it after an Accept.
+pub(super) async fn outbox(State(identity): State<Identity>) -> Response {
+    activity_json(&author::collection(&identity.ids.outbox, 0))
+}
+
+/// How many servers joined, and, if the operator wants, which.
+pub(super) async fn followers(
+    State(identity): State<Identity>,
+    State(store): State<Store>,
+    State(config): State<Arc<Config>>,
+) -> Response {
+    let subscribers = store.subscribers();
+    let active = subscribers.values().filter(|one| one.is_active());
+    let mut actors: Vec<String> =
+        active.flat_map(|one| one.registrations.iter().map(|one| one.actor.to_string())).collect();
+    actors.sort();
+    activity_json(&collection(&identity.ids.followers, actors, config.relay.show_subscribers))
+}
+
+/// How many the relay follows, and, if the operator wants, whom.
+pub(super) async fn following(
+    State(identity): State<Identity>,
+    State(store): State<Store>,
+    State(config): State<Arc<Config>>,
+) -> Response {
+    let rows = store.all::<Following>().unwrap_or_default();
+    let accepted = rows.into_iter().filter(|(_, one)| one.state == FollowState::Accepted);
+    let actors = accepted.map(|(actor, _)| actor).collect();
+    activity_json(&collection(&identity.ids.following, actors, config.relay.show_subscribers))
+}
+
+fn collection(id: &crate::ids::Iri, members: Vec<String>, show: bool) -> Value {
+    let mut document = author::collection(id, members.len() as u64);
+    if !show && let Some(object) = document.as_object_mut() {
+        // A count without members: no list of who joined unless the operator wants one.
+        object.remove("orderedItems");
+    } else {
+        document["orderedItems"] = json!(members);
+    }
+    document
+}
+
+/// An Announce of ours, while its entry is in the log: Misskey, Friendica and Mitra may ask for it.
+pub(super) async fn announce(
+    State(identity): State<Identity>,
+    State(log): State<Log>,
+    State(config): State<Arc<Config>>,
+    Path(hash): Path<String>,
+) -> Response {
+    let Ok(Some(entry)) = log.announced(&hash) else { return not_found().await };
+    let ids = &identity.ids;
+    let audience = audience(&config);
+    let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience);
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ACTIVITY));
+    response
+}
+
+fn audience(config: &Config) -> author::AnnounceAudience {
+    match config.relay.announce_audience {
+        crate::config::AnnounceAudience::Followers => author::AnnounceAudience::Followers,
+        crate::config::AnnounceAudience::Public => author::AnnounceAudience::Public,
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Resource {
+    resource: Option<String>,
+}
+
+/// WebFinger (RFC 7033) for the relay's handle, actor and origin; nothing else is known here.
+pub(super) async fn webfinger(State(identity): State<Identity>, Query(query): Query<Resource>) -> Response {
+    let Some(resource) = query.resource else {
+        return (StatusCode::BAD_REQUEST, "the parameter `resource` is missing\n").into_response();
+    };
+    let Some(document) = discovery::webfinger(&identity.ids, &resource) else { return not_found().await };
+    typed(document.to_string(), "application/jrd+json")
+}
+
+pub(super) async fn host_meta(State(identity): State<Identity>) -> Response {
+    typed(discovery::host_meta(&identity.ids), "application/xrd+xml; charset=utf-8")
+}
+
+pub(super) async fn nodeinfo_links(State(identity): State<Identity>) -> Response {
+    typed(discovery::nodeinfo_links(&identity.ids).to_string(), "application/json")
+}
+
+pub(super) async fn nodeinfo(
+    State(identity): State<Identity>,
+    State(config): State<Arc<Config>>,
+    Path(version): Path<String>,
+) -> Response {
+    let content_type = match version.as_str() {
+        "2.0" => "application/json; profile=\"http://nodeinfo.diaspora.software/ns/schema/2.0#\"",
+        "2.1" => "application/json; profile=\"http://nodeinfo.diaspora.software/ns/schema/2.1#\"",
+        _ => return not_found().await,
+    };
+    let ids = &identity.ids;
+    let name = if config.site.name.is_empty() { ids.host().to_string() } else { config.site.name.clone() };
+    let document = discovery::nodeinfo(&version, ids, env!("CARGO_PKG_VERSION"), &name, &config.site.summary);
+    typed(document.to_string(), content_type)
+}
+
+fn typed(body: String, content_type: &'static str) -> Response {
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}

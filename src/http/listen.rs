@@ -1,0 +1,277 @@
+//! Our own accept loop. `axum::serve` holds a half-sent head for ever; here a head has five seconds, connections are
+//! counted in all and by address, and a stop lets requests in hand end.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use crate::config::{self, Listen};
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+
+/// A reverse proxy keeps connections open between requests and sends heads whole: it may be idle for longer.
+const PROXY_IDLE: Duration = Duration::from_secs(75);
+/// The largest request head, and how many headers it may have.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 100;
+/// Pause after a failed accept: out of file descriptors, it would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How many connections, and how slow.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    head_timeout: Duration,
+    connections: usize,
+    per_address: usize,
+    trusted: Vec<IpNet>,
+}
+
+impl Limits {
+    /// Those of the public listener.
+    #[must_use]
+    pub fn of(http: &config::Http) -> Self {
+        Self {
+            head_timeout: http.head_timeout,
+            connections: http.connections,
+            per_address: http.connections_per_address,
+            trusted: http.trusted_proxies.clone(),
+        }
+    }
+
+    /// Those of the operator's own listeners.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self { head_timeout: Duration::from_secs(5), connections: 256, per_address: 256, trusted: Vec::new() }
+    }
+}
+
+/// A bound listener.
+pub enum Listener {
+    /// An address and port.
+    Tcp(TcpListener),
+    /// A Unix socket, removed when the server ends.
+    Unix(UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds; a socket file that a dead process left behind is taken over.
+    ///
+    /// # Errors
+    /// With the address, and what to do where it is plain.
+    pub async fn bind(listen: &Listen) -> anyhow::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => {
+                let listener = TcpListener::bind(address).await;
+                Ok(Self::Tcp(listener.with_context(|| format!("listening on {address}: is another program there?"))?))
+            }
+            Listen::Unix(path) => {
+                if path.exists() && tokio::net::UnixStream::connect(path).await.is_err() {
+                    std::fs::remove_file(path)
+                        .with_context(|| format!("removing the stale socket {}", path.display()))?;
+                }
+                let listener = UnixListener::bind(path);
+                let listener = listener.with_context(|| format!("listening on unix:{}", path.display()))?;
+                Ok(Self::Unix(listener, path.clone()))
+            }
+        }
+    }
+
+    /// The address, if it has one.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    /// `127.0.0.1:8080` or `unix:/path`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string()),
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// Serves `router` until the supervisor stops.
+    pub fn serve(self, router: Router, limits: Limits, supervisor: &Supervisor, metrics: &Metrics) {
+        let door = Door {
+            router,
+            limits: Arc::new(limits),
+            open: Arc::default(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        };
+        supervisor.spawn(async move { door.accept(self).await });
+    }
+}
+
+#[derive(Clone)]
+struct Door {
+    router: Router,
+    limits: Arc<Limits>,
+    open: Arc<Mutex<Open>>,
+    supervisor: Supervisor,
+    metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Door {
+    async fn accept(&self, listener: Listener) {
+        let stop = self.supervisor.stopping().clone();
+        match listener {
+            Listener::Tcp(listener) => {
+                while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+                    match accepted {
+                        Ok((stream, peer)) => {
+                            let _ = stream.set_nodelay(true);
+                            self.admit(TokioIo::new(stream), Some(peer.ip().to_canonical()));
+                        }
+                        Err(error) => pause(&error).await,
+                    }
+                }
+            }
+            Listener::Unix(listener, path) => {
+                while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+                    match accepted {
+                        Ok((stream, _)) => self.admit(TokioIo::new(stream), None),
+                        Err(error) => pause(&error).await,
+                    }
+                }
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Serves one connection, or closes it at once if there are too many.
+    fn admit<S>(&self, stream: TokioIo<S>, peer: Option<IpAddr>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let trusted = peer.is_none_or(|peer| self.limits.trusted.iter().any(|net| net.contains(&peer)));
+        let Some(place) = Place::take(self, peer.filter(|_| !trusted)) else {
+            self.metrics.connections_refused.inc();
+            return;
+        };
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(if trusted { PROXY_IDLE } else { self.limits.head_timeout })
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_HEADERS);
+        let service = TowerToHyperService::new(Convert(self.router.clone()));
+        let connection = builder.serve_connection(stream, service);
+        let (soft, hard) = (self.supervisor.stopping().clone(), self.supervisor.cut().clone());
+        self.supervisor.spawn(async move {
+            let _place = place;
+            drive(connection, &soft, &hard).await;
+        });
+    }
+}
+
+async fn drive<S>(
+    connection: http1::Connection<TokioIo<S>, TowerToHyperService<Convert>>,
+    soft: &CancellationToken,
+    hard: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // A client that breaks off or sends garbage is its own affair.
+        _ = connection.as_mut() => return,
+        () = soft.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {}
+        () = hard.cancelled() => {}
+    }
+}
+
+async fn pause(error: &std::io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// A counted connection; leaves the count when it ends.
+struct Place {
+    open: Arc<Mutex<Open>>,
+    metrics: Metrics,
+    address: Option<IpAddr>,
+}
+
+impl Place {
+    /// `address` is counted too where it is given.
+    fn take(door: &Door, address: Option<IpAddr>) -> Option<Self> {
+        let mut open = door.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.all >= door.limits.connections {
+            return None;
+        }
+        if let Some(address) = address {
+            let count = open.by_address.entry(address).or_default();
+            if *count >= door.limits.per_address {
+                return None;
+            }
+            *count += 1;
+        }
+        open.all += 1;
+        door.metrics.connections.inc();
+        Some(Self { open: door.open.clone(), metrics: door.metrics.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        self.metrics.connections.dec();
+        if let Some(address) = self.address
+            && let Some(count) = open.by_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// hyper's body as axum's.
+#[derive(Clone)]
+struct Convert(Router);
+
+impl Service<hyper::Request<Incoming>> for Convert {
+    type Response = axum::response::Response;
+    type Error = Infallible;
+    type Future = <Router as Service<hyper::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        <Router as Service<hyper::Request<Body>>>::poll_ready(&mut self.0, cx)
+    }
+
+    fn call(&mut self, request: hyper::Request<Incoming>) -> Self::Future {
+        self.0.call(request.map(Body::new))
+    }
+}

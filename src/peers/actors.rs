@@ -1,0 +1,110 @@
+//! Reading actors. A document is kept under the id that its origin serves it under, never under one that somebody else
+//! claimed for it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::memory::Kept;
+use super::{PeerFault, Peers};
+use crate::cache::Kind;
+use crate::clock::Timestamp;
+use crate::ids::Iri;
+use crate::net::Fetched;
+use crate::wire::actor::RemoteActor;
+use crate::wire::json;
+
+impl Peers {
+    /// From the disk if it is young enough there, else from its origin.
+    pub(super) async fn load_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
+        let now = self.clock.now();
+        if let Some(kept) = self.stored_actor(id).filter(|kept| now < kept.until) {
+            return kept;
+        }
+        if let Some(kept) = self.stored_missing(id).filter(|kept| now < kept.until) {
+            return kept;
+        }
+        self.fetch_actor(id).await
+    }
+
+    /// From its origin; the outcome goes to disk.
+    pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
+        let outcome = match self.client.get(id).await {
+            Ok(fetched) => read_actor(id, &fetched.id, &fetched.value).map(|actor| (actor, fetched)),
+            Err(fault) => Err(fault.into()),
+        };
+        match outcome {
+            Ok((actor, fetched)) => self.keep_actor(actor, &fetched),
+            Err(fault) => self.keep_fault(id, fault),
+        }
+    }
+
+    /// Writes down an actor that was just read from its origin.
+    pub(super) fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
+        let now = self.clock.now();
+        self.disk.put(Kind::Actor, fetched.id.as_str(), &fetched.bytes, now);
+        self.disk.remove(Kind::Missing, fetched.id.as_str());
+        Kept::value(Arc::new(actor), now.plus(self.lifetimes.actor), fetched.bytes.len())
+    }
+
+    /// A fault with its lifetime; a 404 or 410 is written down. The document itself stays: who is gone may still have
+    /// said goodbye with the key in it.
+    pub(super) fn keep_fault<T>(&self, id: &Iri, fault: PeerFault) -> Kept<T> {
+        let now = self.clock.now();
+        if let PeerFault::Gone { status } = fault {
+            self.disk.put(Kind::Missing, id.as_str(), &status.to_be_bytes(), now);
+        }
+        let until = now.plus(self.lifetimes.of(&fault));
+        Kept::fault(fault, until)
+    }
+
+    /// The actor on disk, however old: `until` tells.
+    pub(super) fn stored_actor(&self, id: &Iri) -> Option<Kept<Arc<RemoteActor>>> {
+        let cached = self.disk.get(Kind::Actor, id.as_str())?;
+        let value = json::parse(&cached.bytes).ok()?;
+        let actor = RemoteActor::read(&value).ok().filter(|actor| actor.id == *id)?;
+        Some(Kept::value(Arc::new(actor), self.until(cached.at, self.lifetimes.actor), cached.bytes.len()))
+    }
+
+    /// That this id was missing when we asked last.
+    pub(super) fn stored_missing<T>(&self, id: &Iri) -> Option<Kept<T>> {
+        let cached = self.disk.get(Kind::Missing, id.as_str())?;
+        let status = u16::from_be_bytes(cached.bytes.as_ref().try_into().ok()?);
+        Some(Kept::fault(PeerFault::Gone { status }, self.until(cached.at, self.lifetimes.missing)))
+    }
+
+    /// Records from a future (a clock that was wrong once) are believed for no longer than new ones.
+    pub(super) fn until(&self, at: Timestamp, life: std::time::Duration) -> Timestamp {
+        at.min(self.clock.now()).plus(life)
+    }
+
+    pub(super) async fn has_actor(&self, id: &Iri) -> bool {
+        matches!(self.actors.get(id, self.clock.now()).await, Some(Ok(_)))
+            || self.disk.contains(Kind::Actor, id.as_str())
+    }
+
+    pub(super) async fn forget_actor(&self, id: &Iri) {
+        let kept = match self.actors.get(id, self.clock.now()).await {
+            Some(Ok(actor)) => Some(actor),
+            _ => self.stored_actor(id).and_then(|kept| kept.outcome.ok()),
+        };
+        for key in kept.iter().flat_map(|actor| &actor.keys) {
+            self.forget_key(&key.id).await;
+        }
+        self.actors.remove(id).await;
+        self.disk.remove(Kind::Actor, id.as_str());
+        self.disk.remove(Kind::Missing, id.as_str());
+    }
+}
+
+/// Reads the document that was found for `asked`. A Tombstone (ActivityPub section 6.4) in the actor's place is a 410 by
+/// another name.
+fn read_actor(asked: &Iri, id: &Iri, value: &Value) -> Result<RemoteActor, PeerFault> {
+    if id != asked {
+        return Err(PeerFault::Invalid(format!("{asked} is not an actor's id: it leads to {id}")));
+    }
+    if value.get("type").and_then(Value::as_str) == Some("Tombstone") {
+        return Err(PeerFault::Gone { status: 410 });
+    }
+    Ok(RemoteActor::read(value)?)
+}

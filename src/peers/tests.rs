@@ -1,0 +1,402 @@
+//! Peers against servers on loopback: honest, hostile and broken ones.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::net::testing::{self, CANARY, NOON, OPEN, OTHER, Page, Site, raw_server};
+use crate::wire::key::PublicKey;
+
+const KEY: &str = include_str!("../../tests/fixtures/keys/author.rsa.spki.pem");
+const OTHER_KEY: &str = include_str!("../../tests/fixtures/keys/subscriber.rsa.spki.pem");
+
+/// A relay's view of the world, on a clock of its own.
+struct World {
+    peers: Peers,
+    clock: Clock,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(NOON);
+        Self { peers: Self::peers(&clock, &folder), clock, folder }
+    }
+
+    fn peers(clock: &Clock, folder: &tempfile::TempDir) -> Peers {
+        let fetch = testing::fetch();
+        let disk = Cache::open(&folder.path().join("cache")).unwrap();
+        Peers::new(testing::signed_client(clock.clone(), &fetch), disk, clock.clone(), &fetch)
+    }
+
+    /// Everything in memory is lost.
+    fn restart(self) -> Self {
+        let Self { peers, clock, folder } = self;
+        drop(peers);
+        Self { peers: Self::peers(&clock, &folder), clock, folder }
+    }
+}
+
+fn actor_with(id: &str, keys: Value) -> Page {
+    let document = json!({
+        "@context": ["https://www.w3.org/ns/activitystreams", "https://w3id.org/security/v1"],
+        "id": id, "type": "Person", "preferredUsername": "ada", "inbox": format!("{id}/inbox"), "publicKey": keys,
+    });
+    Page::document(document)
+}
+
+fn key(id: &str, owner: &str, pem: &str) -> Value {
+    json!({ "id": id, "owner": owner, "publicKeyPem": pem })
+}
+
+/// An actor with one key at `#main-key`.
+fn actor(id: &str, pem: &str) -> Page {
+    actor_with(id, key(&format!("{id}#main-key"), id, pem))
+}
+
+fn public(pem: &str) -> PublicKey {
+    PublicKey::from_pem(pem).unwrap()
+}
+
+#[tokio::test]
+async fn a_hundred_who_ask_at_once_cause_one_fetch() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..300 {
+        let (peers, id, key_id) = (world.peers.clone(), site.iri("/ada"), site.iri("/bob#main-key"));
+        asking.spawn(async move {
+            if n % 3 == 0 { peers.key(&key_id).await.is_err() } else { peers.actor(&id).await.is_ok() }
+        });
+    }
+    assert!(asking.join_all().await.into_iter().all(|as_expected| as_expected));
+    let mut asked = site.asked();
+    asked.sort();
+    assert_eq!(asked, ["/ada", "/bob"]);
+}
+
+#[tokio::test]
+async fn actors_are_kept_for_a_day_across_restarts_and_read_fresh_on_demand() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    site.set("/ada", actor(id.as_str(), KEY));
+    assert!(!world.peers.known(&id).await);
+    world.peers.actor(&id).await.unwrap();
+    assert!(world.peers.known(&id).await);
+    let world = world.restart();
+    assert!(world.peers.known(&id).await);
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    world.peers.actor(&id).await.unwrap();
+    // The actor's key needs no fetch of its own.
+    assert_eq!(world.peers.key(&site.iri("/ada#main-key")).await.unwrap().owner, id);
+    assert_eq!(site.asked().len(), 1);
+    world.clock.advance(Duration::from_secs(2 * 3600));
+    world.peers.actor(&id).await.unwrap();
+    assert_eq!(site.asked().len(), 2);
+    world.peers.actor_fresh(&id).await.unwrap();
+    assert_eq!(site.asked().len(), 3);
+    world.peers.forget(&id).await;
+    assert!(!world.peers.known(&id).await && !world.restart().peers.known(&id).await);
+}
+
+#[tokio::test]
+async fn failures_are_remembered_each_for_its_time() {
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    for (status, fault, life) in [
+        (404, PeerFault::Gone { status: 404 }, minutes(60)),
+        (410, PeerFault::Gone { status: 410 }, minutes(60)),
+        (401, PeerFault::Forbidden, minutes(10)),
+        (403, PeerFault::Forbidden, minutes(10)),
+        (503, PeerFault::TryLater("5xx"), minutes(1)),
+    ] {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        site.set("/ada", Page::status(status));
+        let id = site.iri("/ada");
+        assert_eq!(world.peers.actor(&id).await.unwrap_err(), fault);
+        let asked = site.asked().len();
+        world.clock.advance(life - Duration::from_millis(1));
+        assert_eq!(world.peers.actor(&id).await.unwrap_err(), fault);
+        assert_eq!(site.asked().len(), asked, "{status}");
+        let world = if status == 404 || status == 410 { world.restart() } else { world };
+        assert_eq!(world.peers.actor(&id).await.unwrap_err(), fault);
+        world.clock.advance(Duration::from_millis(2));
+        site.set("/ada", actor(id.as_str(), KEY));
+        assert!(world.peers.actor(&id).await.is_ok(), "{status}");
+        assert!(world.restart().peers.actor(&id).await.is_ok(), "what was missing and came back is not missing");
+    }
+}
+
+#[tokio::test]
+async fn an_actor_is_only_believed_at_its_own_address() {
+    let (world, site, evil) = (World::new(), Site::start(OPEN).await, Site::start(OTHER).await);
+    let victim = site.iri("/ada");
+    site.set("/ada", actor(victim.as_str(), KEY));
+    site.set("/@ada", actor(victim.as_str(), KEY));
+    evil.set("/ada", actor(victim.as_str(), OTHER_KEY));
+    site.set("/gone", Page::document(json!({ "id": site.url("/gone"), "type": "Tombstone" })));
+    assert!(matches!(world.peers.actor(&evil.iri("/ada")).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.peers.actor(&site.iri("/@ada")).await, Err(PeerFault::Invalid(_))));
+    assert_eq!(world.peers.actor(&site.iri("/gone")).await, Err(PeerFault::Gone { status: 410 }));
+    assert!(!world.peers.known(&victim).await, "a claimed id poisons nothing");
+    let honest = world.peers.actor(&victim).await.unwrap();
+    assert_eq!(honest.keys[0].key, public(KEY));
+}
+
+#[tokio::test]
+async fn keys_are_found_in_all_the_places_where_servers_keep_them() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    // Nearly everyone: in the actor, under a fragment; several of them since Mastodon 4.6.
+    let ada = site.url("/ada");
+    let two = json!([key(&format!("{ada}#main-key"), &ada, KEY), key(&format!("{ada}#second"), &ada, OTHER_KEY)]);
+    site.set("/ada", actor_with(&ada, two));
+    // GoToSocial: path style, and its address shows an actor cut short.
+    let (gts, gts_key) = (site.url("/gts"), site.url("/gts/main-key"));
+    let stub =
+        json!({ "id": gts, "type": "Person", "preferredUsername": "gts", "publicKey": key(&gts_key, &gts, KEY) });
+    site.set("/gts/main-key", Page::document(stub));
+    site.set("/gts", actor_with(&gts, key(&gts_key, &gts, KEY)));
+    // A key as a document of its own.
+    let (solo, solo_key) = (site.url("/solo"), site.url("/keys/1"));
+    site.set("/keys/1", Page::document(key(&solo_key, &solo, KEY)));
+    site.set("/solo", actor_with(&solo, key(&solo_key, &solo, KEY)));
+    for (key_id, owner, pem) in [
+        ("/ada#main-key", &ada, KEY),
+        ("/ada#second", &ada, OTHER_KEY),
+        ("/gts/main-key", &gts, KEY),
+        ("/keys/1", &solo, KEY),
+    ] {
+        let found = world.peers.key(&site.iri(key_id)).await.unwrap();
+        assert_eq!((found.id.clone(), found.owner.as_str()), (site.iri(key_id), owner.as_str()));
+        assert_eq!(found.key, public(pem));
+    }
+    let asked = site.asked();
+    assert_eq!(asked, ["/ada", "/gts/main-key", "/gts", "/keys/1", "/solo"]);
+    let world = world.restart();
+    for key_id in ["/ada#second", "/gts/main-key", "/keys/1"] {
+        assert!(world.peers.key(&site.iri(key_id)).await.is_ok());
+    }
+    assert_eq!(site.asked(), asked, "after a restart nothing is read again");
+}
+
+#[tokio::test]
+async fn a_key_that_its_owner_does_not_list_is_nobodys() {
+    let (site, evil) = (Site::start(OPEN).await, Site::start(OTHER).await);
+    let victim = site.url("/ada");
+    site.set("/ada", actor(&victim, KEY));
+    let at = |path: &str| evil.url(path);
+    // A2: a bare key that names the victim, here and on the victim's own server by an upload.
+    evil.set("/bare", Page::document(key(&at("/bare"), &victim, OTHER_KEY)));
+    site.set("/upload", Page::document(key(&site.url("/upload"), &victim, OTHER_KEY)));
+    // A2: the attacker's actor dressed up with the victim's id, or with the victim as the key's owner.
+    evil.set("/dressed", actor_with(&victim, key(&at("/dressed#k"), &victim, OTHER_KEY)));
+    evil.set("/owner", actor_with(&at("/owner"), key(&at("/owner#k"), &victim, OTHER_KEY)));
+    // An owner of its own that exists, and lists another key under that id, or none.
+    evil.set("/swap", Page::document(key(&at("/swap"), &at("/swapper"), OTHER_KEY)));
+    evil.set("/swapper", actor_with(&at("/swapper"), key(&at("/swap"), &at("/swapper"), KEY)));
+    evil.set("/unlisted", Page::document(key(&at("/unlisted"), &at("/mallory"), OTHER_KEY)));
+    evil.set("/mallory", actor(&at("/mallory"), OTHER_KEY));
+    // A4: a document that calls itself another key than was asked for.
+    evil.set("/misnamed", Page::document(key(&at("/mallory#main-key"), &at("/mallory"), OTHER_KEY)));
+    // A3: the owner's address leads away, to a document that poses as it.
+    evil.set("/led", Page::document(key(&at("/led"), &at("/away"), OTHER_KEY)));
+    evil.set("/away", Page::redirect(&site.url("/posing")));
+    site.set("/posing", actor_with(&at("/away"), key(&at("/led"), &at("/away"), OTHER_KEY)));
+    let attacks = [
+        evil.iri("/bare"),
+        site.iri("/upload"),
+        evil.iri("/dressed#k"),
+        evil.iri("/owner#k"),
+        evil.iri("/swap"),
+        evil.iri("/unlisted"),
+        evil.iri("/misnamed"),
+        evil.iri("/led"),
+    ];
+    for key_id in attacks {
+        let world = World::new();
+        let outcome = world.peers.key(&key_id).await;
+        assert!(matches!(outcome, Err(PeerFault::Invalid(_))), "{key_id}: {outcome:?}");
+        let honest = world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+        assert_eq!((honest.owner.as_str(), &honest.key), (victim.as_str(), &public(KEY)), "{key_id}");
+        let world = world.restart();
+        assert!(matches!(world.peers.key(&key_id).await, Err(PeerFault::Invalid(_))), "{key_id} after a restart");
+    }
+}
+
+#[tokio::test]
+async fn a_victim_that_redirects_to_the_attacker_lends_it_no_name() {
+    let (world, site, evil) = (World::new(), Site::start(OPEN).await, Site::start(OTHER).await);
+    let victim = site.url("/ada");
+    site.set("/ada", Page::redirect(&evil.url("/posing")));
+    evil.set("/posing", actor(&victim, OTHER_KEY));
+    assert!(matches!(world.peers.key(&site.iri("/ada#main-key")).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.peers.actor(&site.iri("/ada")).await, Err(PeerFault::Invalid(_))));
+}
+
+#[tokio::test]
+async fn ten_thousand_bad_signatures_make_one_second_look() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    world.peers.key(&key_id).await.unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..10_000 {
+        let (peers, key_id) = (world.peers.clone(), key_id.clone());
+        asking.spawn(async move { peers.refetch_key(&key_id).await.unwrap().unwrap().key.clone() });
+    }
+    assert!(asking.join_all().await.into_iter().all(|key| key == public(KEY)));
+    assert_eq!(site.asked(), ["/ada", "/ada"]);
+    world.clock.advance(Duration::from_secs(599));
+    world.peers.refetch_key(&key_id).await.unwrap();
+    assert_eq!(site.asked().len(), 2);
+    world.clock.advance(Duration::from_secs(2));
+    world.peers.refetch_key(&key_id).await.unwrap();
+    assert_eq!(site.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_found_by_one_look_at_its_owner() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (solo, key_id) = (site.url("/solo"), site.iri("/keys/1"));
+    let publish = |pem| {
+        site.set("/keys/1", Page::document(key(key_id.as_str(), &solo, pem)));
+        site.set("/solo", actor_with(&solo, key(key_id.as_str(), &solo, pem)));
+    };
+    publish(KEY);
+    assert_eq!(world.peers.key(&key_id).await.unwrap().key, public(KEY));
+    publish(OTHER_KEY);
+    assert_eq!(world.peers.key(&key_id).await.unwrap().key, public(KEY));
+    let before = site.asked().len();
+    assert_eq!(world.peers.refetch_key(&key_id).await.unwrap().unwrap().key, public(OTHER_KEY));
+    assert_eq!(site.asked()[before..], ["/solo"], "only the actor's own address can give a new key");
+    assert_eq!(world.peers.key(&key_id).await.unwrap().key, public(OTHER_KEY));
+    // Withdrawn: not believed any longer, after a restart neither.
+    world.clock.advance(Duration::from_secs(601));
+    site.set("/solo", actor_with(&solo, json!([])));
+    assert!(matches!(world.peers.refetch_key(&key_id).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.peers.key(&key_id).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.restart().peers.key(&key_id).await, Err(PeerFault::Invalid(_))));
+}
+
+#[tokio::test]
+async fn an_origin_that_does_not_answer_does_not_take_back_its_keys() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    world.peers.key(&key_id).await.unwrap();
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    site.set("/ada", Page::status(503));
+    assert_eq!(world.peers.key(&key_id).await.unwrap().key, public(KEY));
+    assert_eq!(world.peers.actor(&id).await, Err(PeerFault::TryLater("5xx")), "but what it says is not fresh");
+    assert_eq!(world.peers.refetch_key(&key_id).await, Err(PeerFault::TryLater("5xx")));
+    assert_eq!(world.peers.key(&key_id).await.unwrap().key, public(KEY));
+    let asked = site.asked().len();
+    world.peers.key(&key_id).await.unwrap();
+    assert_eq!(site.asked().len(), asked, "and it is not asked for each of them");
+    site.set("/ada", Page::status(410));
+    world.clock.advance(Duration::from_secs(3600));
+    assert_eq!(world.peers.key(&key_id).await, Err(PeerFault::Gone { status: 410 }));
+    world.clock.advance(Duration::from_secs(31 * 24 * 3600));
+    site.set("/ada", Page::status(503));
+    assert_eq!(world.peers.key(&key_id).await, Err(PeerFault::TryLater("5xx")), "a month is too old");
+}
+
+#[tokio::test]
+async fn bogus_key_ids_make_at_most_ten_requests_a_second_to_one_host() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let started = std::time::Instant::now();
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..2000 {
+        let (peers, key_id) = (world.peers.clone(), site.iri(&format!("/bogus/{n}#main-key")));
+        asking.spawn(async move { peers.key(&key_id).await });
+    }
+    let outcomes = asking.join_all().await;
+    assert!(
+        outcomes.iter().all(|outcome| matches!(outcome, Err(PeerFault::Gone { .. } | PeerFault::TryLater("busy"))))
+    );
+    // A full bucket, and what has dripped into it meanwhile.
+    let allowed = 10 + usize::try_from(started.elapsed().as_millis() / 100).unwrap() + 1;
+    assert!(site.asked().len() <= allowed, "{} requests", site.asked().len());
+}
+
+#[tokio::test]
+async fn a_key_id_leads_nowhere_inside() {
+    let (canary, hits) = raw_server(CANARY, b"HTTP/1.1 200 OK\r\n\r\n").await;
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    site.set("/led", Page::redirect(&format!("http://{canary}/")));
+    let inside = Iri::parse(&format!("http://{canary}/ada#main-key")).unwrap();
+    assert!(matches!(world.peers.key(&inside).await, Err(PeerFault::Refused(_))));
+    assert!(matches!(world.peers.key(&site.iri("/led#main-key")).await, Err(PeerFault::Refused(_))));
+    assert!(matches!(world.peers.document(&inside).await, Err(PeerFault::Refused(_))));
+    assert_eq!(hits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn posts_are_read_each_time_and_their_failures_remembered_for_a_minute() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/post");
+    assert_eq!(world.peers.document(&id).await, Err(PeerFault::Gone { status: 404 }));
+    site.set("/post", Page::document(json!({ "id": id, "type": "Note" })));
+    assert_eq!(world.peers.document(&id).await, Err(PeerFault::Gone { status: 404 }));
+    world.clock.advance(Duration::from_secs(61));
+    for _ in 0..2 {
+        assert_eq!(world.peers.document(&id).await.unwrap()["type"], "Note");
+    }
+    assert_eq!(site.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_says_itself_what_it_runs() {
+    let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+    let index = |href: &str| {
+        let link = json!({ "rel": "http://nodeinfo.diaspora.software/ns/schema/2.1", "href": href });
+        Page::typed("application/json; charset=utf-8", json!({ "links": [link] }))
+    };
+    let document = json!({ "version": "2.1", "software": { "name": "GoToSocial", "version": "0.20" } });
+    site.set("/nodeinfo", Page::typed("application/json; profile=\"x\"", &document));
+    other.set("/nodeinfo", Page::typed("application/json", &document));
+    site.set("/away", Page::redirect(&other.url("/nodeinfo")));
+    let authority = site.iri("/").authority();
+    for bad in
+        [other.url("/nodeinfo"), site.url("/away"), "data:application/json,{}".to_owned(), "file:///x".to_owned()]
+    {
+        site.set("/.well-known/nodeinfo", index(&bad));
+        let outcome = World::new().peers.software(&authority, "http").await;
+        assert!(matches!(outcome, Err(PeerFault::Invalid(_))), "{bad}: {outcome:?}");
+    }
+    site.set("/.well-known/nodeinfo", index(&site.url("/nodeinfo")));
+    let world = World::new();
+    let software = world.peers.software(&authority, "http").await.unwrap();
+    assert_eq!((software.name.as_str(), software.version.as_str()), ("gotosocial", "0.20"));
+    let asked = site.asked().len();
+    let world = world.restart();
+    assert_eq!(world.peers.software(&authority, "http").await, Ok(software));
+    assert_eq!(site.asked().len(), asked);
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    site.set("/.well-known/nodeinfo", Page::status(404));
+    assert_eq!(world.peers.software(&authority, "http").await, Err(PeerFault::Gone { status: 404 }));
+}
+
+#[tokio::test]
+async fn handles_are_resolved_by_webfinger_and_urls_taken_as_they_are() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let jrd = json!({ "links": [{ "rel": "self", "type": "application/activity+json", "href": site.url("/ada") }] });
+    let resource = format!("acct:ada@{}", site.addr).replace(':', "%3A").replace('@', "%40").replace('.', "%2E");
+    site.set(&format!("/.well-known/webfinger?resource={resource}"), Page::typed("application/jrd+json", jrd));
+    for text in [format!("@ada@{}", site.addr), format!(" ada@{} ", site.addr), format!("acct:ada@{}", site.addr)] {
+        assert_eq!(world.peers.resolve_handle(&text).await, Ok(site.iri("/ada")), "{text}");
+    }
+    let asked = site.asked().len();
+    assert_eq!(world.peers.resolve_handle(&site.url("/x")).await, Ok(site.iri("/x")));
+    for text in
+        ["", "ada", "@ada", "ada@", "@@x", "a b@x.example", "ada@x.example/y", "https://X.example/", "ftp://x/y"]
+    {
+        assert!(matches!(world.peers.resolve_handle(text).await, Err(PeerFault::Invalid(_))), "{text}");
+    }
+    assert_eq!(site.asked().len(), asked);
+    assert!(matches!(world.peers.resolve_handle("ada@127.0.0.1").await, Err(PeerFault::Refused(_))));
+    assert!(matches!(world.peers.resolve_handle("ada@localhost").await, Err(PeerFault::Refused(_))));
+    let unknown = world.peers.resolve_handle(&format!("bob@{}", site.addr)).await;
+    assert_eq!(unknown, Err(PeerFault::Gone { status: 404 }));
+}

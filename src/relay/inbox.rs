@@ -1,0 +1,160 @@
+//! The inbox from end to end: verify, judge, perform. What it answers is decided here; how that looks as HTTP is not.
+
+use super::Relay;
+use super::effects::Joining;
+use super::route::{Effect, Facts, route};
+use super::subscribe::{Applicant, Welcome, welcome};
+use super::verify::{Received, Refused, Rejection, Verified};
+use crate::peers::PeerFault;
+use crate::store::{AuthorityFacts, Following, Refusal, StoreError};
+
+/// What the inbox answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// 202: taken and durable, or not wanted; in a word, what came of it.
+    Accepted(&'static str),
+    /// Not taken.
+    Rejected(Rejection),
+}
+
+impl Relay {
+    /// Takes one request. The work goes on if the client hangs up, so that nothing is left half done.
+    pub async fn receive(&self, received: Received) -> Answer {
+        let relay = self.clone();
+        let taken = self.0.supervisor.spawn(async move { relay.take(received).await }).await;
+        taken.unwrap_or_else(|error| {
+            self.0.metrics.panics.inc();
+            tracing::error!(%error, "a request to the inbox fell");
+            Answer::Rejected(Rejection::later("internal", "the relay failed while working on this", 60))
+        })
+    }
+
+    async fn take(&self, received: Received) -> Answer {
+        let timer = self.0.metrics.inbound_seconds.start_timer();
+        let claimed = claimed_host(&received);
+        let answer = match self.verify(received).await {
+            Ok(verified) => self.act(verified).await,
+            Err(Refused::Ignored(why)) => Answer::Accepted(why),
+            Err(Refused::Rejected(rejection)) => Answer::Rejected(rejection),
+        };
+        timer.observe_duration();
+        self.account(&answer, claimed);
+        answer
+    }
+
+    async fn act(&self, verified: Verified) -> Answer {
+        (self.0.signals.alive)(&verified.authority);
+        let decided = match self.decide(&verified).await {
+            Ok(decided) => decided,
+            Err(rejection) => return Answer::Rejected(rejection),
+        };
+        let (effects, joining) = decided;
+        let welcome = joining.as_ref().map(|joining| joining.welcome);
+        match self.perform(verified, effects, joining).await {
+            Ok(word) => {
+                (self.0.signals.control)();
+                self.0.survey.notify_one();
+                match welcome {
+                    Some(Welcome::Reject(why)) => Answer::Rejected(not_admitted(why)),
+                    _ => Answer::Accepted(word),
+                }
+            }
+            Err(error) => Answer::Rejected(store_trouble(&error)),
+        }
+    }
+
+    async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Joining>), Rejection> {
+        let following =
+            self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
+        let ids = &self.0.identity.ids;
+        let facts = Facts {
+            subscriber: self.0.store.subscriber(&verified.authority),
+            following,
+            rules: &self.0.rules,
+            config: &self.0.config,
+            origin: &ids.origin,
+            actor: &ids.actor,
+            now: self.0.clock.now(),
+        };
+        let effects = route(verified, &facts);
+        if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. })) {
+            return Ok((effects, None));
+        }
+        let actor = self.0.peers.actor(&verified.signer).await.map_err(|fault| unreadable(&fault))?;
+        let known =
+            self.0.store.get::<AuthorityFacts>(verified.authority.as_str()).map_err(|error| store_trouble(&error))?;
+        let applicant = Applicant {
+            authority: &verified.authority,
+            actor: &actor,
+            subscriber: facts.subscriber.as_deref(),
+            facts: known.as_ref(),
+        };
+        let welcome = welcome(&applicant, &self.0.config, &self.0.rules);
+        Ok((effects, Some(Joining { actor, welcome })))
+    }
+
+    /// Counts the answer, and keeps a refusal for the operator.
+    fn account(&self, answer: &Answer, claimed: Option<String>) {
+        let metrics = &self.0.metrics;
+        match answer {
+            Answer::Accepted(word) => {
+                let took =
+                    matches!(*word, "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined");
+                let result = if took { "accepted" } else { "ignored" };
+                metrics.inbound.with_label_values(&[result, word]).inc();
+                tracing::debug!(peer.host = claimed, result, reason = word, "inbox");
+            }
+            Answer::Rejected(rejection) => {
+                metrics.inbound.with_label_values(&["refused", rejection.check]).inc();
+                tracing::info!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
+                self.0.refusals.note(Refusal {
+                    at: self.0.clock.now(),
+                    claimed,
+                    check: rejection.check.to_owned(),
+                    status: rejection.status,
+                    detail: rejection.detail.clone(),
+                    count: 1,
+                });
+            }
+        }
+    }
+
+    /// Counts a request that never came as far as [`Relay::receive`]: too big, too many, of the wrong type.
+    pub fn account_rejection(&self, rejection: &Rejection) {
+        self.account(&Answer::Rejected(rejection.clone()), None);
+    }
+}
+
+/// The host that a request names in its key id, for the operator's list. Nothing proves it.
+fn claimed_host(received: &Received) -> Option<String> {
+    let header = |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok());
+    let text = header("signature-input").or_else(|| header("signature"))?;
+    let start = text.to_ascii_lowercase().find("keyid=\"")? + "keyid=\"".len();
+    let key_id = text.get(start..)?.split('"').next()?;
+    crate::ids::Iri::parse(key_id).ok().map(|iri| iri.authority().to_string())
+}
+
+fn not_admitted(why: &str) -> Rejection {
+    let remedy = "Ask the operator of this relay; its home page names a contact.";
+    Rejection { status: 403, check: "admission", detail: why.to_owned(), remedy, retry_after: None }
+}
+
+fn unreadable(fault: &PeerFault) -> Rejection {
+    match fault {
+        PeerFault::TryLater(_) => Rejection::later("actor-unreadable", "your actor could not be read just now", 60),
+        _ => Rejection {
+            status: 401,
+            check: "actor",
+            detail: "your actor's document could not be read as an actor with an inbox of its own origin".to_owned(),
+            remedy: "Publish the actor under its id as application/activity+json.",
+            retry_after: None,
+        },
+    }
+}
+
+fn store_trouble(error: &StoreError) -> Rejection {
+    if !matches!(error, StoreError::Busy) {
+        tracing::error!(%error, "the store refused work");
+    }
+    Rejection::later("overload", "the relay cannot promise to keep this just now", 30)
+}

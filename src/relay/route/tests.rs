@@ -1,0 +1,380 @@
+//! The routing table, row by row: one activity, the facts around it, and the effect in a word.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Config;
+use crate::ids::Seq;
+use crate::store::{FollowState, Health, Mode, Registration, SubscriberState};
+
+const ADA: &str = "https://a.example/users/ada";
+const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
+const NOW: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+fn iri(text: &str) -> Iri {
+    Iri::parse(text).unwrap()
+}
+
+struct Scene {
+    config: Config,
+    state: Option<SubscriberState>,
+    style: Style,
+    registered: &'static str,
+    following: Option<Following>,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self {
+            config: Config::embedded(),
+            state: Some(SubscriberState::Active),
+            style: Style::Mastodon,
+            registered: "https://a.example/actor",
+            following: None,
+        }
+    }
+}
+
+impl Scene {
+    fn route(&self, document: &Value, signer: &str) -> Vec<Effect> {
+        let signer = iri(signer);
+        let verified = Verified {
+            authority: signer.authority(),
+            signer,
+            activity: Activity::read(document).expect("an activity"),
+            document: document.clone(),
+            body: document.to_string().into(),
+            signature: "s".to_owned(),
+        };
+        let subscriber = self.state.map(|state| {
+            Arc::new(Subscriber {
+                authority: verified.authority.clone(),
+                slot: 0,
+                state,
+                start: Seq(1),
+                mode: Mode::Auto,
+                registrations: vec![Registration {
+                    actor: iri(self.registered),
+                    style: self.style,
+                    inbox: iri("https://a.example/inbox"),
+                    actor_inbox: iri("https://a.example/inbox"),
+                    follow: json!({}),
+                    at: NOW,
+                }],
+                joined_at: NOW,
+                seen_at: NOW,
+                health: Health::default(),
+            })
+        });
+        let rules = Rules::new(&self.config.policy, &self.config.relay);
+        let facts = Facts {
+            subscriber,
+            following: self.following.clone(),
+            rules: &rules,
+            config: &self.config.relay,
+            origin: "https://relay.example",
+            actor: &iri("https://relay.example/actor"),
+            now: NOW,
+        };
+        route(&verified, &facts)
+    }
+
+    /// The last effect in a word, as `kind[:detail]`.
+    fn word(&self, document: &Value, signer: &str) -> String {
+        match self.route(document, signer).pop().expect("an effect") {
+            Effect::Ignore(why) => format!("ignore:{why}"),
+            Effect::Relay(draft) => format!("relay:{}", if draft.carried { "carried" } else { "plain" }),
+            Effect::Change(draft) => format!("change:{}", if draft.carried { "carried" } else { "plain" }),
+            Effect::Delete(draft) => format!("delete:{}", if draft.carried { "carried" } else { "plain" }),
+            Effect::Hint(draft) => format!("hint:{}", draft.object),
+            Effect::Recheck(draft) => format!("recheck:{}", draft.object),
+            Effect::Join { style } => format!("join:{style:?}"),
+            Effect::Leave { follow, style } => format!("leave:{}:{style:?}", follow.is_some()),
+            Effect::Answer { accepted } => format!("answer:{accepted}"),
+            Effect::Forget(_) => "forget".to_owned(),
+        }
+    }
+
+    fn check(&self, document: &Value, signer: &str, expected: &str) {
+        assert_eq!(self.word(document, signer), expected, "{document:#}");
+    }
+}
+
+fn note(changes: &Value) -> Value {
+    let mut note = json!({
+        "id": "https://a.example/notes/1", "type": "Note", "attributedTo": ADA, "content": "<p>hello</p>",
+        "to": [PUBLIC], "cc": [format!("{ADA}/followers")], "published": "2026-08-23T11:59:00Z",
+    });
+    merge(&mut note, changes);
+    note
+}
+
+fn activity(kind: &str, object: &Value, changes: &Value) -> Value {
+    let mut activity = json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": "https://a.example/activities/1", "type": kind,
+        "actor": ADA, "to": [PUBLIC], "cc": [format!("{ADA}/followers")], "object": object,
+    });
+    merge(&mut activity, changes);
+    activity
+}
+
+fn merge(document: &mut Value, changes: &Value) {
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        if value.is_null() {
+            document.as_object_mut().unwrap().remove(key);
+        } else {
+            document[key] = value.clone();
+        }
+    }
+}
+
+fn signed_by(creator: &str) -> Value {
+    json!({ "signature": { "type": "RsaSignature2017", "creator": creator, "created": "2026-08-23T11:59:59Z", "signatureValue": "AAAA" } })
+}
+
+#[test]
+fn only_public_posts_of_a_members_own_author_are_relayed() {
+    let scene = Scene::default();
+    let create = |object: Value| activity("Create", &object, &json!({}));
+    scene.check(&create(note(&json!({}))), ADA, "relay:plain");
+    for public in ["as:Public", "Public", PUBLIC] {
+        scene.check(&create(note(&json!({ "to": public }))), ADA, "relay:plain");
+    }
+    let rows = [
+        (json!({ "to": [format!("{ADA}/followers")], "cc": [PUBLIC] }), "ignore:not-public"),
+        (json!({ "to": [format!("{ADA}/followers")], "cc": [] }), "ignore:not-public"),
+        (json!({ "to": ["https://b.example/users/bob"], "cc": null }), "ignore:not-public"),
+        (json!({ "to": null, "cc": null }), "ignore:not-public"),
+        (json!({ "to": [], "bto": [PUBLIC], "bcc": [PUBLIC], "audience": [PUBLIC] }), "ignore:not-public"),
+        (json!({ "attributedTo": "https://a.example/users/eve" }), "ignore:object-of-another-author"),
+        (json!({ "id": "https://b.example/notes/1" }), "ignore:object-of-another-origin"),
+        (json!({ "id": "http://a.example/notes/1" }), "ignore:object-of-another-origin"),
+        (json!({ "type": "Person" }), "ignore:object-kind-not-relayed"),
+        (json!({ "name": "Yes", "content": null, "inReplyTo": "https://b.example/polls/1" }), "ignore:vote"),
+        (json!({ "published": "2026-08-23T14:00:00Z" }), "ignore:dated-in-the-future"),
+        (json!({ "published": "2026-08-01T12:00:00Z" }), "ignore:too-old"),
+    ];
+    for (changes, expected) in rows {
+        scene.check(&create(note(&changes)), ADA, expected);
+    }
+    // The stricter of activity and object counts.
+    let quiet = json!({ "to": [format!("{ADA}/followers")], "cc": [] });
+    scene.check(&activity("Create", &note(&json!({})), &quiet), ADA, "ignore:not-public");
+    scene.check(&activity("Create", &note(&json!({})), &json!({ "to": null, "cc": null })), ADA, "relay:plain");
+}
+
+#[test]
+fn only_members_publish() {
+    let create = activity("Create", &note(&json!({})), &json!({}));
+    let scene = |state| Scene { state, ..Scene::default() };
+    scene(None).check(&create, ADA, "ignore:not-a-subscriber");
+    scene(Some(SubscriberState::Pending)).check(&create, ADA, "ignore:subscriber-pending");
+    scene(Some(SubscriberState::Checking)).check(&create, ADA, "ignore:subscriber-pending");
+    let mut silenced = Scene::default();
+    silenced.config.policy.silence = vec!["a.example".into()];
+    silenced.check(&create, ADA, "ignore:silenced");
+    let mut quiet = Scene::default();
+    quiet.config.relay.replies = false;
+    let reply = activity("Create", &note(&json!({ "inReplyTo": "https://b.example/1" })), &json!({}));
+    quiet.check(&reply, ADA, "ignore:reply");
+    Scene::default().check(&reply, ADA, "relay:plain");
+}
+
+#[test]
+fn bytes_are_carried_only_with_their_own_actors_signature_and_without_a_proof() {
+    let scene = Scene::default();
+    let create = |changes: &Value| activity("Create", &note(&json!({})), changes);
+    scene.check(&create(&signed_by("https://a.example/users/ada#main-key")), ADA, "relay:carried");
+    scene.check(&create(&signed_by("https://a.example/users/eve#main-key")), ADA, "relay:plain");
+    scene.check(&create(&signed_by("https://b.example/users/ada#main-key")), ADA, "relay:plain");
+    let mut both = signed_by("https://a.example/users/ada#main-key");
+    both["proof"] = json!({ "type": "DataIntegrityProof", "cryptosuite": "eddsa-jcs-2022" });
+    scene.check(&create(&both), ADA, "relay:plain");
+}
+
+#[test]
+fn what_somebody_else_signed_is_a_hint_at_most() {
+    let scene = Scene::default();
+    let create = activity("Create", &note(&json!({})), &signed_by("https://a.example/users/ada#main-key"));
+    scene.check(&create, "https://a.example/actor", "hint:https://a.example/notes/1");
+    let delete = activity("Delete", &json!("https://a.example/notes/1"), &json!({}));
+    scene.check(&delete, "https://a.example/actor", "recheck:https://a.example/notes/1");
+    let update = activity("Update", &note(&json!({})), &json!({}));
+    scene.check(&update, "https://a.example/actor", "recheck:https://a.example/notes/1");
+    let about_actor = activity("Delete", &json!(ADA), &json!({}));
+    scene.check(&about_actor, "https://a.example/actor", "ignore:hint-not-about-a-post");
+    scene.check(
+        &activity("Follow", &json!(PUBLIC), &json!({})),
+        "https://a.example/actor",
+        "ignore:hint-about-nothing",
+    );
+    scene.check(
+        &activity("Like", &json!("https://a.example/notes/1"), &json!({})),
+        "https://a.example/actor",
+        "ignore:hint-not-wanted",
+    );
+    // Another server, even one that joined, speaks for nobody else.
+    for kind in ["Create", "Update", "Delete", "Announce", "Follow", "Undo"] {
+        let forged = activity(kind, &note(&json!({})), &json!({}));
+        scene.check(&forged, "https://b.example/users/mallory", "ignore:said-by-somebody-else");
+    }
+    let other_id = activity("Create", &note(&json!({})), &json!({ "id": "https://b.example/activities/1" }));
+    scene.check(&other_id, ADA, "ignore:id-of-another-origin");
+}
+
+#[test]
+fn an_announce_counts_only_from_the_servers_own_relay_actor() {
+    let relay_actor = "https://a.example/relay";
+    let announce = |object: Value| {
+        activity("Announce", &object, &json!({ "actor": relay_actor, "to": ["https://a.example/relay/followers"] }))
+    };
+    let litepub = || Scene { style: Style::Litepub, registered: relay_actor, ..Scene::default() };
+    litepub().check(&announce(json!("https://a.example/objects/1")), relay_actor, "hint:https://a.example/objects/1");
+    litepub().check(
+        &announce(json!({ "id": "https://a.example/objects/1", "type": "Note" })),
+        relay_actor,
+        "hint:https://a.example/objects/1",
+    );
+    litepub().check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:announce-of-anothers-post");
+    litepub().check(
+        &announce(json!({ "id": "https://a.example/c/1", "type": "Create" })),
+        relay_actor,
+        "ignore:announce-of-an-activity",
+    );
+    litepub().check(&activity("Announce", &json!("https://a.example/objects/1"), &json!({})), ADA, "ignore:boost");
+    Scene::default().check(&announce(json!("https://a.example/objects/1")), relay_actor, "ignore:boost");
+    let following = Some(Following {
+        actor: iri(relay_actor),
+        inbox: iri("https://a.example/inbox"),
+        style: Style::Litepub,
+        follow_id: "https://relay.example/activities/follow/1".into(),
+        state: FollowState::Accepted,
+        by_operator: true,
+        at: NOW,
+    });
+    let followed = || Scene { state: None, following: following.clone(), ..Scene::default() };
+    followed().check(&announce(json!("https://b.example/objects/1")), relay_actor, "hint:https://b.example/objects/1");
+    followed().check(&announce(json!("https://relay.example/announces/1")), relay_actor, "ignore:our-own");
+    let mut blocked = followed();
+    blocked.config.policy.block = vec!["b.example".into()];
+    blocked.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:origin-not-relayed");
+    let mut in_return = followed();
+    in_return.following.as_mut().unwrap().by_operator = false;
+    in_return.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:boost");
+}
+
+#[test]
+fn changes_are_the_authors_own() {
+    let scene = Scene::default();
+    let ld = signed_by("https://a.example/users/ada#main-key");
+    scene.check(&activity("Update", &note(&json!({})), &ld), ADA, "change:carried");
+    scene.check(
+        &activity("Update", &note(&json!({ "attributedTo": "https://a.example/users/eve" })), &ld),
+        ADA,
+        "ignore:object-of-another-author",
+    );
+    // An edit that withdraws the post from the public is a deletion, and its body is not kept.
+    let withdrawn = scene.route(&activity("Update", &note(&json!({ "to": [], "cc": [] })), &ld), ADA);
+    assert!(
+        matches!(&withdrawn[..], [Effect::Delete(draft)] if draft.body.is_empty() && !draft.carried),
+        "{withdrawn:?}"
+    );
+    scene.check(&activity("Update", &json!({ "id": ADA, "type": "Person" }), &ld), ADA, "change:carried");
+    scene.check(
+        &activity("Delete", &json!({ "id": "https://a.example/notes/1", "type": "Tombstone" }), &ld),
+        ADA,
+        "delete:carried",
+    );
+    scene.check(&activity("Delete", &json!("https://a.example/notes/1"), &json!({})), ADA, "delete:plain");
+    scene.check(
+        &activity("Delete", &json!("https://b.example/notes/1"), &ld),
+        ADA,
+        "ignore:deletion-of-anothers-object",
+    );
+    let of_actor = scene.route(&activity("Delete", &json!(ADA), &ld), ADA);
+    assert!(matches!(&of_actor[..], [Effect::Forget(_), Effect::Delete(_)]), "{of_actor:?}");
+}
+
+#[test]
+fn follows_are_of_the_public_or_of_the_relays_actor() {
+    let scene = Scene { state: None, ..Scene::default() };
+    for public in ["as:Public", "Public", PUBLIC] {
+        scene.check(&activity("Follow", &json!(public), &json!({})), ADA, "join:Mastodon");
+    }
+    scene.check(
+        &activity("Follow", &json!("https://relay.example/actor"), &json!({ "id": null })),
+        ADA,
+        "join:Litepub",
+    );
+    scene.check(
+        &activity("Follow", &json!("https://relay.example/actor2"), &json!({})),
+        ADA,
+        "ignore:follow-of-somebody-else",
+    );
+    scene.check(
+        &activity("Follow", &json!("https://b.example/users/bob"), &json!({})),
+        ADA,
+        "ignore:follow-of-somebody-else",
+    );
+}
+
+#[test]
+fn an_undo_names_its_follow_in_three_forms() {
+    let scene = Scene::default();
+    let undo = |object: Value| activity("Undo", &object, &json!({}));
+    scene.check(&undo(json!("https://a.example/follows/1")), ADA, "leave:true:None");
+    let follow = json!({ "id": "https://a.example/follows/1", "type": "Follow", "actor": ADA, "object": PUBLIC });
+    scene.check(&undo(follow.clone()), ADA, "leave:true:Some(Mastodon)");
+    let mut without = follow.clone();
+    merge(&mut without, &json!({ "id": null, "object": ["https://relay.example/actor"] }));
+    scene.check(&undo(without), ADA, "leave:false:Some(Litepub)");
+    let mut anothers = follow;
+    anothers["actor"] = "https://a.example/users/eve".into();
+    scene.check(&undo(anothers), ADA, "ignore:undo-of-somebody-else");
+    scene.check(
+        &undo(json!({ "id": "https://a.example/likes/1", "type": "Like", "object": "https://b.example/1" })),
+        ADA,
+        "ignore:undo-not-relayed",
+    );
+}
+
+#[test]
+fn answers_count_only_for_the_follow_they_name() {
+    let following = Following {
+        actor: iri(ADA),
+        inbox: iri("https://a.example/inbox"),
+        style: Style::Litepub,
+        follow_id: "https://relay.example/activities/follow/7".into(),
+        state: FollowState::Pending,
+        by_operator: false,
+        at: NOW,
+    };
+    let scene = Scene { following: Some(following), ..Scene::default() };
+    let ours = json!("https://relay.example/activities/follow/7");
+    scene.check(&activity("Accept", &ours, &json!({})), ADA, "answer:true");
+    scene.check(&activity("Reject", &ours, &json!({})), ADA, "answer:false");
+    let embedded = json!({ "type": "Follow", "actor": "https://relay.example/actor", "object": ADA });
+    scene.check(&activity("Accept", &embedded, &json!({})), ADA, "answer:true");
+    scene.check(
+        &activity("Accept", &json!("https://relay.example/activities/follow/8"), &json!({})),
+        ADA,
+        "ignore:answer-to-another",
+    );
+    Scene::default().check(&activity("Accept", &ours, &json!({})), ADA, "ignore:answer-to-nothing");
+}
+
+#[test]
+fn nothing_private_is_ever_relayed() {
+    let scene = Scene::default();
+    for kind in
+        ["Like", "EmojiReact", "Dislike", "Offer", "QuoteRequest", "Join", "Read", "View", "Add", "Remove", "Listen"]
+    {
+        scene.check(&activity(kind, &json!("https://b.example/notes/1"), &json!({})), ADA, "ignore:kind-not-relayed");
+    }
+    scene.check(&activity("Block", &json!("https://relay.example/actor"), &json!({})), ADA, "ignore:block");
+    scene.check(
+        &activity("Move", &json!(ADA), &json!({ "target": "https://b.example/users/ada" })),
+        ADA,
+        "ignore:move",
+    );
+}

@@ -1,0 +1,371 @@
+//! Joining and leaving, both handshakes (FEP-ae0c), and the relay's own Follows.
+//!
+//! A server is one subscriber, however many of its actors follow and in whichever style. The one Accept that fits all
+//! embeds the whole Follow (Misskey cannot match a bare id) and has `to` (Pleroma validates it). Who follows our actor is
+//! followed back: Pleroma, Akkoma, snac and Mitra send nothing otherwise.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::Relay;
+use super::verify::Verified;
+use crate::config::{self, Admission};
+use crate::ids::{Authority, Iri};
+use crate::log::Log;
+use crate::policy::{Rules, Verdict};
+use crate::store::{
+    AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError,
+    Style, Subscriber, SubscriberState, Tx,
+};
+use crate::wire::actor::{ActorKind, RemoteActor};
+use crate::wire::{author, discovery};
+
+/// What becomes of a Follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Welcome {
+    /// It joins.
+    Accept,
+    /// Its NodeInfo is read first.
+    Check,
+    /// The operator decides.
+    Hold,
+    /// No, and why: a sentence for the other admin.
+    Reject(&'static str),
+}
+
+/// What is known of a server that asks.
+pub struct Applicant<'a> {
+    /// Its server.
+    pub authority: &'a Authority,
+    /// The actor that follows.
+    pub actor: &'a RemoteActor,
+    /// The server, if it asked before.
+    pub subscriber: Option<&'a Subscriber>,
+    /// What we learned of the server.
+    pub facts: Option<&'a AuthorityFacts>,
+}
+
+/// Judges a Follow. Pure.
+#[must_use]
+pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules) -> Welcome {
+    if rules.verdict(applicant.authority) == Verdict::Block {
+        return Welcome::Reject("This relay does not deal with your server.");
+    }
+    let known = applicant.subscriber;
+    let again = known.is_some_and(|known| known.registrations.iter().any(|one| one.actor == applicant.actor.id));
+    if !again && known.is_some_and(|known| known.registrations.len() >= MAX_REGISTRATIONS) {
+        return Welcome::Reject("Too many actors of your server follow this relay already.");
+    }
+    if known.is_some_and(Subscriber::is_active) {
+        return Welcome::Accept;
+    }
+    if config.admission == Admission::Allowlist && !rules.is_listed(applicant.authority) {
+        return Welcome::Reject("This relay takes only servers that are on its operator's list.");
+    }
+    if known.is_some_and(|known| known.state == SubscriberState::Pending) || config.admission == Admission::Approval {
+        return Welcome::Hold;
+    }
+    if !speaks_for_its_server(applicant) {
+        return Welcome::Hold;
+    }
+    match applicant.facts {
+        Some(facts) if facts.software_read.is_some() => by_software(facts, config),
+        _ => Welcome::Check,
+    }
+}
+
+/// The last step, once NodeInfo was read or could not be: other relays wait, because two of them can make a loop.
+#[must_use]
+pub fn by_software(facts: &AuthorityFacts, config: &config::Relay) -> Welcome {
+    let relay = facts.software.as_deref().is_some_and(discovery::is_relay);
+    if relay && !config.allow_relays { Welcome::Hold } else { Welcome::Accept }
+}
+
+/// A Follow should come from the server's own actor, not from one of its people. Names are those that servers really use:
+/// Misskey's `relay.actor` and Pleroma's `relay` were typed Person for years.
+fn speaks_for_its_server(applicant: &Applicant<'_>) -> bool {
+    let actor = applicant.actor;
+    let name = actor.username.as_deref().unwrap_or_default();
+    matches!(actor.kind, ActorKind::Application | ActorKind::Service)
+        || matches!(name, "relay" | "relay.actor" | "instance.actor")
+        || name == applicant.authority.as_str()
+        || name == applicant.authority.host()
+}
+
+impl Relay {
+    /// Writes down a Follow as judged and queues the answer, in the transaction `tx`.
+    pub(super) fn join(
+        &self,
+        tx: &mut Tx<'_>,
+        verified: &Verified,
+        actor: &RemoteActor,
+        style: Style,
+        welcome: Welcome,
+    ) -> Result<(), StoreError> {
+        let follow = verified.document.clone();
+        if let Welcome::Reject(why) = welcome {
+            return tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why));
+        }
+        let now = self.0.clock.now();
+        let registration = Registration {
+            actor: actor.id.clone(),
+            style,
+            inbox: match (style, &actor.shared_inbox) {
+                (Style::Mastodon, Some(shared)) => shared.clone(),
+                _ => actor.inbox.clone(),
+            },
+            actor_inbox: actor.inbox.clone(),
+            follow,
+            at: now,
+        };
+        let mut subscriber = match tx.subscriber(&verified.authority)? {
+            Some(known) => known,
+            None => Subscriber {
+                authority: verified.authority.clone(),
+                slot: tx.new_slot()?,
+                state: SubscriberState::Checking,
+                start: Log::next_in(tx)?,
+                mode: Mode::Auto,
+                registrations: Vec::new(),
+                joined_at: now,
+                seen_at: now,
+                health: Health::default(),
+            },
+        };
+        subscriber.seen_at = now;
+        subscriber.registrations.retain(|one| one.actor != registration.actor || one.style != registration.style);
+        subscriber.registrations.push(registration.clone());
+        match welcome {
+            Welcome::Accept => self.activate(tx, subscriber, std::slice::from_ref(&registration)),
+            Welcome::Check => tx.put_subscriber(subscriber),
+            Welcome::Hold => {
+                subscriber.state = SubscriberState::Pending;
+                tx.put_subscriber(subscriber)
+            }
+            Welcome::Reject(_) => Ok(()),
+        }
+    }
+
+    /// Makes a subscriber active and answers `registrations` of it.
+    fn activate(
+        &self,
+        tx: &mut Tx<'_>,
+        mut subscriber: Subscriber,
+        registrations: &[Registration],
+    ) -> Result<(), StoreError> {
+        if !subscriber.is_active() {
+            subscriber.state = SubscriberState::Active;
+            subscriber.start = Log::next_in(tx)?;
+        }
+        tx.put_subscriber(subscriber)?;
+        for registration in registrations {
+            tx.queue_control(self.acceptance(registration))?;
+            if registration.style == Style::Litepub {
+                self.follow_in_return(tx, registration)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_in_return(&self, tx: &mut Tx<'_>, registration: &Registration) -> Result<(), StoreError> {
+        let known = tx.get::<Following>(registration.actor.as_str())?;
+        if known.as_ref().is_some_and(|known| known.state != FollowState::Rejected) {
+            return Ok(());
+        }
+        let by_operator = known.is_some_and(|known| known.by_operator);
+        self.send_follow(tx, registration.actor.clone(), registration.actor_inbox.clone(), Style::Litepub, by_operator)
+    }
+
+    fn send_follow(
+        &self,
+        tx: &mut Tx<'_>,
+        actor: Iri,
+        inbox: Iri,
+        style: Style,
+        by_operator: bool,
+    ) -> Result<(), StoreError> {
+        let ids = &self.0.identity.ids;
+        let follow_id = ids.activity("follow", &unique());
+        let object = match style {
+            Style::Litepub => actor.as_str(),
+            Style::Mastodon => crate::ids::PUBLIC[0],
+        };
+        let body = text(author::follow(ids, &follow_id, object, &actor));
+        tx.queue_control(Directive { inbox: inbox.clone(), what: "follow".to_owned(), body })?;
+        let state = FollowState::Pending;
+        let at = self.0.clock.now();
+        let key = actor.as_str().to_owned();
+        tx.put(&key, &Following { actor, inbox, style, follow_id, state, by_operator, at })
+    }
+
+    /// Takes back a Follow of the actor that signed. Its last registration gone, the server is no subscriber any more.
+    pub(super) fn leave(
+        &self,
+        tx: &mut Tx<'_>,
+        verified: &Verified,
+        follow: Option<&Iri>,
+        style: Option<Style>,
+    ) -> Result<&'static str, StoreError> {
+        let Some(mut subscriber) = tx.subscriber(&verified.authority)? else { return Ok("not-a-subscriber") };
+        let actor = &verified.activity.actor;
+        let before = subscriber.registrations.len();
+        let names = |one: &Registration| {
+            let same_id = follow.is_some_and(|id| one.follow.get("id").and_then(Value::as_str) == Some(id.as_str()));
+            one.actor == *actor && (same_id || style == Some(one.style))
+        };
+        let (gone, kept): (Vec<_>, Vec<_>) = subscriber.registrations.drain(..).partition(names);
+        subscriber.registrations = kept;
+        if subscriber.registrations.len() == before {
+            return Ok("undo-of-unknown-follow");
+        }
+        for registration in gone.iter().filter(|one| one.style == Style::Litepub) {
+            self.unfollow_in_return(tx, &registration.actor)?;
+        }
+        if subscriber.registrations.is_empty() {
+            tx.remove_subscriber(&subscriber.authority)?;
+            return Ok("left");
+        }
+        tx.put_subscriber(subscriber)?;
+        Ok("left-in-one-style")
+    }
+
+    fn unfollow_in_return(&self, tx: &mut Tx<'_>, actor: &Iri) -> Result<(), StoreError> {
+        match tx.get::<Following>(actor.as_str())? {
+            Some(following) if !following.by_operator => self.send_unfollow(tx, &following),
+            _ => Ok(()),
+        }
+    }
+
+    fn send_unfollow(&self, tx: &mut Tx<'_>, following: &Following) -> Result<(), StoreError> {
+        let ids = &self.0.identity.ids;
+        let object = match following.style {
+            Style::Litepub => following.actor.as_str(),
+            Style::Mastodon => crate::ids::PUBLIC[0],
+        };
+        let id = ids.activity("undo", &unique());
+        let body = text(author::undo_follow(ids, &id, &following.follow_id, object, &following.actor));
+        tx.queue_control(Directive { inbox: following.inbox.clone(), what: "undo".to_owned(), body })?;
+        tx.remove::<Following>(following.actor.as_str()).map(|_there| ())
+    }
+
+    /// The other side answered our Follow.
+    pub(super) fn answered(tx: &mut Tx<'_>, actor: &Iri, accepted: bool) -> Result<&'static str, StoreError> {
+        let Some(mut following) = tx.get::<Following>(actor.as_str())? else { return Ok("answer-to-nothing") };
+        following.state = if accepted { FollowState::Accepted } else { FollowState::Rejected };
+        tx.put(actor.as_str(), &following)?;
+        Ok(if accepted { "follow-accepted" } else { "follow-rejected" })
+    }
+
+    fn acceptance(&self, registration: &Registration) -> Directive {
+        let ids = &self.0.identity.ids;
+        let id = ids.activity("accept", &unique());
+        let body = text(author::accept(ids, &id, &registration.follow, &registration.actor));
+        Directive { inbox: registration.actor_inbox.clone(), what: "accept".to_owned(), body }
+    }
+
+    fn rejection(&self, follow: &Value, actor: &Iri, inbox: &Iri, why: &str) -> Directive {
+        let ids = &self.0.identity.ids;
+        let id = ids.activity("reject", &unique());
+        let body = text(author::reject(ids, &id, follow, actor, Some(why)));
+        Directive { inbox: inbox.clone(), what: "reject".to_owned(), body }
+    }
+
+    /// The operator lets a waiting server in.
+    ///
+    /// # Errors
+    /// If it did not ask.
+    pub async fn approve(&self, authority: &Authority) -> anyhow::Result<()> {
+        let (relay, key) = (self.clone(), authority.clone());
+        let found = self.0.store.write(move |tx| relay.settle(tx, &key, Welcome::Accept)).await?;
+        anyhow::ensure!(found, "{authority} did not ask to join; `shearwater admin subscribers` lists who did");
+        (self.0.signals.control)();
+        Ok(())
+    }
+
+    /// The operator turns a waiting server away, or removes one that joined; `why` reaches the other admin.
+    ///
+    /// # Errors
+    /// If it is no subscriber.
+    pub async fn reject(&self, authority: &Authority, why: &str) -> anyhow::Result<()> {
+        let (relay, key, why) = (self.clone(), authority.clone(), why.to_owned());
+        let found = self.0.store.write(move |tx| relay.evict(tx, &key, &why)).await?;
+        anyhow::ensure!(found, "{authority} is no subscriber; `shearwater admin subscribers` lists them");
+        (self.0.signals.control)();
+        Ok(())
+    }
+
+    /// Ends the waiting of a server: in, or on to the operator. Whether it was there.
+    pub(super) fn settle(&self, tx: &mut Tx<'_>, authority: &Authority, welcome: Welcome) -> Result<bool, StoreError> {
+        let Some(mut subscriber) = tx.subscriber(authority)? else { return Ok(false) };
+        if subscriber.is_active() {
+            return Ok(true);
+        }
+        if welcome == Welcome::Accept {
+            let registrations = subscriber.registrations.clone();
+            self.activate(tx, subscriber, &registrations)?;
+        } else {
+            subscriber.state = SubscriberState::Pending;
+            tx.put_subscriber(subscriber)?;
+        }
+        Ok(true)
+    }
+
+    fn evict(&self, tx: &mut Tx<'_>, authority: &Authority, why: &str) -> Result<bool, StoreError> {
+        let Some(subscriber) = tx.subscriber(authority)? else { return Ok(false) };
+        for one in &subscriber.registrations {
+            tx.queue_control(self.rejection(&one.follow, &one.actor, &one.actor_inbox, why))?;
+            self.unfollow_in_return(tx, &one.actor)?;
+        }
+        tx.remove_subscriber(authority)
+    }
+
+    /// Makes the relay's actor follow an instance's or another relay's actor: its id, or `@name@host`.
+    ///
+    /// # Errors
+    /// If it cannot be found, or is blocked here.
+    pub async fn follow(&self, target: &str, style: Style) -> anyhow::Result<Following> {
+        let actor = self.find(target).await?;
+        anyhow::ensure!(
+            self.0.rules.verdict(&actor.id.authority()) != Verdict::Block,
+            "{} is blocked here: take it out of policy.block first",
+            actor.id.authority()
+        );
+        let (relay, id, inbox) = (self.clone(), actor.id.clone(), actor.inbox.clone());
+        self.0.store.write(move |tx| relay.send_follow(tx, id, inbox, style, true)).await?;
+        (self.0.signals.control)();
+        self.0.store.get(actor.id.as_str())?.context("the Follow is not there after it was written")
+    }
+
+    /// Ends a Follow of ours.
+    ///
+    /// # Errors
+    /// If the relay does not follow it.
+    pub async fn unfollow(&self, target: &str) -> anyhow::Result<()> {
+        let known = |id: &Iri| self.0.store.get::<Following>(id.as_str());
+        let id = match Iri::parse(target) {
+            Ok(id) if known(&id)?.is_some() => id,
+            _ => self.find(target).await?.id.clone(),
+        };
+        let following = known(&id)?.with_context(|| format!("the relay does not follow {id}"))?;
+        let relay = self.clone();
+        self.0.store.write(move |tx| relay.send_unfollow(tx, &following)).await?;
+        (self.0.signals.control)();
+        Ok(())
+    }
+
+    async fn find(&self, target: &str) -> anyhow::Result<Arc<RemoteActor>> {
+        let id = self.0.peers.resolve_handle(target).await.with_context(|| format!("looking up {target}"))?;
+        self.0.peers.actor_fresh(&id).await.with_context(|| format!("reading the actor {id}"))
+    }
+}
+
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).unwrap_or_default()
+}
+
+/// 128 random bits as hex: nobody can guess the id of a Follow of ours, and Mastodon takes an Accept on the id alone.
+fn unique() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

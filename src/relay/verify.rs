@@ -1,0 +1,222 @@
+//! From [`Received`] to [`Verified`]: only here is a `Verified` made, so holding one is the proof. Nothing has an effect
+//! before it, and at most one outbound request (for a key, at most once per key and cool-down) comes out of it.
+//!
+//! The order is that of cost: what can be refused from the bytes alone is refused before a key is looked up, and a
+//! deletion of somebody we never heard of costs neither (there are very many of those; Mastodon does the same).
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::Relay;
+use crate::clock::Timestamp;
+use crate::ids::{Authority, Iri};
+use crate::peers::PeerFault;
+use crate::policy::Verdict;
+use crate::wire::activity::{Activity, ActivityFault, Kind};
+use crate::wire::{http_sig, json};
+
+/// Control messages and messages about actors may be this old, and this far ahead of us. Content may be an hour off
+/// either way: it is taken once whatever its date, whereas an old Follow replayed would join somebody again.
+const CONTROL_PAST_MS: i64 = 3_600_000;
+const CONTROL_FUTURE_MS: i64 = 300_000;
+
+/// A request to the inbox, read to its end within its limits.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// The method.
+    pub method: Method,
+    /// Path and query as on the request line.
+    pub target: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A request whose signer is known beyond doubt. What the body says is another question: see [`super::trust`].
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The actor whose key signed.
+    pub signer: Iri,
+    /// Its server.
+    pub authority: Authority,
+    /// What it says.
+    pub activity: Activity,
+    /// The same as JSON.
+    pub document: Value,
+    /// The same as bytes.
+    pub body: Bytes,
+    /// A hash of the signature: a replay is known by it.
+    pub signature: String,
+}
+
+/// What the inbox answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Valid or not worth judging, and nothing is done: 202, and in a word why.
+    Ignored(&'static str),
+    /// Not taken.
+    Rejected(Rejection),
+}
+
+/// A request that is not taken: what the other admin gets to read (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The HTTP status.
+    pub status: u16,
+    /// The failed check of their request, one short word for their search engine.
+    pub check: &'static str,
+    /// What failed, in a sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+    /// Seconds after which to try again.
+    pub retry_after: Option<u32>,
+}
+
+impl Rejection {
+    /// Try again in `seconds`: it is our trouble, not theirs.
+    #[must_use]
+    pub fn later(check: &'static str, detail: &str, seconds: u32) -> Self {
+        let remedy = "Nothing is wrong with the request: send it again later.";
+        Self { status: 503, check, detail: detail.to_owned(), remedy, retry_after: Some(seconds) }
+    }
+
+    fn new(status: u16, check: &'static str, detail: String, remedy: &'static str) -> Self {
+        Self { status, check, detail, remedy, retry_after: None }
+    }
+}
+
+impl From<Rejection> for Refused {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl Relay {
+    /// Checks everything about a request but its meaning.
+    ///
+    /// # Errors
+    /// [`Refused`]: what to answer instead.
+    pub async fn verify(&self, received: Received) -> Result<Verified, Refused> {
+        let document = json::parse(&received.body).map_err(|fault| {
+            Rejection::new(
+                400,
+                "json",
+                fault.to_string(),
+                "Send one JSON object, without duplicate keys, at most 32 deep.",
+            )
+        })?;
+        if is_deletion_of_itself(&document) && !self.knows_actor_of(&document).await {
+            return Err(Refused::Ignored("deletion-of-unknown-actor"));
+        }
+        let request =
+            http_sig::Request { method: &received.method, target: &received.target, headers: &received.headers };
+        let now = self.0.clock.now();
+        let claim = http_sig::read(&request, &received.body, &self.0.identity.ids.origin, now)
+            .map_err(|fault| Rejection::new(401, fault.check(), fault.to_string(), fault.remedy()))?;
+        let key_id = Iri::parse(&claim.key_id).map_err(|fault| {
+            Rejection::new(
+                401,
+                "key-id",
+                format!("the keyId is no id we take: {fault}"),
+                "Sign with a keyId that is an https URL.",
+            )
+        })?;
+        self.refuse_blocked(&key_id.authority())?;
+        let signer = self.check_signature(&claim, &key_id).await?;
+        let activity = Activity::read(&document).map_err(|fault| match fault {
+            // Honest activities that no relay has a use for, such as a Flag that names several objects.
+            ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
+            fault => {
+                let remedy = "Send one plain ActivityStreams activity with an id, a type and an actor.";
+                Rejection::new(400, "activity", fault.to_string(), remedy).into()
+            }
+        })?;
+        refuse_stale_control(&activity, claim.at, now)?;
+        let signature = format!("{:x?}", Sha256::digest(&claim.signature).as_slice());
+        Ok(Verified { authority: signer.authority(), signer, activity, document, body: received.body, signature })
+    }
+
+    fn refuse_blocked(&self, authority: &Authority) -> Result<(), Rejection> {
+        if self.0.rules.verdict(authority) != Verdict::Block {
+            return Ok(());
+        }
+        let remedy = "The operator of this relay does not deal with your server; its home page names a contact.";
+        Err(Rejection::new(403, "blocked", format!("{authority} is blocked here"), remedy))
+    }
+
+    /// The actor whose key made the signature. A key that fails is read again once per cool-down: it may have changed.
+    async fn check_signature(&self, claim: &http_sig::Claim, key_id: &Iri) -> Result<Iri, Refused> {
+        let wrong = || {
+            let detail = format!("the signature does not match the key {key_id}");
+            let remedy = "Sign with the key that your actor publishes now; if it changed, this relay reads it again within ten minutes.";
+            Rejection::new(401, "signature", detail, remedy)
+        };
+        let key = self.0.peers.key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
+        if claim.verify(&key.key) {
+            return Ok(key.owner.clone());
+        }
+        let fresh = self.0.peers.refetch_key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
+        match fresh {
+            Some(key) if claim.verify(&key.key) => Ok(key.owner.clone()),
+            _ => Err(wrong().into()),
+        }
+    }
+
+    async fn knows_actor_of(&self, document: &Value) -> bool {
+        let actor = document.get("actor").and_then(Value::as_str).and_then(|text| Iri::parse(text).ok());
+        let Some(actor) = actor else { return false };
+        self.is_registered(&actor) || self.0.peers.known(&actor).await
+    }
+
+    fn is_registered(&self, actor: &Iri) -> bool {
+        let subscriber = self.0.store.subscriber(&actor.authority());
+        subscriber.is_some_and(|subscriber| subscriber.registrations.iter().any(|one| one.actor == *actor))
+    }
+}
+
+/// Our own trouble while reading a key is a 503, for theirs it is a 401; what exactly we saw is for our log alone.
+fn key_refusal(key_id: &Iri, fault: &PeerFault) -> Rejection {
+    tracing::debug!(key.id = %key_id, fault = %fault, "a key could not be had");
+    let remedy =
+        "Publish the key where its id says, in your actor's document, readable without a signature or with ours.";
+    match fault {
+        PeerFault::TryLater(_) => Rejection::later("key-unreadable", "your key could not be read just now", 60),
+        PeerFault::Gone { .. } => Rejection::new(401, "key-gone", format!("there is no key at {key_id}"), remedy),
+        PeerFault::Forbidden | PeerFault::Invalid(_) | PeerFault::Refused(_) => {
+            Rejection::new(401, "key", format!("the key {key_id} could not be read and bound to an actor"), remedy)
+        }
+    }
+}
+
+fn is_deletion_of_itself(document: &Value) -> bool {
+    let text = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Object(object)) => object.get("id").and_then(Value::as_str).map(str::to_owned),
+        _ => None,
+    };
+    let actor = document.get("actor").and_then(Value::as_str);
+    document.get("type").and_then(Value::as_str) == Some("Delete")
+        && actor.is_some()
+        && text(document.get("object")).as_deref() == actor
+}
+
+fn refuse_stale_control(activity: &Activity, at: Timestamp, now: Timestamp) -> Result<(), Rejection> {
+    let age = now.millis().saturating_sub(at.millis());
+    if !is_control(activity) || (-CONTROL_FUTURE_MS..=CONTROL_PAST_MS).contains(&age) {
+        return Ok(());
+    }
+    let detail = format!(
+        "the request is dated {at}, it is {now} here: messages of this kind may be an hour old and five minutes ahead"
+    );
+    Err(Rejection::new(401, "date", detail, "Set the server's clock (NTP) and send it again, freshly signed."))
+}
+
+/// Messages that change who is who: an old copy of one must change nothing.
+pub(super) fn is_control(activity: &Activity) -> bool {
+    matches!(activity.kind, Kind::Follow | Kind::Undo | Kind::Accept | Kind::Reject | Kind::Block | Kind::Move)
+        || activity.target.id() == Some(&activity.actor)
+}
