@@ -6,8 +6,9 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::check::{Findings, Health, Made, Member, Promise, quantile};
+use super::check::{Findings, Made, Member, quantile};
 use super::posts::Visibility;
+use super::promise::{Health, Promise};
 
 /// How many cases of a broken promise are told in words.
 const TOLD: usize = 3;
@@ -27,7 +28,8 @@ pub struct Summary {
     pub deliveries: Deliveries,
     /// Requests that instances refused, by reason. `other-profile` and `fault` belong to the plan.
     pub refusals: BTreeMap<String, u64>,
-    /// From post to arrival, at instances that were well all the time.
+    /// From post to arrival, at instances that were well all the time; GoToSocial, to which relays must keep to one
+    /// request a second, is left out.
     pub lag_ms: Lag,
     /// One line per instance.
     pub instances: Vec<Line>,

@@ -9,13 +9,15 @@ use tokio::time::{Instant, MissedTickBehavior};
 use url::Url;
 
 use super::cast::Actor;
-use super::check::{self, Findings, FollowUp, Health, Made, Member, Promise};
+use super::check::{self, Findings, FollowUp, Made, Member};
 use super::client::Loopback;
 use super::family::Family;
 use super::faults::{Fault, Tamper};
-use super::instance::{Composed, Instance};
+use super::instance::Instance;
 use super::ledger::Ledger;
+use super::parts::{As, Composed};
 use super::posts::{Visibility, corpus};
+use super::promise::{Health, Promise};
 use super::sign::Tweaks;
 use super::view::View;
 use crate::clock::Clock;
@@ -244,24 +246,24 @@ impl Scenario {
         };
         let body = serde_json::json!({ "id": post.activity_id, "type": "Create", "object": { "id": post.id } });
         let url = Some(format!("{}/inbox", victim.instance.origin()));
-        let author = super::instance::As::Author(sender.authors.first().cloned().unwrap_or_default());
+        let author = As::Author(sender.authors.first().cloned().unwrap_or_default());
         let tweaks = Tweaks { url, ..Tweaks::default() };
         let sent = sender.instance.send_raw(body.to_string(), &author, &tweaks).await;
         tracing::debug!(ok = sent.is_ok(), "broke a promise on purpose");
     }
 
-    /// Waits until all promises are kept and stay so for a while, or nothing moves any more, or time is up.
+    /// Waits until all that must come has come and it stays quiet for a while, or nothing moves any more, or time is up.
     pub(super) async fn settle(&mut self) -> Findings {
-        let (mut last, mut moved, mut kept_since) = (0, Instant::now(), None);
+        let (mut last, mut moved, mut quiet_since) = (0, Instant::now(), None);
         loop {
             let found = self.show("settling").await;
             let now = Instant::now();
             let total = self.ledgers.iter().flatten().map(|ledger| ledger.receipts.len()).sum();
             if total != last {
-                (last, moved, kept_since) = (total, now, None);
+                (last, moved, quiet_since) = (total, now, None);
             }
-            let since = *kept_since.get_or_insert(now);
-            let done = found.all_kept() && now.duration_since(since) >= GRACE;
+            let since = *quiet_since.get_or_insert(now);
+            let done = found.all_came() && now.duration_since(since) >= GRACE;
             if done || now.duration_since(moved) >= PATIENCE || now >= self.deadline {
                 return found;
             }
