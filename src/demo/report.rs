@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use super::check::{Findings, Made, Member, quantile};
+use super::family::Family;
 use super::posts::Visibility;
 use super::promise::{Health, Promise};
 
@@ -210,6 +211,12 @@ impl fmt::Display for Summary {
                 line.posted,
                 line.refused,
                 lag(line.lag_ms)
+            )?;
+        }
+        if self.instances.iter().any(|line| line.software == Family::GoToSocial.software()) {
+            writeln!(
+                f,
+                "(GoToSocial is sent one request a second, as its rate limit asks; the total lag leaves it out)"
             )?;
         }
         writeln!(
