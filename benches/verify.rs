@@ -1,1 +1,2 @@
+//! Stub until the benches are in.
 fn main() {}

@@ -9,12 +9,13 @@ use axum::extract::FromRef as _;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::delivery::Delivery;
+use crate::delivery::{self, Delivery};
 use crate::http::HttpState;
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::net::{Client, SignedClient};
 use crate::peers::Peers;
+use crate::policy::Rules;
 use crate::relay::{Relay, Services, Signals};
 use crate::store::Store;
 use crate::supervise::Supervisor;
@@ -45,16 +46,18 @@ impl App {
         let client = Client::new(&config.net, &config.fetch, &agent)?;
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch);
-        let delivery = Delivery::new(
-            &config,
-            store.clone(),
-            log.clone(),
+        let delivery = Delivery::new(delivery::Services {
+            config: config.delivery.clone(),
+            audience: config.relay.announce_audience,
+            policy: Rules::new(&config.policy, &config.relay),
+            store: store.clone(),
+            log: log.clone(),
             signed,
-            identity.ids.clone(),
-            clock.clone(),
-            supervisor.clone(),
-            metrics.clone(),
-        )?;
+            ids: identity.ids.clone(),
+            clock: clock.clone(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        })?;
         let (alive, control) = (delivery.clone(), delivery.clone());
         let signals = Signals {
             alive: Box::new(move |authority| alive.wake(authority)),

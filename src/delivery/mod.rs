@@ -1,1 +1,388 @@
-//! Stub.
+//! Delivery: what the log holds reaches every subscriber that answers again within `delivery.horizon`.
+//!
+//! One lane per subscriber ([`lane`]) reads the one log from a place of its own; the [`dispatcher`] keeps the lanes.
+//! [`plan`] says what a subscriber gets of an entry, [`window`] what leaves next, [`attempt`] what an answer means,
+//! [`health`] how a lane fares, [`slots`] who may send, [`pace`] when Announces leave. [`control`] carries the messages that
+//! are one server's business. Nothing here judges what may be relayed: that is done before it is in the log.
+//!
+//! After a crash, what was delivered in the last `delivery.save_every` is delivered again; after a clean stop nothing is.
+
+mod attempt;
+mod backoff;
+mod control;
+mod dispatcher;
+mod health;
+mod lane;
+mod outgoing;
+mod pace;
+pub mod plan;
+mod reread;
+mod slots;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use health::LaneState;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::ids::{Authority, Seq};
+use crate::log::Log;
+use crate::net::SignedClient;
+use crate::policy;
+use crate::store::{AuthorityFacts, CursorBook, Position, Store, StoreError};
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+use crate::wire::author::{AnnounceAudience, OurIds};
+use attempt::Courier;
+use control::Errands;
+use health::{Ledger, Limits};
+use outgoing::Outbox;
+use pace::Pace;
+use plan::Rules;
+use slots::Slots;
+
+/// At a stop, a busy store is asked so often, with this pause.
+const LAST_TRIES: u32 = 20;
+const LAST_PAUSE: Duration = Duration::from_millis(50);
+
+/// What [`Delivery::new`] is given.
+#[expect(missing_docs, reason = "each field is a service documented at its type")]
+pub struct Services {
+    pub config: config::Delivery,
+    pub audience: config::AnnounceAudience,
+    pub policy: policy::Rules,
+    pub store: Store,
+    pub log: Log,
+    pub signed: SignedClient,
+    pub ids: Arc<OurIds>,
+    pub clock: Clock,
+    pub supervisor: Supervisor,
+    pub metrics: Metrics,
+}
+
+/// The room. Cheap to clone.
+#[derive(Clone)]
+pub struct Delivery(Arc<Shared>);
+
+/// How one lane fares, for admin and health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LaneStatus {
+    /// Whom it serves.
+    pub authority: Authority,
+    /// Where it stands.
+    pub state: LaneState,
+    /// The first entry that is not done.
+    pub position: Seq,
+    /// Entries between there and the log's end that are not done. Some of them may not be for this subscriber.
+    pub lag: u64,
+    /// Requests that may be under way.
+    pub window: usize,
+    /// Requests that are.
+    pub in_flight: usize,
+    /// What last went wrong: `timeout`, `HTTP 503`.
+    pub last_reason: Option<String>,
+    /// When it tries again, if it waits.
+    pub next_attempt: Option<Timestamp>,
+}
+
+/// What all parts of the room share.
+struct Shared {
+    config: config::Delivery,
+    rules: Rules,
+    limits: Limits,
+    store: Store,
+    log: Log,
+    clock: Clock,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    courier: Courier,
+    outbox: Outbox,
+    pace: Arc<Pace>,
+    slots: Slots,
+    book: CursorBook,
+    /// Held while places are written: an older save must not overtake a newer one.
+    saving: tokio::sync::Mutex<()>,
+    ledger: Ledger,
+    lanes: Mutex<HashMap<Authority, Arc<Handle>>>,
+    lane_tasks: TaskTracker,
+    errands: Errands,
+}
+
+/// A lane as others see it.
+struct Handle {
+    slot: u32,
+    /// The subscriber left.
+    leave: CancellationToken,
+    /// A verified request came.
+    woken: Notify,
+    /// It waits, and would like to be woken.
+    asleep: AtomicBool,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Clone)]
+struct Shown {
+    state: LaneState,
+    window: usize,
+    in_flight: usize,
+    last_reason: Option<String>,
+    next_attempt: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// Puts the room together and reads how far each subscriber has come; nothing runs yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn new(services: Services) -> Result<Self, StoreError> {
+        let courier = Courier::Signed(Box::new(services.signed.clone()));
+        Self::with_courier(services, courier)
+    }
+
+    fn with_courier(services: Services, courier: Courier) -> Result<Self, StoreError> {
+        let Services { config, audience, policy, store, log, signed: _, ids, clock, supervisor, metrics } = services;
+        let audience = match audience {
+            config::AnnounceAudience::Followers => AnnounceAudience::Followers,
+            config::AnnounceAudience::Public => AnnounceAudience::Public,
+        };
+        let pace = Arc::new(Pace::default());
+        Ok(Self(Arc::new(Shared {
+            rules: Rules { horizon: config.horizon, forward_horizon: config.forward_horizon, policy },
+            limits: Limits { dormant_after_days: config.dormant_after_days, gone_after: config.gone_after },
+            outbox: Outbox::new(ids, audience, pace.clone()),
+            pace,
+            slots: Slots::new(config.in_flight),
+            book: CursorBook::load(&store)?,
+            saving: tokio::sync::Mutex::default(),
+            ledger: Ledger::new(store.clone()),
+            lanes: Mutex::default(),
+            lane_tasks: TaskTracker::new(),
+            errands: Errands::default(),
+            config,
+            store,
+            log,
+            clock,
+            supervisor,
+            metrics,
+            courier,
+        })))
+    }
+
+    /// Starts the lanes and the workers `dispatcher`, `cursors` and `control`.
+    pub fn start(&self) {
+        let supervisor = &self.0.supervisor;
+        let shared = self.0.clone();
+        supervisor.start(move || dispatcher::Dispatcher::new(shared.clone()));
+        let shared = self.0.clone();
+        supervisor.start(move || dispatcher::Cursors { shared: shared.clone() });
+        let shared = self.0.clone();
+        supervisor.start(move || control::Control::new(shared.clone()));
+        let shared = self.0.clone();
+        drop(supervisor.spawn(async move {
+            shared.supervisor.stopping().cancelled().await;
+            shared.finish().await;
+        }));
+    }
+
+    /// A verified request came from `authority`: it lives, and what waits for it is tried at once. Cheap, to be called for
+    /// every such request.
+    pub fn wake(&self, authority: &Authority) {
+        if let Some(handle) = self.0.lanes().get(authority)
+            && handle.asleep.load(Ordering::Relaxed)
+        {
+            handle.woken.notify_one();
+        }
+        self.0.errands.revive(authority);
+    }
+
+    /// Messages to single servers were queued.
+    pub fn wake_control(&self) {
+        self.0.errands.wake();
+    }
+
+    /// How each lane fares, in the order of their names.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneStatus> {
+        let head = self.0.log.head();
+        let handles: Vec<_> = self.0.lanes().iter().map(|(one, handle)| (one.clone(), handle.clone())).collect();
+        let mut lanes: Vec<LaneStatus> = handles
+            .into_iter()
+            .map(|(authority, handle)| {
+                let position = self.0.book.get(handle.slot);
+                let Shown { state, window, in_flight, last_reason, next_attempt } = handle.shown().clone();
+                let lag = lag(position, head);
+                LaneStatus {
+                    authority,
+                    state,
+                    position: position.next,
+                    lag,
+                    window,
+                    in_flight,
+                    last_reason,
+                    next_attempt,
+                }
+            })
+            .collect();
+        lanes.sort_by(|one, other| one.authority.cmp(&other.authority));
+        lanes
+    }
+
+    /// When the oldest entry was taken that a healthy or failing lane still owes. Paused and dormant lanes do not count:
+    /// nobody works on those.
+    #[must_use]
+    pub fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let behind = |lane: &LaneStatus| lane.lag > 0 && matches!(lane.state, LaneState::Healthy | LaneState::Failing);
+        let oldest = self.lanes().iter().filter(|lane| behind(lane)).map(|lane| lane.position).min()?;
+        self.0.log.at_or_after(oldest).ok().flatten().map(|entry| entry.at)
+    }
+}
+
+/// Entries not done between a position and the log's end.
+fn lag(position: Position, head: Seq) -> u64 {
+    let behind = head.next().0.saturating_sub(position.next.0);
+    behind.saturating_sub(u64::from(position.ahead.count_ones()))
+}
+
+impl Shared {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Authority, Arc<Handle>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, result: &str, count: u64) {
+        self.metrics.deliveries.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// The first place from `expired` on whose entry is within the horizon. Entries are in the order of their times, so
+    /// a lane that is a week behind finds it in a few looks.
+    fn first_within_horizon(&self, expired: Seq, now: Timestamp) -> Result<Seq, StoreError> {
+        let oldest = now.minus(self.config.horizon);
+        let (mut old, mut young) = (expired.0, self.log.head().next().0);
+        while young.saturating_sub(old) > 1 {
+            let middle = old + (young - old) / 2;
+            match self.log.at_or_after(Seq(middle))? {
+                Some(entry) if entry.at < oldest => old = entry.seq.0.min(young - 1),
+                _ => young = middle,
+            }
+        }
+        Ok(Seq(young.max(expired.0 + 1)))
+    }
+
+    /// Writes down something learned of a server. That it was not written is no harm: it will be learned again.
+    async fn remember(&self, authority: &Authority, set: impl FnOnce(&mut AuthorityFacts) + Send + 'static) {
+        let key = authority.as_str().to_owned();
+        let written = self.store.write(move |tx| {
+            let mut facts = tx.get::<AuthorityFacts>(&key)?.unwrap_or_default();
+            set(&mut facts);
+            tx.put(&key, &facts)
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(peer.host = %authority, %error, "what was learned of it was not written down");
+        }
+    }
+
+    /// Ends a subscription, unless that server has joined anew meanwhile.
+    fn end_subscription(self: &Arc<Self>, authority: Authority, slot: u32) {
+        let shared = self.clone();
+        drop(self.supervisor.spawn(async move {
+            let ended = shared.store.write(move |tx| {
+                if tx.subscriber(&authority)?.is_some_and(|one| one.slot == slot) {
+                    tx.remove_subscriber(&authority)?;
+                }
+                Ok(())
+            });
+            if let Err(error) = ended.await {
+                tracing::warn!(%error, "a subscription that is over was not removed");
+            }
+        }));
+    }
+
+    /// Writes down how far the lanes have come. What a busy store does not take is written next time.
+    async fn save_places(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.saving.lock().await;
+        unless_busy(self.book.save().await)
+    }
+
+    /// Writes down how the lanes fare, in the same way.
+    async fn save_health(&self) -> Result<(), StoreError> {
+        unless_busy(self.ledger.save().await)
+    }
+
+    /// The last thing at a stop: when the lanes have finished the requests in hand, how far they came is written down, so
+    /// that nothing is sent twice.
+    async fn finish(&self) {
+        self.lane_tasks.close();
+        self.lane_tasks.wait().await;
+        let _one_at_a_time = self.saving.lock().await;
+        for _ in 0..LAST_TRIES {
+            match (self.book.save().await, self.ledger.save().await) {
+                (Ok(_), Ok(_)) => return,
+                (Err(StoreError::Busy), _) | (_, Err(StoreError::Busy)) => tokio::time::sleep(LAST_PAUSE).await,
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::error!(%error, "how far delivery came was not written down: a little is sent again");
+                    return;
+                }
+            }
+        }
+        tracing::error!("how far delivery came was not written down: a little is sent again");
+    }
+}
+
+fn unless_busy(saved: Result<usize, StoreError>) -> Result<(), StoreError> {
+    match saved {
+        Err(StoreError::Busy) => Ok(()),
+        other => other.map(|_count| ()),
+    }
+}
+
+impl Handle {
+    fn new(slot: u32) -> Self {
+        Self {
+            slot,
+            leave: CancellationToken::new(),
+            woken: Notify::new(),
+            asleep: AtomicBool::new(false),
+            shown: Mutex::new(Shown {
+                state: LaneState::Healthy,
+                window: 0,
+                in_flight: 0,
+                last_reason: None,
+                next_attempt: None,
+            }),
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> LaneState {
+        self.shown().state
+    }
+
+    /// What went wrong.
+    fn say(&self, reason: &str) {
+        let mut shown = self.shown();
+        if shown.last_reason.as_deref() != Some(reason) {
+            shown.last_reason = Some(reason.to_owned());
+        }
+    }
+
+    fn show(&self, state: LaneState, window: usize, in_flight: usize, next_attempt: Option<Timestamp>) {
+        self.asleep.store(next_attempt.is_some(), Ordering::Relaxed);
+        let mut shown = self.shown();
+        (shown.state, shown.window, shown.in_flight, shown.next_attempt) = (state, window, in_flight, next_attempt);
+    }
+}

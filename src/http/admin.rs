@@ -39,7 +39,7 @@ pub(super) async fn subscribers(
             "version": facts.version,
             "joined_at": subscriber.joined_at.rfc3339(),
             "seen_at": subscriber.seen_at.rfc3339(),
-            "health": lane.map(|lane| lane.state.to_string()),
+            "health": lane.map(|lane| lane.state),
             "lag": lane.map(|lane| lane.lag),
             "last_reason": lane.and_then(|lane| lane.last_reason.clone()),
         }));

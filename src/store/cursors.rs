@@ -56,6 +56,17 @@ impl Position {
         }
         true
     }
+
+    /// Gives up everything before `next`, and moves over what is contiguous from there. Never goes back.
+    pub const fn skip_to(&mut self, next: Seq) {
+        let Some(gap) = next.0.checked_sub(self.next.0) else { return };
+        self.ahead = if gap < Self::WINDOW { self.ahead >> gap } else { 0 };
+        self.next = next;
+        while self.ahead & 1 == 1 {
+            self.ahead >>= 1;
+            self.next = self.next.next();
+        }
+    }
 }
 
 /// All positions, shared by the lanes. Cheap to clone.
@@ -208,6 +219,21 @@ mod tests {
         assert!(position.mark(Seq(13 + 63)));
         assert!(position.mark(Seq(3)), "long done");
         assert_eq!(position.next, Seq(13));
+    }
+
+    #[test]
+    fn a_skip_keeps_what_was_done_beyond_it() {
+        let mut position = Position::at(Seq(10));
+        position.mark(Seq(14));
+        position.mark(Seq(16));
+        position.skip_to(Seq(13));
+        assert!(position.next == Seq(13) && position.is_done(Seq(14)) && !position.is_done(Seq(15)));
+        position.skip_to(Seq(14));
+        assert_eq!(position.next, Seq(15));
+        position.skip_to(Seq(12));
+        assert_eq!(position.next, Seq(15), "never back");
+        position.skip_to(Seq(400));
+        assert_eq!(position, Position::at(Seq(400)));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::sync::{Arc, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use authorities::AuthorityFacts;
@@ -92,7 +92,7 @@ struct Inner {
     secret: [u8; 32],
     jobs: mpsc::Sender<Job>,
     failed: CancellationToken,
-    subscribers: RwLock<Arc<HashMap<Authority, Arc<Subscriber>>>>,
+    subscribers: watch::Sender<Arc<HashMap<Authority, Arc<Subscriber>>>>,
     seen: RwLock<seen::Memory>,
 }
 
@@ -123,7 +123,7 @@ impl Store {
             jobs,
             path,
             failed: CancellationToken::new(),
-            subscribers: RwLock::default(),
+            subscribers: watch::Sender::default(),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
             db,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::{Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -82,6 +83,12 @@ pub struct Health {
     pub failed_days: u32,
     /// The first failure since the last success.
     pub failing_since: Option<Timestamp>,
+    /// Answers 403 in a row to what we say ourselves; enough of them pause the lane.
+    #[serde(default)]
+    pub refused: u32,
+    /// When inbox and actor were first found gone (410, then 404 or 410).
+    #[serde(default)]
+    pub gone_since: Option<Timestamp>,
 }
 
 /// A server that joined.
@@ -132,13 +139,19 @@ impl Store {
     /// Everybody who joined, pending ones included, as of the last commit.
     #[must_use]
     pub fn subscribers(&self) -> Arc<HashMap<Authority, Arc<Subscriber>>> {
-        self.0.subscribers.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.0.subscribers.borrow().clone()
     }
 
     /// One server that joined.
     #[must_use]
     pub fn subscriber(&self, authority: &Authority) -> Option<Arc<Subscriber>> {
-        self.subscribers().get(authority).cloned()
+        self.0.subscribers.borrow().get(authority).cloned()
+    }
+
+    /// Tells of every change to [`Store::subscribers`].
+    #[must_use]
+    pub fn follow_subscribers(&self) -> watch::Receiver<Arc<HashMap<Authority, Arc<Subscriber>>>> {
+        self.0.subscribers.subscribe()
     }
 
     pub(super) fn reload_subscribers(&self) -> Result<(), StoreError> {
@@ -149,8 +162,7 @@ impl Store {
     }
 
     fn set_subscribers(&self, change: impl FnOnce(&mut HashMap<Authority, Arc<Subscriber>>)) {
-        let mut guard = self.0.subscribers.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        change(Arc::make_mut(&mut guard));
+        self.0.subscribers.send_modify(|all| change(Arc::make_mut(all)));
     }
 }
 

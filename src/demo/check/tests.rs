@@ -1,3 +1,5 @@
+//! The checker itself, on made-up ledgers.
+
 use super::*;
 use crate::demo::ledger::{Shown, Via};
 

@@ -1,0 +1,638 @@
+//! One lane per subscriber: a task that reads the log from its subscriber's place, sends what is for it, and moves the
+//! place when there is a final answer. What goes next is [`Window`]'s to say, what an answer means [`attempt`]'s, how the
+//! lane fares [`health`]'s; here they meet.
+//!
+//! Promises: nothing is marked done before its final answer; a lane that waits holds no place that another could use; a
+//! lane that is far behind holds one entry of the log in memory and those under way, no more. At a stop the requests in
+//! hand are finished.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+use super::attempt::{self, Letter, Outcome};
+use super::health::{self, LaneState, PROBE};
+use super::outgoing::Outgoing;
+use super::plan::{EXPIRED, Plan, instead_of_forward, plan};
+use super::reread::{Reread, reread};
+use super::slots::{PATIENCE, Pool, Slot};
+use super::window::{Next, Trouble, Window};
+use super::{Handle, Shared, backoff};
+use crate::clock::Timestamp;
+use crate::ids::{Authority, Iri, Seq};
+use crate::log::Entry;
+use crate::store::{AuthorityFacts, Health, StoreError, Subscriber};
+use crate::wire::http_sig::Scheme;
+
+/// How long facts about a server are believed before they are read again: shorter while its software is unknown, since
+/// that decides how it is served.
+const FACTS_LIFE: Duration = Duration::from_secs(30);
+const FIRST_FACTS_LIFE: Duration = Duration::from_millis(500);
+/// How long a refused forward makes us announce.
+const DOWNGRADE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// GoToSocial takes 300 requests in five minutes.
+const GOTOSOCIAL_GAP: Duration = Duration::from_secs(1);
+/// Verified requests revive a lane at most so often; one that refuses us, more rarely.
+const WAKE_GAP: Duration = Duration::from_secs(1);
+const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
+/// A log that cannot be read is tried again after this.
+const STUMBLE: Duration = Duration::from_secs(5);
+/// A request that takes longer than this, and than [`SUSPICION`] times what this server usually takes, may be the first of
+/// many that hang: until it has landed no other leaves. So a server that dies holds one or two places, not a windowful.
+const SUSPECT_AFTER: Duration = Duration::from_millis(100);
+const SUSPICION: u32 = 3;
+/// Entries passed over in one go before other tasks get their turn.
+const STRIDE: u32 = 64;
+
+/// A lane at work.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    handle: Arc<Handle>,
+    authority: Authority,
+    slot: u32,
+    window: Window,
+    health: Health,
+    written: Health,
+    facts: AuthorityFacts,
+    facts_until: Instant,
+    flights: JoinSet<Landing>,
+    /// Which task carries which entry, since when.
+    carried: HashMap<Id, (Seq, Instant)>,
+    /// The lane waits until then.
+    resume: Option<Instant>,
+    /// It waits because it was asked to.
+    asked: bool,
+    /// Something failed and nothing has gone through since: one request at a time, from the slow pool.
+    retrying: bool,
+    /// Not before this, to keep within a server's rate limit.
+    paced: Option<Instant>,
+    last_launch: Option<Instant>,
+    /// How long this server takes to answer, on average.
+    usual: Duration,
+    /// The entry read last, since what is read is mostly sent next.
+    last_read: Option<Arc<Entry>>,
+}
+
+/// What a lane does next.
+enum Step {
+    Launch(Arc<Outgoing>, Plan),
+    Again,
+    Rest(Option<Instant>),
+}
+
+/// One attempt on its way: all it needs, and nothing of the lane.
+struct Flight {
+    shared: Arc<Shared>,
+    outgoing: Arc<Outgoing>,
+    plan: Plan,
+    inbox: Iri,
+    scheme: Scheme,
+}
+
+/// How it went.
+struct Landing {
+    seq: Seq,
+    at: Timestamp,
+    outcome: Outcome,
+    reason: Cow<'static, str>,
+    learned: Option<Scheme>,
+    downgraded: bool,
+    took: Duration,
+}
+
+impl Lane {
+    /// A lane for `subscriber`, which stands where the cursors say, or where it joined.
+    pub(super) fn new(shared: Arc<Shared>, handle: Arc<Handle>, subscriber: &Subscriber) -> Self {
+        let health = subscriber.health.clone();
+        let mut position = shared.book.get(subscriber.slot);
+        let after_head = shared.log.head().next();
+        let start = if subscriber.start == Seq(0) { after_head } else { subscriber.start };
+        if position.next == Seq(0) {
+            position.skip_to(start);
+        }
+        if position.next > after_head {
+            // A record from another relay's log: places do not travel.
+            position = crate::store::Position::at(after_head);
+        }
+        shared.book.set(subscriber.slot, position);
+        let mut lane = Self {
+            window: Window::new(position, shared.config.in_flight_per_host),
+            authority: subscriber.authority.clone(),
+            slot: subscriber.slot,
+            written: health.clone(),
+            retrying: health.consecutive > 0,
+            health,
+            facts: AuthorityFacts::default(),
+            facts_until: Instant::now(),
+            flights: JoinSet::new(),
+            carried: HashMap::new(),
+            resume: None,
+            asked: false,
+            paced: None,
+            last_launch: None,
+            usual: Duration::ZERO,
+            last_read: None,
+            handle,
+            shared,
+        };
+        lane.resume = lane.rest_of_the_gap();
+        lane
+    }
+
+    /// A lane that failed before the relay was started goes on waiting where it was.
+    fn rest_of_the_gap(&self) -> Option<Instant> {
+        let last = self.health.last_failure.filter(|_| self.state() != LaneState::Healthy)?;
+        let passed = self.shared.clock.now().since(last);
+        Some(Instant::now() + self.pause().saturating_sub(passed))
+    }
+
+    /// Runs until the subscriber leaves or the relay stops.
+    pub(super) async fn run(mut self) {
+        let mut head = self.shared.log.follow();
+        let stopping = self.shared.supervisor.stopping().clone();
+        let mut stride = 0;
+        while !stopping.is_cancelled() && !self.handle.leave.is_cancelled() {
+            let subscriber = self.shared.store.subscriber(&self.authority);
+            let Some(subscriber) = subscriber.filter(|one| one.is_active() && one.slot == self.slot) else { break };
+            let end = *head.borrow_and_update();
+            let step = self.choose(&subscriber, end).await;
+            self.tell();
+            match step {
+                Step::Launch(outgoing, plan) => self.launch(&subscriber, outgoing, plan).await,
+                Step::Rest(until) => self.rest(until, &mut head).await,
+                Step::Again => {
+                    stride += 1;
+                    if stride % STRIDE == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        }
+        while let Some(landed) = self.flights.join_next_with_id().await {
+            self.land(landed).await;
+        }
+        self.tell();
+    }
+
+    fn state(&self) -> LaneState {
+        health::state(&self.health, self.shared.limits)
+    }
+
+    async fn choose(&mut self, subscriber: &Subscriber, head: Seq) -> Step {
+        let instant = Instant::now();
+        if let Some(until) = self.resume.max(self.paced).filter(|until| *until > instant) {
+            return Step::Rest(Some(until));
+        }
+        let state = self.state();
+        if self.resume.take().is_some() && state == LaneState::Dormant {
+            self.give_up_before(head);
+        }
+        (self.asked, self.paced) = (false, None);
+        if self.something_hangs(instant) {
+            return Step::Rest(None);
+        }
+        self.refresh_facts(instant);
+        let now = self.shared.clock.now();
+        match self.window.next(now, self.retrying || state != LaneState::Healthy, head) {
+            Next::Idle => Step::Rest(None),
+            Next::Wait(due) => Step::Rest(Some(instant + due.since(now))),
+            Next::Read(seq) => self.read(seq, subscriber, now).await,
+            Next::Send(seq) => self.prepare(seq, subscriber, now).await,
+        }
+    }
+
+    fn something_hangs(&self, instant: Instant) -> bool {
+        let patience = SUSPECT_AFTER.max(self.usual * SUSPICION);
+        self.carried.values().any(|(_, since)| instant.duration_since(*since) > patience)
+    }
+
+    /// Looks at the log at `seq`: is what is there for this subscriber?
+    async fn read(&mut self, seq: Seq, subscriber: &Subscriber, now: Timestamp) -> Step {
+        let entry = match self.shared.log.at_or_after(seq) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Step::Rest(None),
+            Err(error) => return self.stumble(seq, &error),
+        };
+        if entry.seq > seq {
+            self.window.missing_to(entry.seq);
+            self.save_place();
+            return Step::Again;
+        }
+        match plan(&entry, subscriber, &self.facts, &self.shared.rules, now) {
+            Plan::Skip(EXPIRED) => match self.shared.first_within_horizon(seq, now) {
+                Ok(first) => self.give_up_before(first),
+                Err(error) => return self.stumble(seq, &error),
+            },
+            Plan::Skip(_) => {
+                self.window.skip(seq);
+                self.save_place();
+            }
+            Plan::Announce => {
+                let outgoing = self.shared.outbox.outgoing(&entry).await;
+                self.window.hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
+            }
+            Plan::Forward | Plan::UndoAnnounce => self.window.hold(seq, entry.object.clone(), now),
+        }
+        self.last_read = Some(entry);
+        Step::Again
+    }
+
+    /// Plans `seq` again, since time and facts have moved on, and makes it ready to leave.
+    async fn prepare(&mut self, seq: Seq, subscriber: &Subscriber, now: Timestamp) -> Step {
+        let known = self.last_read.take().filter(|entry| entry.seq == seq);
+        let entry = match known.map_or_else(|| self.shared.log.at_or_after(seq), |entry| Ok(Some(entry))) {
+            Ok(Some(entry)) if entry.seq == seq => entry,
+            Ok(_) => {
+                self.window.skip(seq);
+                self.save_place();
+                return Step::Again;
+            }
+            Err(error) => return self.stumble(seq, &error),
+        };
+        let plan = plan(&entry, subscriber, &self.facts, &self.shared.rules, now);
+        if let Plan::Skip(why) = plan {
+            if why == EXPIRED {
+                self.shared.count("expired", 1);
+            }
+            self.window.skip(seq);
+            self.save_place();
+            return Step::Again;
+        }
+        let outgoing = self.shared.outbox.outgoing(&entry).await;
+        let release = outgoing.spread.release(&self.authority);
+        if plan == Plan::Announce && release > now {
+            // It was to be forwarded when it was read.
+            self.window.delay(seq, release);
+            return Step::Again;
+        }
+        Step::Launch(outgoing, plan)
+    }
+
+    /// Waits for a place and sends. If something lands meanwhile that makes the lane wait, nothing is sent.
+    async fn launch(&mut self, subscriber: &Subscriber, outgoing: Arc<Outgoing>, plan: Plan) {
+        let Some(served) = subscriber.served() else { return };
+        let prompt = !self.retrying && self.state() == LaneState::Healthy && self.usual <= PATIENCE;
+        let pool = if prompt { Pool::Fresh } else { Pool::Slow };
+        let slots = self.shared.slots.clone();
+        let acquire = slots.acquire(pool);
+        tokio::pin!(acquire);
+        let stopping = self.shared.supervisor.stopping().clone();
+        let leave = self.handle.leave.clone();
+        let slot: Slot = loop {
+            tokio::select! {
+                slot = &mut acquire => match slot {
+                    Some(slot) => break slot,
+                    None => return,
+                },
+                Some(landed) = self.flights.join_next_with_id() => {
+                    self.land(landed).await;
+                    if self.resume.is_some() {
+                        return;
+                    }
+                }
+                () = stopping.cancelled() => return,
+                () = leave.cancelled() => return,
+            }
+        };
+        let seq = outgoing.entry.seq;
+        let flight = Flight {
+            shared: self.shared.clone(),
+            outgoing,
+            plan,
+            inbox: served.inbox.clone(),
+            scheme: self.facts.scheme.unwrap_or(Scheme::Cavage),
+        };
+        self.window.start(seq);
+        let task = self.flights.spawn(flight.fly(slot));
+        let instant = Instant::now();
+        self.carried.insert(task.id(), (seq, instant));
+        self.last_launch = Some(instant);
+        if self.facts.software.as_deref() == Some("gotosocial") {
+            self.paced = Some(instant + GOTOSOCIAL_GAP);
+        }
+    }
+
+    /// Waits for whatever comes first.
+    async fn rest(&mut self, until: Option<Instant>, head: &mut watch::Receiver<Seq>) {
+        let waits = self.resume.is_some();
+        let full = self.window.flying() >= self.window.limit();
+        let stopping = self.shared.supervisor.stopping().clone();
+        let handle = self.handle.clone();
+        let timer = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(landed) = self.flights.join_next_with_id() => self.land(landed).await,
+            // A lane that waits or is full need not hear of each new entry.
+            _ = head.changed(), if !waits && !full => {}
+            () = timer => {}
+            () = handle.woken.notified() => self.wake(),
+            () = stopping.cancelled() => {}
+            () = handle.leave.cancelled() => {}
+        }
+    }
+
+    /// A verified request came from this server.
+    fn wake(&mut self) {
+        let Some(resume) = self.resume else { return };
+        let state = self.state();
+        if self.asked && state == LaneState::Failing {
+            return;
+        }
+        if state == LaneState::Dormant {
+            // What came while it was dormant is skipped; from now on it is owed everything again.
+            self.give_up_before(self.shared.log.head().next());
+        }
+        let gap = if state == LaneState::Paused { PAUSED_WAKE_GAP } else { WAKE_GAP };
+        let earliest = self.last_launch.map_or_else(Instant::now, |last| last + gap);
+        self.resume = Some(resume.min(earliest));
+        health::woken(&mut self.health);
+        self.note();
+    }
+
+    async fn land(&mut self, landed: Result<(Id, Landing), JoinError>) {
+        let (id, landing) = match landed {
+            Ok((id, landing)) => (id, Some(landing)),
+            Err(error) => {
+                tracing::error!(peer.host = %self.authority, %error, "an attempt fell");
+                (error.id(), None)
+            }
+        };
+        let Some((seq, _since)) = self.carried.remove(&id) else { return };
+        match landing {
+            Some(landing) => self.judge(landing).await,
+            None => {
+                let outcome = Outcome::Later { after: None, answered: false };
+                self.fail(seq, outcome, "a fault of ours");
+            }
+        }
+        self.save_place();
+        self.note();
+    }
+
+    async fn judge(&mut self, landing: Landing) {
+        let Landing { seq, at, outcome, reason, learned, downgraded, took } = landing;
+        let now = self.shared.clock.now();
+        if learned.is_some() || downgraded {
+            self.learn(learned, downgraded.then(|| now.plus(DOWNGRADE))).await;
+        }
+        if !matches!(outcome, Outcome::Later { answered: false, .. }) {
+            self.usual = if self.usual.is_zero() { took } else { (self.usual * 4 + took) / 5 };
+        }
+        match outcome {
+            Outcome::Delivered => {
+                self.shared.count("delivered", 1);
+                self.shared.metrics.lag_seconds.observe(now.since(at).as_secs_f64());
+                self.window.done(seq, true);
+                self.retrying = false;
+                health::succeeded(&mut self.health, now);
+            }
+            Outcome::Done | Outcome::Unverified | Outcome::Downgrade => {
+                self.health.refused = 0;
+                self.drop_entry(seq, &reason);
+            }
+            Outcome::Forbidden => self.refuse(seq, &reason, now),
+            Outcome::Gone | Outcome::Moved if self.resume.is_none() => self.find(seq, outcome, &reason, now).await,
+            Outcome::Gone | Outcome::Moved => {
+                self.fail(seq, Outcome::Later { after: None, answered: false }, &reason);
+            }
+            Outcome::Later { .. } => self.fail(seq, outcome, &reason),
+        }
+    }
+
+    /// The server gave a final no to this entry: it answers, and the lane goes on.
+    fn drop_entry(&mut self, seq: Seq, reason: &str) {
+        self.shared.count("dropped", 1);
+        tracing::debug!(peer.host = %self.authority, log.seq = seq.0, reason, "not delivered, and not tried again");
+        self.window.done(seq, false);
+        self.retrying = false;
+        self.handle.say(reason);
+        health::answered(&mut self.health);
+    }
+
+    /// It said no to our own words: once more means it has something against us.
+    fn refuse(&mut self, seq: Seq, reason: &str, now: Timestamp) {
+        let paused = health::refused(&mut self.health, now, reason);
+        self.drop_entry(seq, reason);
+        if paused {
+            tracing::warn!(peer.host = %self.authority, reason, "it refuses us again and again: paused");
+            self.pause_for(self.pause());
+            self.end_if_over(now);
+        }
+    }
+
+    fn fail(&mut self, seq: Seq, outcome: Outcome, reason: &str) {
+        let Outcome::Later { after, answered } = outcome else { return };
+        let now = self.shared.clock.now();
+        self.handle.say(reason);
+        match self.window.failed(seq, answered) {
+            Trouble::Poison => {
+                self.shared.count("dropped", 1);
+                tracing::warn!(peer.host = %self.authority, log.seq = seq.0, reason, "given up: others go through");
+            }
+            Trouble::Entry(failures) if after.is_none() => {
+                self.shared.count("later", 1);
+                let gap = backoff::gap(&self.shared.config.retry, failures, backoff::roll());
+                self.window.delay(seq, now.plus(gap));
+            }
+            Trouble::Entry(_) | Trouble::Lane => {
+                self.shared.count("later", 1);
+                self.fail_lane(after, reason, now);
+            }
+        }
+    }
+
+    /// The lane waits. What was under way when it failed fails with it, and counts once.
+    fn fail_lane(&mut self, after: Option<Duration>, reason: &str, now: Timestamp) {
+        self.retrying = true;
+        if self.resume.is_none() {
+            health::failed(&mut self.health, now, reason, after.is_some());
+            if self.health.consecutive == 1 {
+                tracing::info!(peer.host = %self.authority, reason, "it does not answer as it should");
+            }
+            self.pause_for(self.pause());
+            self.end_if_over(now);
+        }
+        if let Some(after) = after {
+            self.asked = true;
+            self.resume = Some(Instant::now() + after);
+        }
+    }
+
+    /// Asks the actor where its inbox is now.
+    async fn find(&mut self, seq: Seq, outcome: Outcome, reason: &str, now: Timestamp) {
+        let subscriber = self.shared.store.subscriber(&self.authority);
+        let found = match subscriber.as_ref().and_then(|one| one.served()) {
+            Some(served) => reread(&self.shared.courier, &self.shared.store, &self.authority, served).await,
+            None => Ok(Reread::Unclear),
+        };
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!(peer.host = %self.authority, %error, "its new inbox was not written down");
+            Reread::Unclear
+        });
+        if found == Reread::Same && outcome == Outcome::Gone {
+            // The actor lives and means this very inbox, which wants nothing from us.
+            return self.refuse(seq, reason, now);
+        }
+        self.fail(seq, Outcome::Later { after: None, answered: false }, reason);
+        if found == Reread::Gone && outcome == Outcome::Gone {
+            if health::found_gone(&mut self.health, now) {
+                self.end("inbox and actor are gone");
+            }
+            self.pause_for(probe_pause());
+        }
+    }
+
+    fn pause_for(&mut self, pause: Duration) {
+        self.resume = Some(Instant::now() + pause);
+    }
+
+    /// The pause that this lane's health asks for.
+    fn pause(&self) -> Duration {
+        match self.state() {
+            LaneState::Dormant | LaneState::Paused => probe_pause(),
+            LaneState::Healthy | LaneState::Failing => {
+                backoff::gap(&self.shared.config.retry, self.health.consecutive, backoff::roll())
+            }
+        }
+    }
+
+    fn end_if_over(&mut self, now: Timestamp) {
+        if health::is_over(&self.health, self.shared.limits, now) {
+            self.end("nothing has gone through for too long");
+        }
+    }
+
+    fn end(&self, why: &'static str) {
+        tracing::warn!(peer.host = %self.authority, why, "the subscription ends");
+        self.shared.end_subscription(self.authority.clone(), self.slot);
+    }
+
+    /// A place that cannot be read: damage is passed over, lest it hold up all that follows; anything else is waited out.
+    fn stumble(&mut self, seq: Seq, error: &StoreError) -> Step {
+        tracing::error!(log.seq = seq.0, %error, "the log cannot be read");
+        if matches!(error, StoreError::Damaged(_)) {
+            self.shared.count("dropped", 1);
+            self.window.skip(seq);
+            self.save_place();
+            return Step::Again;
+        }
+        Step::Rest(Some(Instant::now() + STUMBLE))
+    }
+
+    fn give_up_before(&mut self, seq: Seq) {
+        let count = self.window.give_up_before(seq);
+        if count > 0 {
+            tracing::info!(peer.host = %self.authority, count, "entries that it will not get");
+        }
+        self.shared.count("expired", count);
+        self.save_place();
+    }
+
+    /// Remembers for good what was learned of this server.
+    async fn learn(&mut self, scheme: Option<Scheme>, announce_until: Option<Timestamp>) {
+        let set = move |facts: &mut AuthorityFacts| {
+            facts.scheme = scheme.or(facts.scheme);
+            facts.announce_until = announce_until.or(facts.announce_until);
+        };
+        set(&mut self.facts);
+        if announce_until.is_some() {
+            self.shared.count("downgraded", 1);
+            tracing::info!(peer.host = %self.authority, "it refuses forwarded posts: they are announced to it");
+        }
+        self.shared.remember(&self.authority, set).await;
+    }
+
+    fn refresh_facts(&mut self, instant: Instant) {
+        if instant < self.facts_until {
+            return;
+        }
+        match self.shared.store.get::<AuthorityFacts>(self.authority.as_str()) {
+            Ok(facts) => self.facts = facts.unwrap_or_default(),
+            Err(error) => tracing::error!(peer.host = %self.authority, %error, "what we know of it cannot be read"),
+        }
+        let life = if self.facts.software.is_some() { FACTS_LIFE } else { FIRST_FACTS_LIFE };
+        self.facts_until = instant + life;
+    }
+
+    fn save_place(&self) {
+        self.shared.book.set(self.slot, self.window.position());
+    }
+
+    fn note(&mut self) {
+        if self.shared.ledger.note(&self.authority, self.slot, &self.health, &self.written) {
+            self.written = self.health.clone();
+        }
+    }
+
+    /// Shows how the lane fares.
+    fn tell(&self) {
+        let state = match self.state() {
+            LaneState::Healthy if self.resume.is_some() => LaneState::Failing,
+            state => state,
+        };
+        let wait = self.resume.map(|at| at.saturating_duration_since(Instant::now()));
+        let next_attempt = wait.map(|wait| self.shared.clock.now().plus(wait));
+        self.handle.show(state, self.window.limit(), self.window.flying(), next_attempt);
+    }
+}
+
+/// A day and a little more, so that probes do not meet.
+fn probe_pause() -> Duration {
+    PROBE + PROBE.mul_f64(backoff::roll() / 4.0)
+}
+
+impl Flight {
+    async fn fly(self, slot: Slot) -> Landing {
+        let started = Instant::now();
+        let (seq, at) = (self.outgoing.entry.seq, self.outgoing.entry.at);
+        let landing = slot.run(self.exchange()).await.unwrap_or(Landing {
+            seq,
+            at,
+            outcome: Outcome::Later { after: None, answered: false },
+            reason: Cow::Borrowed("slow"),
+            learned: None,
+            downgraded: false,
+            took: Duration::ZERO,
+        });
+        Landing { took: started.elapsed(), ..landing }
+    }
+
+    async fn exchange(&self) -> Landing {
+        let mut report = self.say(self.plan).await;
+        let mut downgraded = false;
+        if report.outcome == Outcome::Downgrade {
+            // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
+            downgraded = self.outgoing.entry.kind != crate::log::Kind::Delete;
+            if let Some(plan) = instead_of_forward(&self.outgoing.entry) {
+                report = self.say(plan).await;
+            }
+        }
+        Landing {
+            seq: self.outgoing.entry.seq,
+            at: self.outgoing.entry.at,
+            outcome: report.outcome,
+            reason: report.reason,
+            learned: report.learned,
+            downgraded,
+            took: Duration::ZERO,
+        }
+    }
+
+    async fn say(&self, plan: Plan) -> attempt::Report {
+        let Some(message) = self.shared.outbox.message(&self.outgoing, plan) else {
+            return attempt::Report { outcome: Outcome::Done, reason: Cow::Borrowed("nothing to say"), learned: None };
+        };
+        let forwarded = plan == Plan::Forward;
+        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme };
+        attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await
+    }
+}

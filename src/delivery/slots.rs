@@ -1,0 +1,117 @@
+//! How many requests may be under way at once, and who gets the next place. Two pools, so that those who do not answer
+//! can never hold the places of those who do: fresh attempts of lanes that answer promptly share three quarters of
+//! `delivery.in_flight`; retries, and lanes that are known to be slow, share the last quarter.
+//!
+//! Each lane stands in the queue with one attempt at a time, and queues are first come, first served: that is round
+//! robin, whatever a single lane has to send. An attempt keeps its fresh place for [`PATIENCE`]; after that it must move
+//! to the slow pool, or, if that is full, be cut off and tried again from there. So the longest anybody waits behind a
+//! server that has just died is that patience, not the whole timeout.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long an attempt may hold a fresh place, and what counts as a prompt answer. Longer: servers that die hold others
+/// up for longer. Shorter: more servers count as slow.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which pool an attempt belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pool {
+    /// A first attempt to a server that answers promptly.
+    Fresh,
+    /// A retry, or an attempt to a slow server.
+    Slow,
+}
+
+/// Both pools. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Slots {
+    fresh: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
+}
+
+/// A place in a pool; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pool: Pool,
+    slow: Arc<Semaphore>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Slots {
+    /// `in_flight` places in all, at least one in each pool.
+    pub(super) fn new(in_flight: usize) -> Self {
+        let in_flight = in_flight.min(Semaphore::MAX_PERMITS);
+        let slow = (in_flight / 4).max(1);
+        let fresh = in_flight.saturating_sub(slow).max(1);
+        Self { fresh: Arc::new(Semaphore::new(fresh)), slow: Arc::new(Semaphore::new(slow)) }
+    }
+
+    /// Waits for a place. Cancel-safe, but the place in the queue is lost.
+    pub(super) async fn acquire(&self, pool: Pool) -> Option<Slot> {
+        let semaphore = if pool == Pool::Fresh { &self.fresh } else { &self.slow };
+        // Nobody closes the pools.
+        let permit = semaphore.clone().acquire_owned().await.ok()?;
+        Some(Slot { pool, slow: self.slow.clone(), permit })
+    }
+
+    /// Places that are free: fresh, slow.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> (usize, usize) {
+        (self.fresh.available_permits(), self.slow.available_permits())
+    }
+}
+
+impl Slot {
+    /// Runs `request` in this place; `None` if it was cut off because it took too long for a fresh place and no slow one
+    /// was free.
+    pub(super) async fn run<T>(mut self, request: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(request);
+        if self.pool == Pool::Fresh {
+            if let Ok(done) = tokio::time::timeout(PATIENCE, &mut request).await {
+                return Some(done);
+            }
+            self.permit = self.slow.clone().try_acquire_owned().ok()?;
+        }
+        Some(request.await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn retries_never_take_more_than_a_quarter() {
+        let slots = Slots::new(8);
+        assert_eq!(slots.free(), (6, 2));
+        let _held = (slots.acquire(Pool::Slow).await, slots.acquire(Pool::Slow).await);
+        let third = tokio::time::timeout(Duration::from_secs(3600), slots.acquire(Pool::Slow)).await;
+        assert!(third.is_err());
+        assert_eq!(slots.free(), (6, 0));
+        assert_eq!(Slots::new(0).free(), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_hangs_gives_its_fresh_place_back() {
+        let slots = Slots::new(4);
+        let hang = |slot: Slot| tokio::time::timeout(Duration::from_secs(10), slot.run(pending::<()>()));
+        let (first, second) = (slots.acquire(Pool::Fresh).await.unwrap(), slots.acquire(Pool::Fresh).await.unwrap());
+        let started = tokio::time::Instant::now();
+        let (one, other, ()) = tokio::join!(hang(first), hang(second), async {
+            tokio::time::sleep(PATIENCE * 2).await;
+            assert_eq!(slots.free(), (3, 0), "one moved to the slow pool, one was cut off");
+        });
+        let ran_out = [&one, &other].iter().filter(|end| end.is_err()).count();
+        let cut_off = [&one, &other].iter().filter(|end| matches!(end, Ok(None))).count();
+        assert_eq!((ran_out, cut_off), (1, 1), "the one with a slow place went on to its own timeout");
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+        let slot = slots.acquire(Pool::Slow).await.unwrap();
+        assert_eq!(slot.run(async { 7 }).await, Some(7));
+    }
+}

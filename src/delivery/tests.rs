@@ -1,0 +1,620 @@
+//! What delivery promises, with a world that answers as it is told. Time stands still but for what is waited for, so an
+//! hour of retries takes a moment; the clock that ages are read from is moved by hand.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::attempt::{Courier, Found};
+use super::testing::{NOON, World, draft, iri, subscriber};
+use super::*;
+use crate::config::Config;
+use crate::log::{Draft, Kind};
+use crate::net::testing::{Page, Site, beside};
+use crate::store::{ControlRow, Directive, Subscriber};
+use crate::wire::actor::RemoteActor;
+use crate::wire::http_sig::Scheme;
+
+/// A relay's delivery on a store of its own.
+struct Rig {
+    store: Store,
+    log: Log,
+    clock: Clock,
+    supervisor: Supervisor,
+    delivery: Delivery,
+    appended: u64,
+}
+
+impl Rig {
+    fn open(dir: &Path, clock: &Clock, world: &Arc<World>, change: impl FnOnce(&mut config::Delivery)) -> Self {
+        let config = Config::embedded();
+        let store = Store::open(dir, clock.clone()).unwrap();
+        let log = Log::open(&store).unwrap();
+        let supervisor = Supervisor::new(clock.clone());
+        let mut services = Services {
+            config: config.delivery.clone(),
+            audience: config.relay.announce_audience,
+            policy: policy::Rules::new(&config.policy, &config.relay),
+            store: store.clone(),
+            log: log.clone(),
+            signed: crate::net::testing::signed_client(clock.clone(), &crate::net::testing::fetch()),
+            ids: Arc::new(OurIds::new("https://relay.example", "/actor", "main-key", "relay").unwrap()),
+            clock: clock.clone(),
+            supervisor: supervisor.clone(),
+            metrics: Metrics::new(),
+        };
+        change(&mut services.config);
+        let delivery = Delivery::with_courier(services, Courier::Scripted(world.clone())).unwrap();
+        delivery.start();
+        // The store's writer works in real time: without this, paused time would leap over it.
+        beside(async {
+            loop {
+                std::thread::sleep(Duration::from_micros(200));
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let appended = log.head().0;
+        Self { store, log, clock: clock.clone(), supervisor, delivery, appended }
+    }
+
+    async fn join(&self, host: &str, software: &str) {
+        let mut row = subscriber(host, 0);
+        row.start = self.log.head().next();
+        let facts = AuthorityFacts { software: Some(software.to_owned()), ..AuthorityFacts::default() };
+        let put = self.store.write(move |tx| {
+            row.slot = tx.new_slot()?;
+            tx.put(row.authority.as_str(), &facts)?;
+            tx.put_subscriber(row)
+        });
+        put.await.unwrap();
+    }
+
+    async fn append(&mut self, change: impl FnOnce(&mut Draft)) {
+        self.appended += 1;
+        let now = self.clock.now();
+        let draft = draft(self.appended, |draft| {
+            draft.at = now;
+            change(draft);
+        });
+        let log = self.log.clone();
+        self.store.write(move |tx| log.append(tx, draft)).await.unwrap();
+    }
+
+    async fn append_many(&mut self, count: u64) {
+        for _ in 0..count {
+            self.append(|_| {}).await;
+        }
+    }
+
+    fn row(&self, host: &str) -> Option<Arc<Subscriber>> {
+        self.store.subscriber(&Authority::parse(host).unwrap())
+    }
+
+    fn lane(&self, host: &str) -> Option<LaneStatus> {
+        self.delivery.lanes().into_iter().find(|lane| lane.authority.as_str() == host)
+    }
+
+    fn state(&self, host: &str) -> Option<LaneState> {
+        self.lane(host).map(|lane| lane.state)
+    }
+
+    /// Waits until `host` is owed nothing.
+    async fn caught_up(&self, host: &str) {
+        eventually(&format!("{host} has all"), || self.lane(host).is_some_and(|lane| lane.lag == 0)).await;
+    }
+
+    async fn stop(self) {
+        assert!(self.supervisor.stop(Duration::from_secs(60)).await);
+        assert_eq!(self.supervisor.fatal(), None);
+    }
+}
+
+/// Waits for a condition, up to two days of the paused time.
+async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(2 * 86_400), "waited in vain: {what}");
+        pass(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_secs(600));
+    }
+}
+
+/// Lets time pass in one leap, and then what that woke do its work.
+async fn pass(span: Duration) {
+    tokio::time::advance(span).await;
+    sleep(Duration::from_millis(200)).await;
+}
+
+fn noon() -> (tempfile::TempDir, Clock, Arc<World>) {
+    (tempfile::tempdir().unwrap(), Clock::manual(NOON), Arc::default())
+}
+
+/// The numbers of forwarded posts.
+fn numbers(bodies: &[Value]) -> Vec<u64> {
+    bodies.iter().filter_map(|body| body["n"].as_u64()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_subscriber_gets_each_post_once_in_the_form_it_takes() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.append_many(3).await;
+    for (host, software) in [("masto.example", "mastodon"), ("akko.example", "akkoma"), ("author.example", "mastodon")]
+    {
+        rig.join(host, software).await;
+    }
+    rig.append_many(2).await;
+    rig.append(|draft| draft.carried = false).await;
+    rig.append(|draft| draft.kind = Kind::Hint).await;
+    for host in ["masto.example", "akko.example", "author.example"] {
+        rig.caught_up(host).await;
+    }
+    let masto = world.delivered("masto.example");
+    assert_eq!((masto.len(), numbers(&masto)), (3, vec![4, 5]), "what came before it joined is not its business");
+    assert_eq!(masto.iter().filter(|body| body["type"] == "Announce").count(), 1);
+    let akko = world.delivered("akko.example");
+    let announced: BTreeSet<_> = akko.iter().map(|body| body["object"].as_str().unwrap().to_owned()).collect();
+    let expected = [4, 5, 6].map(|number| format!("https://author.example/notes/{number}"));
+    assert_eq!((akko.len(), announced), (3, BTreeSet::from(expected)));
+    assert!(akko.iter().all(|body| body["to"] == json!(["https://relay.example/followers"])));
+    assert!(world.delivered("author.example").is_empty(), "its own posts do not come back");
+    assert_eq!(rig.delivery.oldest_undelivered(), None);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_is_down_gets_everything_in_order_when_it_answers_again() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    for down in ["refuse", "hang", "503", "500"] {
+        let before = world.delivered("sub.example").len();
+        world.set("sub.example", down);
+        rig.append_many(20).await;
+        eventually("it is found failing", || rig.state("sub.example") == Some(LaneState::Failing)).await;
+        for _ in 0..36 {
+            pass(Duration::from_secs(600)).await;
+        }
+        assert_eq!(world.delivered("sub.example").len(), before);
+        assert!(rig.delivery.oldest_undelivered().is_some());
+        world.set("sub.example", "202");
+        rig.caught_up("sub.example").await;
+        eventually("it is healthy", || rig.state("sub.example") == Some(LaneState::Healthy)).await;
+    }
+    let mut got = numbers(&world.delivered("sub.example"));
+    // Those that had to wait long for an answer let one other pass.
+    got.sort_unstable();
+    assert_eq!(got, (1..=80).collect::<Vec<_>>(), "each exactly once");
+    let attempts = world.posts().len() - got.len();
+    assert!(attempts < 60, "the gaps grow: {attempts} attempts in four times six hours");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_about_one_post_arrives_in_order_whatever_happens() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "503 1");
+    let post = iri("https://author.example/notes/one");
+    for kind in [Kind::Create, Kind::Update, Kind::Update, Kind::Delete] {
+        rig.append(|draft| (draft.kind, draft.object) = (kind, post.clone())).await;
+        rig.append_many(3).await;
+    }
+    sleep(Duration::from_secs(3)).await;
+    world.set("sub.example", "202");
+    rig.caught_up("sub.example").await;
+    let got = numbers(&world.delivered("sub.example"));
+    let about_it: Vec<u64> = got.iter().copied().filter(|number| number % 4 == 1).collect();
+    assert_eq!((about_it, got.len()), (vec![1, 5, 9, 13], 16));
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_finishes_what_is_in_hand_and_nothing_is_sent_twice() {
+    let (dir, clock, world) = noon();
+    world.set("sub.example", "slow 1");
+    for run in 0..3 {
+        let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+        if run == 0 {
+            rig.join("sub.example", "mastodon").await;
+        }
+        rig.append_many(10).await;
+        eventually("some are delivered", || world.delivered("sub.example").len() >= 7 * (run + 1)).await;
+        rig.stop().await;
+    }
+    world.set("sub.example", "202");
+    let rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.caught_up("sub.example").await;
+    let mut got = numbers(&world.delivered("sub.example"));
+    assert_eq!(world.posts().len(), got.len(), "no request was cut off");
+    got.sort_unstable();
+    assert_eq!(got, (1..=30).collect::<Vec<_>>());
+    rig.stop().await;
+}
+
+#[test]
+fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
+    let (dir, clock, world) = noon();
+    let run = |story: &dyn Fn(&tokio::runtime::Runtime) -> Rig| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let rig = story(&runtime);
+        // The runtime dies with all its tasks: nothing is finished, nothing is written.
+        drop(runtime);
+        let gone = Arc::downgrade(&rig.delivery.0);
+        drop(rig);
+        assert_eq!(gone.strong_count(), 0);
+    };
+    let open = |runtime: &tokio::runtime::Runtime| {
+        let _entered = runtime.enter();
+        // The writer of the last run lets go of the file a moment after its last handle.
+        for _ in 0..500 {
+            if Store::open(dir.path(), clock.clone()).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        Rig::open(dir.path(), &clock, &world, |_| {})
+    };
+    run(&|runtime| {
+        let mut rig = open(runtime);
+        runtime.block_on(async {
+            rig.join("sub.example", "mastodon").await;
+            rig.append_many(20).await;
+            rig.caught_up("sub.example").await;
+            sleep(Duration::from_secs(1)).await;
+        });
+        // Written down up to here, and then one more batch that is not.
+        world.set("sub.example", "slow 1");
+        runtime.block_on(async {
+            rig.append_many(20).await;
+            eventually("some more are delivered", || world.delivered("sub.example").len() >= 25).await;
+        });
+        rig
+    });
+    let first = numbers(&world.delivered("sub.example"));
+    world.set("sub.example", "202");
+    run(&|runtime| {
+        let rig = open(runtime);
+        runtime.block_on(rig.caught_up("sub.example"));
+        rig
+    });
+    let all = numbers(&world.delivered("sub.example"));
+    let repeated = first.iter().filter(|number| all[first.len()..].contains(number)).count();
+    assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (1..=40).collect());
+    assert!(repeated <= 8, "{repeated} were sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_forward_is_announced_at_once_and_that_is_remembered() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "own");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    let statuses: Vec<u16> = world.posts().iter().map(|post| post.status).collect();
+    assert_eq!(statuses, [403, 202]);
+    assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy), "that is no failure");
+    rig.append_many(5).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.posts().len(), 7, "no further forward was tried");
+    let facts: AuthorityFacts = rig.store.get("sub.example").unwrap().unwrap();
+    assert_eq!(facts.announce_until, Some(NOON.plus(Duration::from_secs(30 * 86_400))));
+    // The edit has no form but the forward, and is not tried either.
+    rig.append(|draft| draft.kind = Kind::Update).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.posts().len(), 7);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_signature_profile_that_went_through_is_remembered() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mitra").await;
+    world.set("sub.example", "new");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    rig.append_many(3).await;
+    rig.caught_up("sub.example").await;
+    let schemes: Vec<Scheme> = world.posts().iter().map(|post| post.scheme).collect();
+    assert_eq!(schemes, [[Scheme::Cavage].as_slice(), &[Scheme::Rfc9421; 4]].concat());
+    let facts: AuthorityFacts = rig.store.get("sub.example").unwrap().unwrap();
+    assert_eq!(facts.scheme, Some(Scheme::Rfc9421));
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_do_not_answer_hold_up_nobody_else() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight = 32);
+    for number in 0..80 {
+        rig.join(&format!("live{number}.example"), "mastodon").await;
+    }
+    for number in 0..20 {
+        rig.join(&format!("dead{number}.example"), "mastodon").await;
+    }
+    // They answer, and then they die while posts come.
+    rig.append_many(3).await;
+    for number in 0..20 {
+        rig.caught_up(&format!("dead{number}.example")).await;
+        world.set(&format!("dead{number}.example"), ["hang", "slow 9", "500", "refuse"][number % 4]);
+    }
+    let mut taken = HashMap::new();
+    for _ in 0..150 {
+        rig.append_many(1).await;
+        taken.insert(rig.appended, Instant::now());
+        sleep(Duration::from_millis(200)).await;
+    }
+    for number in 0..80 {
+        rig.caught_up(&format!("live{number}.example")).await;
+    }
+    let posts = world.posts();
+    let mut lags: Vec<Duration> = posts
+        .iter()
+        .filter(|post| post.host.starts_with("live"))
+        .filter_map(|post| Some(post.at.duration_since(*taken.get(&post.body["n"].as_u64()?)?)))
+        .collect();
+    lags.sort_unstable();
+    let (median, p99, worst) = (lags[lags.len() / 2], lags[lags.len() * 99 / 100], lags[lags.len() - 1]);
+    assert_eq!(lags.len(), 80 * 150);
+    assert!(median < Duration::from_millis(150), "{median:?}");
+    assert!(p99 < Duration::from_millis(400), "{p99:?}");
+    assert!(worst < Duration::from_secs(5), "{worst:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight_per_host = 1);
+    rig.join("sub.example", "akkoma").await;
+    world.set("sub.example", "403");
+    rig.append_many(40).await;
+    eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
+    assert_eq!(world.posts().len(), 20);
+    world.set("sub.example", "202");
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.delivered("sub.example").len(), 20);
+    assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy));
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_goes_dormant_skips_what_comes_wakes_at_a_sign_of_life_and_in_the_end_is_gone() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    let host = Authority::parse("sub.example").unwrap();
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "refuse");
+    let mut days = 0;
+    while rig.state("sub.example") != Some(LaneState::Dormant) {
+        assert!(days < 9, "not dormant after a week");
+        rig.append_many(5).await;
+        pass(Duration::from_secs(86_400)).await;
+        clock.advance(Duration::from_secs(86_400));
+        days += 1;
+    }
+    assert!(days >= 7);
+    eventually("that is written down", || rig.row("sub.example").is_some_and(|row| row.health.failed_days == 7)).await;
+    let before = world.posts().len();
+    for _ in 0..240 {
+        pass(Duration::from_secs(3600)).await;
+    }
+    let probes = world.posts().len() - before;
+    assert!((7..=10).contains(&probes), "{probes} probes in ten days");
+    rig.append_many(5).await;
+    world.set("sub.example", "202");
+    rig.delivery.wake(&host);
+    rig.caught_up("sub.example").await;
+    assert!(world.delivered("sub.example").len() <= 1, "what came while it was dormant is skipped");
+    rig.append_many(3).await;
+    eventually("what comes now is delivered", || {
+        numbers(&world.delivered("sub.example")).ends_with(&[rig.appended - 2, rig.appended - 1, rig.appended])
+    })
+    .await;
+    world.set("sub.example", "refuse");
+    for _ in 0..40 {
+        rig.append_many(1).await;
+        pass(Duration::from_secs(86_400)).await;
+        clock.advance(Duration::from_secs(86_400));
+    }
+    eventually("the subscription has ended", || rig.row("sub.example").is_none()).await;
+    eventually("its lane too", || rig.lane("sub.example").is_none()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_of_life_makes_a_failing_lane_try_at_once_but_not_against_its_wish() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    let host = Authority::parse("sub.example").unwrap();
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "refuse");
+    rig.append_many(1).await;
+    eventually("it waits for hours", || {
+        let wait = rig.lane("sub.example").and_then(|lane| lane.next_attempt);
+        wait.is_some_and(|at| at.since(NOON) > Duration::from_secs(3600))
+    })
+    .await;
+    world.set("sub.example", "202");
+    let started = Instant::now();
+    rig.delivery.wake(&host);
+    rig.caught_up("sub.example").await;
+    assert!(started.elapsed() < Duration::from_secs(10));
+    world.set("sub.example", "429 3600");
+    rig.append_many(1).await;
+    eventually("it asks for an hour", || rig.state("sub.example") == Some(LaneState::Failing)).await;
+    world.set("sub.example", "202");
+    rig.delivery.wake(&host);
+    pass(Duration::from_secs(3000)).await;
+    assert_eq!(world.delivered("sub.example").len(), 1);
+    rig.caught_up("sub.example").await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_moved_is_asked_after_and_one_that_is_gone_twice_ends_the_subscription() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    for host in ["moved.example", "gone.example"] {
+        rig.join(host, "mastodon").await;
+    }
+    let document = json!({
+        "id": "https://moved.example/actor", "type": "Application", "inbox": "https://moved.example/actor/inbox",
+        "endpoints": { "sharedInbox": "https://moved.example/new" },
+    });
+    let actor = Box::new(RemoteActor::read(&document).unwrap());
+    world.set_actor(&iri("https://moved.example/actor"), Found::Actor(actor));
+    world.set_actor(&iri("https://gone.example/actor"), Found::Gone);
+    world.set("moved.example", "301");
+    world.set("gone.example", "410");
+    rig.append_many(1).await;
+    let new = iri("https://moved.example/new");
+    eventually("the new inbox is known", || {
+        rig.row("moved.example").is_some_and(|row| row.served().is_some_and(|one| one.inbox == new))
+    })
+    .await;
+    world.set("moved.example", "202");
+    rig.caught_up("moved.example").await;
+    eventually("it was found gone once", || {
+        rig.row("gone.example").is_some_and(|row| row.health.gone_since == Some(NOON))
+    })
+    .await;
+    pass(Duration::from_secs(3600)).await;
+    assert_eq!(world.posts().iter().filter(|post| post.host == "gone.example").count(), 1);
+    clock.advance(Duration::from_secs(86_400));
+    eventually("and the second time it was the end", || rig.row("gone.example").is_none()).await;
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_the_horizon_is_skipped_in_a_few_looks() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "refuse");
+    rig.append_many(300).await;
+    eventually("it fails", || rig.state("sub.example") == Some(LaneState::Failing)).await;
+    clock.advance(Duration::from_secs(40 * 3600));
+    rig.append_many(1).await;
+    clock.advance(Duration::from_secs(9 * 3600));
+    world.set("sub.example", "202");
+    rig.caught_up("sub.example").await;
+    assert_eq!(numbers(&world.delivered("sub.example")), [301]);
+    let expired = rig.delivery.0.metrics.deliveries.with_label_values(&["expired"]).get();
+    assert_eq!(expired, 300);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_gets_nothing_more_and_who_comes_again_starts_anew() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(2).await;
+    rig.caught_up("sub.example").await;
+    let host = Authority::parse("sub.example").unwrap();
+    rig.store.write(move |tx| tx.remove_subscriber(&host)).await.unwrap();
+    rig.append_many(2).await;
+    eventually("its lane has ended", || rig.lane("sub.example").is_none()).await;
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(2).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(numbers(&world.delivered("sub.example")), [1, 2, 5, 6]);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
+    let (dir, clock, world) = noon();
+    let rig = Rig::open(dir.path(), &clock, &world, |config| config.retry = vec![Duration::from_millis(1)]);
+    let queue = async |host: &str, what: &str| {
+        let (inbox, what) = (iri(&format!("https://{host}/inbox")), what.to_owned());
+        let directive = Directive { inbox, body: json!({ "what": what }).to_string(), what };
+        rig.store.write(move |tx| tx.queue_control(directive)).await.unwrap();
+        rig.delivery.wake_control();
+    };
+    world.set("late.example", "503");
+    world.set("no.example", "404");
+    world.set("slow.example", "slow 9");
+    for what in ["accept", "follow"] {
+        for host in ["slow.example", "late.example", "no.example", "good.example"] {
+            queue(host, what).await;
+        }
+    }
+    eventually("the good one has both", || world.delivered("good.example").len() == 2).await;
+    eventually("the late one was tried", || world.posts().iter().any(|post| post.host == "late.example")).await;
+    let rows = || rig.store.all::<ControlRow>().unwrap();
+    eventually("what was refused is settled", || {
+        rows().iter().all(|(_, row)| row.authority().as_str() != "no.example")
+    })
+    .await;
+    assert!(world.posts().iter().filter(|post| post.host == "late.example").all(|post| post.body["what"] == "accept"));
+    world.set("late.example", "202");
+    clock.advance(Duration::from_secs(1));
+    eventually("all is settled", || rows().is_empty()).await;
+    for host in ["late.example", "good.example", "slow.example"] {
+        let order: Vec<Value> = world.delivered(host).iter().map(|body| body["what"].clone()).collect();
+        assert_eq!(order, ["accept", "follow"], "{host}");
+    }
+    world.set("late.example", "503");
+    queue("late.example", "undo").await;
+    eventually("it waits", || rows().first().is_some_and(|(_, row)| row.attempts > 0)).await;
+    clock.advance(Duration::from_secs(8 * 86_400));
+    eventually("and is given up after a week", || rows().is_empty()).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn over_a_real_connection_posts_are_signed_and_answers_understood() {
+    let (dir, clock, world) = noon();
+    let site = Site::start("127.0.0.2").await;
+    site.set("/inbox", Page::status(202));
+    let config = Config::embedded();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    let supervisor = Supervisor::new(clock.clone());
+    let delivery = Delivery::new(Services {
+        config: config.delivery.clone(),
+        audience: config.relay.announce_audience,
+        policy: policy::Rules::new(&config.policy, &config.relay),
+        store: rig.store.clone(),
+        log: rig.log.clone(),
+        signed: crate::net::testing::signed_client(clock.clone(), &crate::net::testing::fetch()),
+        ids: Arc::new(OurIds::new("https://relay.example", "/actor", "main-key", "relay").unwrap()),
+        clock: clock.clone(),
+        supervisor: supervisor.clone(),
+        metrics: Metrics::new(),
+    })
+    .unwrap();
+    let host = site.addr.to_string();
+    // The scripted delivery of the rig serves the same subscriber in its own world; only the real one is looked at.
+    let mut row = subscriber("sub.example", 0);
+    row.authority = Authority::parse(&host).unwrap();
+    row.start = Seq(1);
+    row.registrations[0].inbox = site.iri("/inbox");
+    rig.store.write(move |tx| tx.put_subscriber(row)).await.unwrap();
+    delivery.start();
+    site.demand(Some((Scheme::Rfc9421, 401)));
+    rig.append_many(3).await;
+    let lane = || delivery.lanes().into_iter().find(|lane| lane.authority.as_str() == host);
+    let started = std::time::Instant::now();
+    while lane().is_none_or(|lane| lane.lag > 0) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", lane());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let headers = site.headers_of("/inbox");
+    assert_eq!(headers["content-type"], "application/activity+json");
+    assert!(headers.contains_key("signature-input") && headers.contains_key("content-digest"));
+    let facts: AuthorityFacts = rig.store.get(&host).unwrap().unwrap();
+    assert_eq!(facts.scheme, Some(Scheme::Rfc9421));
+    assert!(supervisor.stop(Duration::from_secs(5)).await);
+    rig.stop().await;
+}
