@@ -120,7 +120,8 @@ impl Scenario {
                 self.recover();
             }
             let from = authors[number % authors.len()];
-            sending.spawn(self.one_post(from, number));
+            // Shifted by one each round, or an instance would always do the same.
+            sending.spawn(self.one_post(from, number, number + number / authors.len()));
             if number % 12 == 11 {
                 self.boost(&mut sending, from);
             }
@@ -153,15 +154,15 @@ impl Scenario {
     }
 
     /// Composes a post now and sends it beside: a slow answer must not slow the others.
-    fn one_post(&self, from: usize, number: usize) -> impl Future<Output = Made> + Send + use<> {
+    fn one_post(&self, from: usize, number: usize, turn: usize) -> impl Future<Output = Made> + Send + use<> {
         let actor = &self.cast[from];
         let marker = format!("no. {number} of {}", actor.member.name);
-        let mut spec = corpus(number).by(&actor.authors[number % actor.authors.len()]);
+        let mut spec = corpus(number).by(&actor.authors[turn % actor.authors.len()]);
         spec.text = format!("{} ({marker})", spec.text);
-        spec.visibility = match number % 8 {
+        spec.visibility = match turn % 8 {
             3 => Visibility::Unlisted,
             6 => Visibility::Followers,
-            _ if number % 16 == 15 => Visibility::Direct,
+            _ if turn % 16 == 15 => Visibility::Direct,
             _ => Visibility::Public,
         };
         let composed = actor.instance.compose(&spec);
@@ -197,15 +198,16 @@ impl Scenario {
         sending.spawn(async move { Made { status: send(&instance, &composed).await, ..made } });
     }
 
-    /// Notes a post down, and whether it will be edited or deleted.
+    /// Notes a post down. Of each instance's public posts the first is edited and the third deleted, and so on in fours.
     fn keep(&mut self, made: Result<Made, tokio::task::JoinError>, due: &mut Vec<(Instant, usize, bool)>) {
         let Ok(made) = made else { return };
-        let place = self.made.len();
-        let public = made.visibility == Visibility::Public && !made.is_boost;
-        if public && place % 9 == 4 {
-            due.push((Instant::now() + LATER, place, false));
-        } else if public && place % 13 == 7 {
-            due.push((Instant::now() + LATER, place, true));
+        let is_public = |post: &Made| post.visibility == Visibility::Public && !post.is_boost;
+        let earlier = self.made.iter().filter(|post| post.from == made.from && is_public(post)).count();
+        match earlier % 4 {
+            _ if !is_public(&made) => {}
+            0 => due.push((Instant::now() + LATER, self.made.len(), false)),
+            2 => due.push((Instant::now() + LATER, self.made.len(), true)),
+            _ => {}
         }
         self.made.push(made);
     }
