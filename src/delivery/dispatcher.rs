@@ -65,10 +65,11 @@ impl Dispatcher {
         let lane = self.shared.lane_tasks.track_future(async move {
             // Dropped last, however the lane ends: then the next round starts another one if its subscriber is still there.
             let place = place;
-            let lane = Lane::new(shared.clone(), place.handle.clone(), &subscriber);
+            // Boxed, or each wrapper around it would hold its size once more.
+            let lane = Box::pin(Lane::new(shared.clone(), place.handle.clone(), &subscriber).run());
             drop(subscriber);
             // A hard stop cuts it, requests in hand included; those are sent again at the next start.
-            shared.supervisor.cut().run_until_cancelled(lane.run()).await;
+            shared.supervisor.cut().run_until_cancelled(lane).await;
         });
         drop(self.shared.supervisor.spawn(lane));
     }

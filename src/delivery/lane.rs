@@ -158,7 +158,7 @@ impl Lane {
         let mut stride = 0;
         while !stopping.is_cancelled() && !self.handle.leave.is_cancelled() {
             let subscriber = self.shared.store.subscriber(&self.authority);
-            let Some(subscriber) = subscriber.filter(|one| one.is_active() && one.slot == self.slot) else { break };
+            let Some(subscriber) = subscriber.filter(|one| self.still_serves(one)) else { break };
             let end = *head.borrow_and_update();
             let step = self.choose(&subscriber, end).await;
             self.tell();
@@ -177,6 +177,10 @@ impl Lane {
             self.land(landed).await;
         }
         self.tell();
+    }
+
+    fn still_serves(&self, subscriber: &Subscriber) -> bool {
+        subscriber.is_active() && subscriber.slot == self.slot && subscriber.served().is_some()
     }
 
     fn state(&self) -> LaneState {
@@ -382,7 +386,7 @@ impl Lane {
         let Landing { seq, at, outcome, reason, learned, downgraded, took } = landing;
         let now = self.shared.clock.now();
         if learned.is_some() || downgraded {
-            self.learn(learned, downgraded.then(|| now.plus(DOWNGRADE))).await;
+            Box::pin(self.learn(learned, downgraded.then(|| now.plus(DOWNGRADE)))).await;
         }
         if !matches!(outcome, Outcome::Later { answered: false, .. }) {
             self.usual = if self.usual.is_zero() { took } else { (self.usual * 4 + took) / 5 };
@@ -400,7 +404,10 @@ impl Lane {
                 self.drop_entry(seq, &reason);
             }
             Outcome::Forbidden => self.refuse(seq, &reason, now),
-            Outcome::Gone | Outcome::Moved if self.resume.is_none() => self.find(seq, outcome, &reason, now).await,
+            // Boxed: rare, and a fetch is big; every lane would carry its size.
+            Outcome::Gone | Outcome::Moved if self.resume.is_none() => {
+                Box::pin(self.find(seq, outcome, &reason, now)).await;
+            }
             Outcome::Gone | Outcome::Moved => {
                 self.fail(seq, Outcome::Later { after: None, answered: false }, &reason);
             }

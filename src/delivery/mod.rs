@@ -1,8 +1,8 @@
 //! Delivery: what the log holds reaches every subscriber that answers again within `delivery.horizon`.
 //!
-//! One lane per subscriber ([`lane`]) reads the one log from a place of its own; the [`dispatcher`] keeps the lanes.
-//! [`plan`] says what a subscriber gets of an entry, [`window`] what leaves next, [`attempt`] what an answer means,
-//! [`health`] how a lane fares, [`slots`] who may send, [`pace`] when Announces leave. [`control`] carries the messages that
+//! One lane per subscriber (`lane`) reads the one log from a place of its own; the `dispatcher` keeps the lanes.
+//! `plan` says what a subscriber gets of an entry, `window` what leaves next, `attempt` what an answer means,
+//! `health` how a lane fares, `slots` who may send, `pace` when Announces leave. `control` carries the messages that
 //! are one server's business. Nothing here judges what may be relayed: that is done before it is in the log.
 //!
 //! After a crash, what was delivered in the last `delivery.save_every` is delivered again; after a clean stop nothing is.

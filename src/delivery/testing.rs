@@ -107,6 +107,10 @@ impl World {
         self.posts.lock().unwrap().clone()
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.posts.lock().unwrap().len()
+    }
+
     /// What this host said 2xx to: of forwards the object's number, of Announces the object.
     pub(super) fn delivered(&self, host: &str) -> Vec<Value> {
         let posts = self.posts.lock().unwrap();

@@ -127,7 +127,7 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Lets time pass in one leap, and then what that woke do its work.
 async fn pass(span: Duration) {
     tokio::time::advance(span).await;
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(100)).await;
 }
 
 fn noon() -> (tempfile::TempDir, Clock, Arc<World>) {
@@ -368,6 +368,62 @@ async fn servers_that_do_not_answer_hold_up_nobody_else() {
     assert!(median < Duration::from_millis(150), "{median:?}");
     assert!(p99 < Duration::from_millis(400), "{p99:?}");
     assert!(worst < Duration::from_secs(5), "{worst:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_with_a_rate_limit_is_sent_one_post_a_second() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "gotosocial").await;
+    rig.append_many(10).await;
+    rig.caught_up("sub.example").await;
+    let posts = world.posts();
+    let gaps = posts.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at));
+    assert!(gaps.min().unwrap() >= Duration::from_millis(990), "{posts:?}");
+    rig.stop().await;
+}
+
+/// A look at what ten thousand lanes cost; run by hand: `cargo test --release ten_thousand -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn ten_thousand_lanes() {
+    let (dir, clock, world) = noon();
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    eprintln!("empty: {}", memory());
+    {
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let put = store.write(|tx| {
+            for number in 0..10_000 {
+                let mut row = subscriber(&format!("sub{number}.example"), tx.new_slot()?);
+                row.start = Seq(1);
+                let facts = AuthorityFacts { software: Some("mastodon".to_owned()), ..AuthorityFacts::default() };
+                tx.put(row.authority.as_str(), &facts)?;
+                tx.put_subscriber(row)?;
+            }
+            Ok(())
+        });
+        put.await.unwrap();
+    }
+    // The writer lets go of the file a moment after its last handle.
+    sleep(Duration::from_secs(1)).await;
+    eprintln!("rows written: {}", memory());
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    eprintln!("rows read: {}", memory());
+    while rig.delivery.lanes().len() < 10_000 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    eprintln!("lanes: {}", memory());
+    let started = std::time::Instant::now();
+    rig.append_many(10).await;
+    while world.count() < 100_000 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    eprintln!("100,000 deliveries in {:?}: {}", started.elapsed(), memory());
     rig.stop().await;
 }
 

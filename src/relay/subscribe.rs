@@ -138,6 +138,8 @@ impl Relay {
         subscriber.registrations.retain(|one| one.actor != registration.actor || one.style != registration.style);
         subscriber.registrations.push(registration.clone());
         match welcome {
+            // It may have become active between the judgement and this transaction: then the Follow is answered now.
+            _ if subscriber.is_active() => self.activate(tx, subscriber, std::slice::from_ref(&registration)),
             Welcome::Accept => self.activate(tx, subscriber, std::slice::from_ref(&registration)),
             Welcome::Check => tx.put_subscriber(subscriber),
             Welcome::Hold => {

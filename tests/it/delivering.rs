@@ -118,6 +118,8 @@ async fn a_message_that_is_refused_for_good_is_not_repeated() {
     let relay = TestRelay::start().await;
     let (poster, picky) =
         (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::GoToSocial, "picky").await);
+    // The relay follows it back: that must not run into the fault.
+    eventually("the Follow in return", || picky.received().iter().any(|one| one.kind == "Follow")).await;
     for status in [404, 413, 422, 501] {
         picky.set_fault(Fault::Status(status));
         let post = publish(&poster, &format!("refused with {status}")).await;
