@@ -119,9 +119,9 @@ impl Scenario {
             if number == count / 2 {
                 self.recover();
             }
-            let from = authors[number % authors.len()];
-            // Shifted by one each round, or an instance would always do the same.
-            sending.spawn(self.one_post(from, number, number + number / authors.len()));
+            // Shifted by one in every eight, or an instance would always make the same kind of post.
+            let from = authors[(number + number / 8) % authors.len()];
+            sending.spawn(self.one_post(from, number));
             if number % 12 == 11 {
                 self.boost(&mut sending, from);
             }
@@ -154,15 +154,15 @@ impl Scenario {
     }
 
     /// Composes a post now and sends it beside: a slow answer must not slow the others.
-    fn one_post(&self, from: usize, number: usize, turn: usize) -> impl Future<Output = Made> + Send + use<> {
+    fn one_post(&self, from: usize, number: usize) -> impl Future<Output = Made> + Send + use<> {
         let actor = &self.cast[from];
         let marker = format!("no. {number} of {}", actor.member.name);
-        let mut spec = corpus(number).by(&actor.authors[turn % actor.authors.len()]);
+        let mut spec = corpus(number).by(&actor.authors[number / self.cast.len() % actor.authors.len()]);
         spec.text = format!("{} ({marker})", spec.text);
-        spec.visibility = match turn % 8 {
+        spec.visibility = match number % 8 {
             3 => Visibility::Unlisted,
             6 => Visibility::Followers,
-            _ if turn % 16 == 15 => Visibility::Direct,
+            _ if number % 16 == 15 => Visibility::Direct,
             _ => Visibility::Public,
         };
         let composed = actor.instance.compose(&spec);
