@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -344,10 +345,16 @@ impl Lane {
         }
     }
 
-    /// A verified request came from this server.
+    /// A verified request came from this server, or the operator wants it tried.
     fn wake(&mut self) {
+        let forced = self.handle.forced.swap(false, Ordering::Relaxed);
         let Some(resume) = self.resume else { return };
         let state = self.state();
+        if forced {
+            self.health.refused = 0;
+            self.asked = false;
+            self.last_launch = None;
+        }
         if self.asked && state == LaneState::Failing {
             return;
         }
