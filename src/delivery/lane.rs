@@ -36,8 +36,9 @@ const FACTS_LIFE: Duration = Duration::from_secs(30);
 const FIRST_FACTS_LIFE: Duration = Duration::from_millis(500);
 /// How long a refused forward makes us announce.
 const DOWNGRADE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// GoToSocial takes 300 requests in five minutes.
-const GOTOSOCIAL_GAP: Duration = Duration::from_secs(1);
+/// GoToSocial takes 300 requests in five minutes from one address: so many at once, and one in each gap after them.
+const GOTOSOCIAL_BURST: u32 = 60;
+const GOTOSOCIAL_GAP: Duration = Duration::from_millis(1250);
 /// Verified requests revive a lane at most so often; one that refuses us, more rarely.
 const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
@@ -72,6 +73,8 @@ pub(super) struct Lane {
     retrying: bool,
     /// Not before this, to keep within a server's rate limit.
     paced: Option<Instant>,
+    /// When a GoToSocial's allowance is whole again.
+    spent: Option<Instant>,
     last_launch: Option<Instant>,
     /// How long this server takes to answer, on average.
     usual: Duration,
@@ -135,6 +138,7 @@ impl Lane {
             resume: None,
             asked: false,
             paced: None,
+            spent: None,
             last_launch: None,
             usual: Duration::ZERO,
             last_read: None,
@@ -318,7 +322,10 @@ impl Lane {
         self.carried.insert(task.id(), (seq, instant));
         self.last_launch = Some(instant);
         if self.facts.software.as_deref() == Some("gotosocial") {
-            self.paced = Some(instant + GOTOSOCIAL_GAP);
+            // A bucket that is full again at `spent` (GCRA): what it holds is launched at once.
+            let spent = self.spent.map_or(instant, |spent| spent.max(instant)) + GOTOSOCIAL_GAP;
+            self.spent = Some(spent);
+            self.paced = spent.checked_sub(GOTOSOCIAL_GAP * GOTOSOCIAL_BURST);
         }
     }
 
