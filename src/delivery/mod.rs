@@ -11,6 +11,7 @@ mod attempt;
 mod backoff;
 mod control;
 mod dispatcher;
+mod flight;
 mod health;
 mod lane;
 mod outgoing;
