@@ -11,6 +11,7 @@ mod attempt;
 mod backoff;
 mod control;
 mod dispatcher;
+mod flight;
 mod health;
 mod lane;
 mod outgoing;
@@ -130,6 +131,8 @@ struct Handle {
     woken: Notify,
     /// It waits, and would like to be woken.
     asleep: AtomicBool,
+    /// The operator wants it to try now, whatever it waits for.
+    forced: AtomicBool,
     shown: Mutex<Shown>,
 }
 
@@ -206,6 +209,15 @@ impl Delivery {
             handle.woken.notify_one();
         }
         self.0.errands.revive(authority);
+    }
+
+    /// The operator wants `authority` to be tried now, whatever its lane waits for; a pause ends. Whether it has a lane.
+    pub fn retry_now(&self, authority: &Authority) -> bool {
+        let lanes = self.0.lanes();
+        let Some(handle) = lanes.get(authority) else { return false };
+        handle.forced.store(true, Ordering::Relaxed);
+        handle.woken.notify_one();
+        true
     }
 
     /// Messages to single servers were queued.
@@ -354,6 +366,7 @@ impl Handle {
             leave: CancellationToken::new(),
             woken: Notify::new(),
             asleep: AtomicBool::new(false),
+            forced: AtomicBool::new(false),
             shown: Mutex::new(Shown {
                 state: LaneState::Healthy,
                 window: 0,

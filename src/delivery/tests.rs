@@ -447,8 +447,14 @@ async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     rig.append_many(40).await;
     eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
     assert_eq!(world.posts().len(), 20);
+    rig.delivery.wake(&Authority::parse("sub.example").unwrap());
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(world.posts().len(), 20, "its own posts do not make us insist");
     world.set("sub.example", "202");
+    assert!(rig.delivery.retry_now(&Authority::parse("sub.example").unwrap()));
+    let started = Instant::now();
     rig.caught_up("sub.example").await;
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert_eq!(world.delivered("sub.example").len(), 20);
     assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy));
     rig.stop().await;
