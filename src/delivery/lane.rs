@@ -241,7 +241,11 @@ impl Lane {
             }
             Err(error) => return self.stumble(seq, &error),
         };
-        let plan = plan(&entry, subscriber, &self.facts, &self.shared.rules, now);
+        let plan = match plan(&entry, subscriber, &self.facts, &self.shared.rules, now) {
+            // A lane that is behind brings no post that was deleted meanwhile: it would come after its own Undo.
+            Plan::Forward | Plan::Announce if self.shared.is_deleted(&entry) => Plan::Skip("deleted"),
+            plan => plan,
+        };
         if let Plan::Skip(why) = plan {
             if why == EXPIRED {
                 self.shared.count("expired", 1);

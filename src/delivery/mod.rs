@@ -39,11 +39,11 @@ pub use health::LaneState;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::ids::{Authority, Seq};
-use crate::log::Log;
+use crate::ids::{Authority, Iri, Seq};
+use crate::log::{Entry, Kind, Log};
 use crate::net::SignedClient;
 use crate::policy;
-use crate::store::{AuthorityFacts, CursorBook, Position, Store, StoreError};
+use crate::store::{AuthorityFacts, CursorBook, Following, Position, SeenSet, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 use crate::wire::author::{AnnounceAudience, OurIds};
@@ -306,14 +306,24 @@ impl Shared {
     }
 
     /// Ends a subscription, unless that server has joined anew meanwhile.
+    /// Whether the post of a Create or Update was deleted since. Asked just before it leaves.
+    fn is_deleted(&self, entry: &Entry) -> bool {
+        let gone = |id: &Iri| self.store.has_seen(SeenSet::Tombstones, &[id.as_str()]).unwrap_or(false);
+        matches!(entry.kind, Kind::Create | Kind::Update) && (gone(&entry.object) || gone(&entry.actor))
+    }
+
     fn end_subscription(self: &Arc<Self>, authority: Authority, slot: u32) {
         let shared = self.clone();
         drop(self.supervisor.spawn(async move {
             let ended = shared.store.write(move |tx| {
-                if tx.subscriber(&authority)?.is_some_and(|one| one.slot == slot) {
-                    tx.remove_subscriber(&authority)?;
+                let Some(ended) = tx.subscriber(&authority)?.filter(|one| one.slot == slot) else { return Ok(()) };
+                // We followed it back for what it sends; should it come again, it is followed anew.
+                for one in &ended.registrations {
+                    if tx.get::<Following>(one.actor.as_str())?.is_some_and(|following| !following.by_operator) {
+                        tx.remove::<Following>(one.actor.as_str())?;
+                    }
                 }
-                Ok(())
+                tx.remove_subscriber(&authority).map(|_there| ())
             });
             if let Err(error) = ended.await {
                 tracing::warn!(%error, "a subscription that is over was not removed");
