@@ -380,10 +380,8 @@ async fn a_gotosocial_is_never_sent_more_than_300_requests_in_five_minutes() {
     rig.join("sub.example", "gotosocial").await;
     // Each from an origin of its own: the Announces of one are spread by another rule.
     for number in 0..320 {
-        rig.append(|draft| {
-            draft.object = crate::ids::Iri::parse(&format!("https://origin{number}.example/notes/1")).unwrap()
-        })
-        .await;
+        rig.append(|draft| draft.object = Iri::parse(&format!("https://origin{number}.example/notes/1")).unwrap())
+            .await;
     }
     rig.caught_up("sub.example").await;
     let posts = world.posts();
