@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-//! Stub until the benches are in.
-fn main() {}
-=======
 //! How many deliveries a second go out: one author's posts to 100 and to 1,000 subscribers on loopback, forwarded and
 //! announced; beside a sender that does nothing but send, an RSA signature, and an append, in the same run.
 //!
@@ -312,4 +308,3 @@ fn resident() -> Option<f64> {
 fn number(count: usize) -> u64 {
     count as u64
 }
->>>>>>> h-bench

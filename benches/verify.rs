@@ -1,7 +1,3 @@
-<<<<<<< HEAD
-//! Stub until the benches are in.
-fn main() {}
-=======
 //! How many activities a second come in: checking signatures alone, the inbox without HTTP, the inbox over HTTP; each
 //! beside what it cannot be faster than, in the same run.
 //!
@@ -392,4 +388,3 @@ fn signed(relay: &str, key: &SigningKey, scheme: Scheme, body: Bytes) -> anyhow:
 fn authority(origin: &str) -> &str {
     origin.split_once("://").map_or(origin, |(_, authority)| authority)
 }
->>>>>>> h-bench
