@@ -39,7 +39,7 @@ pub use health::LaneState;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::ids::{Authority, Iri, Seq};
+use crate::ids::{Authority, Seq};
 use crate::log::{Entry, Kind, Log};
 use crate::net::SignedClient;
 use crate::policy;
@@ -308,8 +308,9 @@ impl Shared {
     /// Ends a subscription, unless that server has joined anew meanwhile.
     /// Whether the post of a Create or Update was deleted since. Asked just before it leaves.
     fn is_deleted(&self, entry: &Entry) -> bool {
-        let gone = |id: &Iri| self.store.has_seen(SeenSet::Tombstones, &[id.as_str()]).unwrap_or(false);
-        matches!(entry.kind, Kind::Create | Kind::Update) && (gone(&entry.object) || gone(&entry.actor))
+        let gone = |key: &[&str]| self.store.has_seen(SeenSet::Tombstones, key).unwrap_or(false);
+        matches!(entry.kind, Kind::Create | Kind::Update)
+            && (gone(&[entry.object.as_str()]) || gone(&["actor", entry.actor.as_str()]))
     }
 
     fn end_subscription(self: &Arc<Self>, authority: Authority, slot: u32) {

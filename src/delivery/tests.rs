@@ -13,6 +13,7 @@ use super::attempt::{Courier, Found};
 use super::testing::{NOON, World, draft, iri, subscriber};
 use super::*;
 use crate::config::Config;
+use crate::ids::Iri;
 use crate::log::{Draft, Kind};
 use crate::net::testing::{Page, Site, beside};
 use crate::store::{ControlRow, Directive, Subscriber};

@@ -136,10 +136,10 @@ impl Relay {
 
     /// Each object once, whoever brings it, and never after its deletion.
     pub(super) fn relay(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        for gone in [&draft.object, &draft.actor] {
-            if tx.has_seen(SeenSet::Tombstones, &[gone.as_str()])? {
-                return Ok("deleted-before");
-            }
+        if tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])?
+            || tx.has_seen(SeenSet::Tombstones, &["actor", draft.actor.as_str()])?
+        {
+            return Ok("deleted-before");
         }
         if !tx.note(SeenSet::Objects, &[draft.object.as_str()])? {
             return Ok("relayed-before");
@@ -170,11 +170,14 @@ impl Relay {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
-        let new = tx.note(SeenSet::Tombstones, &[draft.object.as_str()])?;
+        // An actor's deletion silences the actor, and only its own does.
+        let of_actor = draft.object == draft.actor;
+        let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
+        let new = tx.note(SeenSet::Tombstones, key)?;
         if !new {
             return Ok("deleted-before");
         }
-        if known || (draft.object == draft.actor && draft.carried) {
+        if known || (of_actor && draft.carried) {
             self.0.log.append(tx, draft)?;
             return Ok("deletion-relayed");
         }

@@ -114,7 +114,7 @@ impl Relay {
             }
             Answer::Rejected(rejection) => {
                 metrics.inbound.with_label_values(&["refused", rejection.check]).inc();
-                tracing::info!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
+                tracing::debug!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
                 self.0.refusals.note(Refusal {
                     at: self.0.clock.now(),
                     claimed,

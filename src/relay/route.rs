@@ -386,7 +386,8 @@ fn draft(verified: &Verified, kind: EntryKind, object: &Iri, published: Option<T
         supplier: verified.authority.clone(),
         carried: is_carried(activity),
         published,
-        body: verified.body.clone(),
+        // Bytes that nobody may be given are not kept: what is announced is read from its origin.
+        body: if is_carried(activity) { verified.body.clone() } else { bytes::Bytes::new() },
     }
 }
 

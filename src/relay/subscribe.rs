@@ -23,6 +23,12 @@ use crate::store::{
 use crate::wire::actor::{ActorKind, RemoteActor};
 use crate::wire::{author, discovery};
 
+/// The most that is kept of a Follow.
+const FOLLOW_BYTES: usize = 8 << 10;
+
+/// Subscribers of one registrable domain, or of one address where there is no domain; more wait for the operator.
+const PER_DOMAIN: usize = 10;
+
 /// An actor that was followed this recently is not followed again.
 const FOLLOW_GAP: Duration = Duration::from_secs(600);
 
@@ -49,6 +55,8 @@ pub struct Applicant<'a> {
     pub subscriber: Option<&'a Subscriber>,
     /// What we learned of the server.
     pub facts: Option<&'a AuthorityFacts>,
+    /// Other subscribers of the same registrable domain.
+    pub neighbours: usize,
 }
 
 /// Judges a Follow. Pure.
@@ -86,6 +94,9 @@ pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules)
     if known.is_some_and(|known| known.state == SubscriberState::Pending) || config.admission == Admission::Approval {
         return Welcome::Hold;
     }
+    if applicant.neighbours >= PER_DOMAIN {
+        return Welcome::Hold;
+    }
     match applicant.facts {
         Some(facts) if facts.software_read.is_some() => by_software(facts, config),
         _ => Welcome::Check,
@@ -99,15 +110,36 @@ pub fn by_software(facts: &AuthorityFacts, config: &config::Relay) -> Welcome {
     if relay && !config.allow_relays { Welcome::Hold } else { Welcome::Accept }
 }
 
-/// A Follow should come from the server's own actor, not from one of its people. Names are those that servers really use:
-/// Misskey's `relay.actor` and Pleroma's `relay` were typed Person for years.
+/// A Follow should come from the server's own actor, not from one of its people or their bots (Mastodon types those
+/// Service). Names are those that servers really use: Misskey's `relay.actor` and Pleroma's `relay` were typed Person for
+/// years.
 fn speaks_for_its_server(applicant: &Applicant<'_>) -> bool {
     let actor = applicant.actor;
     let name = actor.username.as_deref().unwrap_or_default();
-    matches!(actor.kind, ActorKind::Application | ActorKind::Service)
-        || matches!(name, "relay" | "relay.actor" | "instance.actor")
+    actor.kind == ActorKind::Application
+        || matches!(name, "relay" | "relay.actor" | "instance.actor" | "friendica")
         || name == applicant.authority.as_str()
         || name == applicant.authority.host()
+}
+
+/// What we keep of a Follow: what an Accept or Reject embeds, and no more. A stranger chose its size.
+fn essence(follow: &Value) -> Value {
+    let kept = ["id", "type", "actor", "to", "object"]
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), follow.get(key)?.clone())));
+    let kept: serde_json::Map<String, Value> = kept.collect();
+    let small = |value: &Value| value.to_string().len() <= FOLLOW_BYTES;
+    let kept = Value::Object(kept);
+    if small(&kept) {
+        return kept;
+    }
+    // An audience that long is no Follow of a relay: it can do without.
+    let mut kept = kept;
+    if let Some(members) = kept.as_object_mut() {
+        members.remove("to");
+        members.retain(|_, value| small(value));
+    }
+    kept
 }
 
 impl Relay {
@@ -119,10 +151,11 @@ impl Relay {
         actor: &RemoteActor,
         style: Style,
     ) -> Result<Welcome, StoreError> {
-        let (authority, follow, now) = (&verified.authority, verified.document.clone(), self.0.clock.now());
+        let (authority, follow, now) = (&verified.authority, essence(&verified.document), self.0.clock.now());
         let known = tx.subscriber(authority)?;
         let facts = tx.get::<AuthorityFacts>(authority.as_str())?;
-        let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref() };
+        let neighbours = self.neighbours(authority);
+        let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref(), neighbours };
         let welcome = welcome(&applicant, &self.0.config, &self.0.rules);
         if let Welcome::Reject(why) = welcome {
             tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why))?;
@@ -174,6 +207,13 @@ impl Relay {
             Welcome::Reject(_) => {}
         }
         Ok(welcome)
+    }
+
+    /// Other subscribers under the same registrable domain: names are cheap below it, and each is sent every post.
+    fn neighbours(&self, authority: &Authority) -> usize {
+        let domain = authority.registrable();
+        let subscribers = self.0.store.subscribers();
+        subscribers.keys().filter(|one| *one != authority && one.registrable() == domain).count()
     }
 
     /// The server itself follows: what its people asked for is turned down, and it is judged as if they had not.

@@ -285,3 +285,24 @@ async fn a_member_that_is_blocked_later_is_turned_away() {
     eventually("it is no subscriber", || relay.store().subscriber(&authority(&member)).is_none()).await;
     eventually("the Reject", || member.is_rejected()).await;
 }
+
+/// A stranger chooses how big a Follow is; what an Accept embeds is small.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_is_kept_small_and_embedded_whole() {
+    let relay = TestRelay::start().await;
+    let member = Instance::start(Family::Misskey, Options::default()).await.unwrap();
+    let url = Some(format!("{}/inbox", relay.url()));
+    let fat = serde_json::json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/fat", member.origin()), "type": "Follow",
+        "actor": member.actor(&As::Server), "object": "https://www.w3.org/ns/activitystreams#Public",
+        "padding": "x".repeat(500_000), "to": vec!["https://a.example/1"; 500],
+    });
+    assert_eq!(
+        member.send_raw(fat.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.unwrap().status,
+        202
+    );
+    let kept = relay.store().subscriber(&authority(&member)).expect("a subscriber").registrations[0].follow.clone();
+    assert!(kept.to_string().len() < 9000, "{} bytes", kept.to_string().len());
+    assert_eq!(kept["id"], fat["id"]);
+    assert_eq!(kept["object"], fat["object"]);
+}
