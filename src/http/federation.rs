@@ -99,6 +99,7 @@ async fn read_body(
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Rejection> {
     let too_big = || refuse(413, "body-size", format!("the body is over {limit} bytes"), "Send smaller activities.");
     if body.size_hint().lower() > limit as u64 {
+        discard(&mut body, limit).await;
         return Err(too_big());
     }
     let (mut read, mut held) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
@@ -117,6 +118,15 @@ async fn read_body(
         read.extend_from_slice(&data);
     }
     Ok((read.freeze(), held))
+}
+
+/// Reads on for a while and keeps nothing: a sender that is cut off while it still sends never sees the answer.
+async fn discard(body: &mut Body, limit: usize) {
+    let mut rest = limit.saturating_mul(2);
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(left) = rest.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        rest = left;
+    }
 }
 
 /// The relay's actor. JSON for every program; a browser that asks for HTML alone is shown the home page.
