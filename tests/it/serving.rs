@@ -304,7 +304,7 @@ async fn a_relay_with_an_actor_of_its_own_answers_where_its_actor_says() {
     }
     let inbox = actor["inbox"].as_str().and_then(|id| id.strip_prefix(&url)).expect("an inbox");
     let (status, body) = ask("POST", inbox);
-    assert_eq!(status, 401, "no signature, but an inbox: {body}");
+    assert_eq!(status, 400, "no activity, but an inbox: {body}");
     assert_eq!((ask("GET", "/actor").0, ask("POST", "/inbox").0), (404, 404));
     let (status, jrd) = ask("GET", &format!("/.well-known/webfinger?resource=acct:old-relay@{host}"));
     assert!(status == 200 && jrd.contains(&format!("{url}/users/relay")), "{jrd}");
