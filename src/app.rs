@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::extract::FromRef as _;
 
 use crate::cache::Cache;
@@ -17,7 +16,7 @@ use crate::net::{Client, SignedClient};
 use crate::peers::Peers;
 use crate::policy::Rules;
 use crate::relay::{Relay, Services, Signals};
-use crate::store::Store;
+use crate::store::{Store, make_private};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -70,7 +69,7 @@ impl App {
                 log: log.clone(),
                 peers,
                 identity: identity.clone(),
-                clock,
+                clock: clock.clone(),
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 signals,
@@ -87,6 +86,7 @@ impl App {
             supervisor,
             metrics,
             inbox_slots,
+            followed: crate::http::Followed::new(clock),
         };
         Ok(Self { state })
     }
@@ -109,14 +109,4 @@ impl App {
     pub fn supervisor(&self) -> Supervisor {
         Supervisor::from_ref(&self.state)
     }
-}
-
-/// Makes the data folder, readable by nobody else.
-fn make_private(dir: &std::path::Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the folder data_dir = {}", dir.display()))
 }

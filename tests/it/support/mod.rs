@@ -25,7 +25,7 @@ pub(crate) struct TestRelay {
 /// The config of a relay for tests: loopback only, gaps of fractions of a second.
 pub(crate) fn config(dir: &Path) -> Config {
     let mut config = Config::embedded();
-    config.data_dir = dir.to_owned();
+    config.data_dir = dir.join("data");
     config.http.listen = "127.0.0.1:0".parse().expect("an address");
     config.ops.listen = "127.0.0.1:0".parse().expect("an address");
     config.fetch.allow_private = vec!["127.0.0.0/8".parse().expect("a network")];
