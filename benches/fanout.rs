@@ -1,2 +1,310 @@
-//! Stub until the benches are in.
-fn main() {}
+//! How many deliveries a second go out: one author's posts to 100 and to 1,000 subscribers on loopback, forwarded and
+//! announced; beside a sender that does nothing but send, an RSA signature, and an append, in the same run.
+//!
+//! `cargo bench --bench fanout` runs all; `-- 100`, `-- 1000` and `-- announce` run a part, `-- 1000 alone` the relay
+//! without what it is compared with (for a profiler). As a test it does the same with five subscribers and two posts and
+//! looks only at whether each gets each post once.
+//!
+//! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
+//! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
+
+mod support;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use shearwater::clock::Clock;
+use shearwater::demo::{Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
+use shearwater::ids::Iri;
+use shearwater::wire::http_sig::{self, Body, CONTENT_TYPE as ACTIVITY, Scheme};
+use shearwater::wire::key::SigningKey;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use url::Url;
+
+use support::{Call, LONG, Rounds, TestRelay, Watch, append};
+
+const KEY_PEM: &str = include_str!("../tests/fixtures/keys/relay.rsa.pk8.pem");
+const ROUNDS: usize = 3;
+/// Posts that the poster sends at once.
+const POSTS_AT_ONCE: usize = 4;
+
+const RELAY: &str = "delivered by the relay";
+const BARE: &str = "bare sender, not signing";
+const SIGN: &str = "RSA-2048 signatures, one thread";
+const APPEND: &str = "append without fsync";
+
+fn main() -> anyhow::Result<()> {
+    let Some(call) = Call::read("fanout") else { return Ok(()) };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (few, many) = (call.wants("100"), call.wants("1000"));
+    if few {
+        runtime.block_on(Box::pin(forwards(&call, call.size(100, 5), call.size(100, 2))))?;
+    }
+    if many && call.full {
+        runtime.block_on(Box::pin(forwards(&call, 1000, 20)))?;
+    }
+    if call.wants("announce") {
+        runtime.block_on(Box::pin(announces(&call, call.size(100, 3), call.size(4, 1))))?;
+    }
+    Ok(())
+}
+
+/// Posts that are forwarded as they came: what the relay can do when nothing holds it back.
+async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
+    let alone = call.full && call.wants("alone") && !call.wants("announce");
+    let before = resident();
+    let stage = Stage::set(Family::Mastodon, subscribers).await?;
+    let joined = resident();
+    // Opens connections, and lets the relay learn what its new subscribers run.
+    let body = stage.warm_up().await?;
+    let warm = resident();
+
+    let mut bare = match alone {
+        true => None,
+        false => Some(BareSender::connect(&stage, slots(&stage)).await?),
+    };
+    let mut rounds = Rounds::default();
+    for _ in 0..call.size(ROUNDS, 1) {
+        rounds.note(RELAY, stage.round(posts).await?);
+        let Some(bare) = &mut bare else { continue };
+        rounds.note(BARE, bare.round(&stage, &body, posts).await?);
+        rounds.note(SIGN, sign(&stage, &body, call.size(1000, 2))?);
+        let bodies = std::iter::repeat_n(&body[..], subscribers * posts);
+        rounds.note(APPEND, append(&stage.relay.dir.path().join("plain"), bodies, false)?);
+    }
+    let after = resident();
+
+    let out = &mut call.out();
+    let title = format!("{subscribers} subscribers, rounds of {posts} posts of {} bytes, forwarded.", body.len());
+    rounds.write(out, &title, &[BARE, SIGN])?;
+    let shown = |mebibytes: Option<f64>| mebibytes.map_or_else(|| "-".to_owned(), |some| format!("{some:.0}"));
+    writeln!(
+        out,
+        "\nResident MiB of the whole process: {} before, {} when all had joined, {} when connected, {} at the end.",
+        shown(before),
+        shown(joined),
+        shown(warm),
+        shown(after)
+    )?;
+    stage.end().await
+}
+
+/// Posts that are announced: each makes its subscribers fetch it from its origin, so these are paced.
+async fn announces(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
+    let stage = Stage::set(Family::Akkoma, subscribers).await?;
+    if call.full {
+        // The relay counts its audience every ten seconds; no pace is set before.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+    }
+    let target = stage.swarm.received() + number(subscribers * posts);
+    let started = Instant::now();
+    let posting = stage.post(stage.compose(posts));
+    let counting = async {
+        let (mut seconds, mut last) = (Vec::new(), stage.swarm.received());
+        while last < target && started.elapsed() < LONG {
+            let next = Duration::from_secs(1 + seconds.len() as u64);
+            let left = next.saturating_sub(started.elapsed());
+            stage.swarm.wait_received(target, left).await;
+            let now = stage.swarm.received();
+            seconds.push(now - last);
+            last = now;
+        }
+        seconds
+    };
+    let (posted, seconds) = tokio::join!(posting, counting);
+    posted?;
+    ensure!(stage.swarm.received() == target, "{} of {target} came", stage.swarm.received());
+    let out = &mut call.out();
+    writeln!(out, "\n{subscribers} subscribers, {posts} posts of one author, announced.\n")?;
+    writeln!(out, "Announces in each second (as many fetches the origin sees): {seconds:?}")?;
+    writeln!(out, "In all {} in {:.1} s.", seconds.iter().sum::<u64>(), started.elapsed().as_secs_f64())?;
+    stage.end().await
+}
+
+/// A relay, its subscribers, and somebody who posts.
+struct Stage {
+    relay: TestRelay,
+    swarm: Swarm,
+    poster: Arc<Instance>,
+}
+
+impl Stage {
+    async fn set(family: Family, subscribers: usize) -> anyhow::Result<Self> {
+        let relay = TestRelay::start().await?;
+        let poster =
+            Instance::start(Family::Mastodon, Options { name: "poster".to_owned(), ..Options::default() }).await?;
+        let answer = poster.join(relay.url()).await?;
+        ensure!(answer.is_ok() && poster.wait_accepted(LONG).await, "the poster is not accepted: {}", answer.text());
+        let swarm = Swarm::start(subscribers, SwarmOptions { family, ..SwarmOptions::default() }).await?;
+        let taken = swarm.join_all(relay.url(), 32).await?;
+        ensure!(taken == number(subscribers), "{taken} of {subscribers} may join");
+        ensure!(swarm.wait_accepted(taken, LONG).await, "{} of {taken} are accepted", swarm.accepted());
+        Ok(Self { relay, swarm, poster: Arc::new(poster) })
+    }
+
+    fn compose(&self, posts: usize) -> Vec<Composed> {
+        let text = "The herons are back at the weir, five of them, and nobody has told the fish. ".repeat(5);
+        (0..posts).map(|_| self.poster.compose(&PostSpec::public(&text))).collect()
+    }
+
+    /// Sends the posts to the relay, a few at a time; all must be taken.
+    async fn post(&self, posts: Vec<Composed>) -> anyhow::Result<()> {
+        let gate = Arc::new(Semaphore::new(POSTS_AT_ONCE));
+        let mut sending = JoinSet::new();
+        for post in posts {
+            let (gate, poster) = (gate.clone(), self.poster.clone());
+            sending.spawn(async move {
+                let _place = gate.acquire().await?;
+                let posted = poster.send(&post).await?;
+                ensure!(posted.status() == 202, "{posted:?}");
+                Ok(())
+            });
+        }
+        while let Some(sent) = sending.join_next().await {
+            sent??;
+        }
+        Ok(())
+    }
+
+    /// Posts until everybody is forwarded to, and once more for each request that may be under way; the body of a post.
+    async fn warm_up(&self) -> anyhow::Result<Bytes> {
+        let mut forwarded = 0;
+        for _ in 0..20 {
+            // What a lane knows of a server it did not know is read anew after half a second.
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            let posts = self.compose(1);
+            let body = posts.first().map(|post| Bytes::from(post.activity.to_string())).context("a post")?;
+            let (bytes, everybody) = (self.swarm.bytes(), number(self.swarm.per_subscriber().len()));
+            let target = self.swarm.received() + everybody;
+            self.post(posts).await?;
+            ensure!(self.swarm.wait_received(target, LONG).await, "a post does not come through");
+            forwarded += usize::from(self.swarm.bytes() - bytes == everybody * number(body.len()));
+            if forwarded == 3 {
+                return Ok(body);
+            }
+        }
+        anyhow::bail!("posts are not forwarded")
+    }
+
+    /// From the first post sent to the last one received.
+    async fn round(&self, posts: usize) -> anyhow::Result<support::Sample> {
+        let composed = self.compose(posts);
+        let before = self.swarm.per_subscriber();
+        let count = posts * before.len();
+        let target = self.swarm.received() + number(count);
+        let watch = Watch::start();
+        let came = async { Ok(self.swarm.wait_received(target, LONG * 5).await) };
+        let ((), came) = tokio::try_join!(self.post(composed), came)?;
+        let sample = watch.stop(count);
+        ensure!(came, "{} of {target} came", self.swarm.received());
+        let each = self.swarm.per_subscriber().into_iter().zip(before).all(|(now, then)| now == then + number(posts));
+        ensure!(each, "somebody got something twice or not at all");
+        Ok(sample)
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        self.relay.stop().await
+    }
+}
+
+/// As many requests under way as the relay has places for first attempts.
+fn slots(stage: &Stage) -> usize {
+    let all = stage.relay.server.app().state.config.delivery.in_flight;
+    all - all / 4
+}
+
+/// One kept-alive connection to each subscriber, and a request on it: no queue, no signature, no store.
+struct BareSender {
+    senders: Vec<(String, SendRequest<Full<Bytes>>)>,
+    gate: Arc<Semaphore>,
+    _connections: JoinSet<()>,
+}
+
+impl BareSender {
+    async fn connect(stage: &Stage, at_once: usize) -> anyhow::Result<Self> {
+        let (mut senders, mut connections) = (Vec::new(), JoinSet::new());
+        for index in 0..stage.swarm.per_subscriber().len() {
+            let origin = stage.swarm.origin(index);
+            let authority = origin.trim_start_matches("http://").to_owned();
+            let stream = TcpStream::connect(authority.parse::<SocketAddr>()?).await?;
+            stream.set_nodelay(true)?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            connections.spawn(async move {
+                // It ends when the sender does; a fault shows in the request that meets it.
+                let _ended = connection.await;
+            });
+            senders.push((authority, sender));
+        }
+        Ok(Self { senders, gate: Arc::new(Semaphore::new(at_once)), _connections: connections })
+    }
+
+    /// Sends `body` to everybody `posts` times.
+    async fn round(&mut self, stage: &Stage, body: &Bytes, posts: usize) -> anyhow::Result<support::Sample> {
+        let count = posts * self.senders.len();
+        let target = stage.swarm.received() + number(count);
+        let mut sending = JoinSet::new();
+        let watch = Watch::start();
+        for (authority, mut sender) in std::mem::take(&mut self.senders) {
+            let (gate, body) = (self.gate.clone(), body.clone());
+            sending.spawn(async move {
+                for _ in 0..posts {
+                    let _place = gate.acquire().await?;
+                    send(&mut sender, &authority, body.clone()).await?;
+                }
+                anyhow::Ok((authority, sender))
+            });
+        }
+        while let Some(sent) = sending.join_next().await {
+            self.senders.push(sent??);
+        }
+        let sample = watch.stop(count);
+        ensure!(stage.swarm.received() == target, "{} of {target} came", stage.swarm.received());
+        Ok(sample)
+    }
+}
+
+async fn send(sender: &mut SendRequest<Full<Bytes>>, authority: &str, body: Bytes) -> anyhow::Result<()> {
+    let request = Request::builder().method(Method::POST).uri("/inbox").header(HOST, authority);
+    let request = request.header(CONTENT_TYPE, ACTIVITY).body(Full::new(body))?;
+    sender.ready().await?;
+    let answer = sender.send_request(request).await?;
+    ensure!(answer.status().is_success(), "{}", answer.status());
+    answer.into_body().collect().await?;
+    Ok(())
+}
+
+/// Signs for one subscriber after the other, as delivery does, on this thread.
+fn sign(stage: &Stage, body: &Bytes, count: usize) -> anyhow::Result<support::Sample> {
+    let key = SigningKey::from_pem(Iri::parse("https://relay.example/actor#main-key")?, KEY_PEM)?;
+    let urls = (0..stage.swarm.per_subscriber().len())
+        .map(|index| Url::parse(&format!("{}/inbox", stage.swarm.origin(index))));
+    let urls: Vec<Url> = urls.collect::<Result<_, _>>()?;
+    let (digest, clock, watch) = (Body::of(body), Clock::system(), Watch::start());
+    for url in urls.iter().cycle().take(count) {
+        let headers = http_sig::sign(Scheme::Cavage, &key, &Method::POST, url, Some(&digest), clock.now());
+        ensure!(headers.len() >= 5, "not signed");
+    }
+    Ok(watch.stop(count))
+}
+
+/// Mebibytes of this process that are in memory now; `None` where there is no `/proc`.
+fn resident() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.split_ascii_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+fn number(count: usize) -> u64 {
+    count as u64
+}

@@ -13,7 +13,7 @@ use super::lane::Lane;
 use super::plan::forwards_creates;
 use super::{Handle, Shared};
 use crate::ids::Authority;
-use crate::store::{AuthorityFacts, Subscriber, SubscriberState};
+use crate::store::{AuthorityFacts, Subscriber};
 use crate::supervise::Worker;
 
 /// How often lanes are looked after when nothing changes.
@@ -87,7 +87,7 @@ impl Dispatcher {
         self.shared.pace.set_audience(everybody, announced);
     }
 
-    fn show(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
+    fn show(&self) {
         let mut states = [0_i64; LaneState::ALL.len()];
         for handle in self.shared.lanes().values() {
             let state = handle.state();
@@ -98,13 +98,6 @@ impl Dispatcher {
         for (count, state) in states.into_iter().zip(LaneState::ALL) {
             self.shared.metrics.lanes.with_label_values(&[state.as_str()]).set(count);
         }
-        let active = subscribers.values().filter(|one| one.state == SubscriberState::Active).count();
-        let gauge = |state: &str, count: usize| {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.shared.metrics.subscribers.with_label_values(&[state]).set(count);
-        };
-        gauge("active", active);
-        gauge("waiting", subscribers.len() - active);
     }
 }
 
@@ -122,7 +115,7 @@ impl Worker for Dispatcher {
             self.count_audience(&subscribers);
         }
         self.round = self.round.wrapping_add(1);
-        self.show(&subscribers);
+        self.show();
         self.shared.save_health().await.context("writing down how lanes fare")?;
         Ok(false)
     }

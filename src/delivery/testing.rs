@@ -58,6 +58,7 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
             actor_inbox: at("/actor/inbox"),
             follow: json!({}),
             at: NOON,
+            personal: false,
         }],
         joined_at: NOON,
         seen_at: NOON,

@@ -13,6 +13,7 @@ use super::attempt::{Courier, Found};
 use super::testing::{NOON, World, draft, iri, subscriber};
 use super::*;
 use crate::config::Config;
+use crate::ids::Iri;
 use crate::log::{Draft, Kind};
 use crate::net::testing::{Page, Site, beside};
 use crate::store::{ControlRow, Directive, Subscriber};
@@ -380,10 +381,8 @@ async fn a_gotosocial_is_never_sent_more_than_300_requests_in_five_minutes() {
     rig.join("sub.example", "gotosocial").await;
     // Each from an origin of its own: the Announces of one are spread by another rule.
     for number in 0..320 {
-        rig.append(|draft| {
-            draft.object = crate::ids::Iri::parse(&format!("https://origin{number}.example/notes/1")).unwrap()
-        })
-        .await;
+        rig.append(|draft| draft.object = Iri::parse(&format!("https://origin{number}.example/notes/1")).unwrap())
+            .await;
     }
     rig.caught_up("sub.example").await;
     let posts = world.posts();
@@ -447,8 +446,14 @@ async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     rig.append_many(40).await;
     eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
     assert_eq!(world.posts().len(), 20);
+    rig.delivery.wake(&Authority::parse("sub.example").unwrap());
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(world.posts().len(), 20, "its own posts do not make us insist");
     world.set("sub.example", "202");
+    assert!(rig.delivery.retry_now(&Authority::parse("sub.example").unwrap()));
+    let started = Instant::now();
     rig.caught_up("sub.example").await;
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert_eq!(world.delivered("sub.example").len(), 20);
     assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy));
     rig.stop().await;

@@ -157,3 +157,19 @@ async fn an_endless_answer_is_cut_short() {
     let post = publish(&poster, "and now properly").await;
     arrival(&endless, &post.id).await;
 }
+
+/// A subscriber that was down gets no post that was deleted meanwhile: it would come after its own deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_a_subscriber_was_down_is_not_brought_to_it() {
+    let relay = TestRelay::start().await;
+    let (poster, down) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "down").await);
+    down.kill().await;
+    let (gone, stays) = (publish(&poster, "regretted").await, publish(&poster, "kept").await);
+    poster.delete(&gone.id).await.expect("an answer");
+    down.revive().await.expect("the port is free");
+    arrival(&down, &stays.id).await;
+    let marker = publish(&poster, "a marker").await;
+    arrival(&down, &marker.id).await;
+    let kinds: Vec<String> = receipts_of(&down, &gone.id).into_iter().map(|one| one.kind).collect();
+    assert!(!kinds.iter().any(|kind| kind == "Create" || kind == "Announce"), "{kinds:?}");
+}

@@ -79,3 +79,21 @@ async fn two_relays_joined_to_each_other_end_in_silence() {
     assert!(after.0.0 - before.0.0 <= 4 && after.1.0 - before.1.0 <= 4, "{before:?} {after:?}");
     assert!(crate::support::receipts_of(&poster, &post.id).is_empty(), "it does not come home");
 }
+
+/// Who only passes things on may name any activity id it likes: that must not use up the author's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_server_cannot_keep_an_authors_post_away() {
+    let relay = TestRelay::start().await;
+    let (author, reader) =
+        (relay.joined(Family::Mastodon, "author").await, relay.joined(Family::Mastodon, "reader").await);
+    let carrier = Instance::start(Family::Akkoma, Options::default()).await.unwrap();
+    relay.relay().follow(&carrier.actor(&As::Server), Style::Litepub).await.expect("a Follow is sent");
+    let post = author.compose(&shearwater::demo::PostSpec::public("mine"));
+    let mut forged = post.activity.clone();
+    forged["object"] = format!("{}/notes/missing", author.origin()).into();
+    let url = Some(format!("{}/inbox", relay.url()));
+    let sent = carrier.send_raw(forged.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.unwrap();
+    assert_eq!(sent.status, 202);
+    author.send(&post).await.expect("an answer");
+    arrival(&reader, &post.id).await;
+}

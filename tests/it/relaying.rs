@@ -186,6 +186,8 @@ async fn an_announce_of_ours_can_be_read_at_its_id() {
     assert_eq!(answer.status, 200);
     assert_eq!(json(&answer.body), json(receipt.body.as_bytes()), "it says what was delivered");
     assert_eq!(reader.fetch(&format!("{}/announces/{}", relay.url(), "0".repeat(32))).await.unwrap().status, 404);
+    poster.delete(&post.id).await.expect("an answer");
+    assert_eq!(reader.fetch(&id).await.expect("an answer").status, 404, "what was deleted is not offered any longer");
 }
 
 /// A server whose family says it checks LD signatures but refuses the forward gets the Announce at once, and Announces

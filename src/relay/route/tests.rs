@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::ids::Seq;
-use crate::store::{FollowState, Health, Mode, Registration, SubscriberState};
+use crate::store::{Health, Mode, Registration, SubscriberState};
 
 const ADA: &str = "https://a.example/users/ada";
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
@@ -60,6 +60,7 @@ impl Scene {
                     actor_inbox: iri("https://a.example/inbox"),
                     follow: json!({}),
                     at: NOW,
+                    personal: false,
                 }],
                 joined_at: NOW,
                 seen_at: NOW,
@@ -258,6 +259,9 @@ fn an_announce_counts_only_from_the_servers_own_relay_actor() {
     let mut blocked = followed();
     blocked.config.policy.block = vec!["b.example".into()];
     blocked.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:origin-not-relayed");
+    let mut rejected = followed();
+    rejected.following.as_mut().unwrap().state = FollowState::Rejected;
+    rejected.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:boost");
     let mut in_return = followed();
     in_return.following.as_mut().unwrap().by_operator = false;
     in_return.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:boost");

@@ -71,7 +71,12 @@ impl TestRelay {
 
     /// Stops well and starts again at the same address.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_config| {}).await
+    }
+
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, mut config, dir } = self;
+        change(&mut config);
         config.http.listen = Listen::Tcp(server.http_addr().expect("an address"));
         assert!(server.shutdown(Duration::from_secs(10)).await, "it stops within its grace");
         for _ in 0..300 {
