@@ -186,7 +186,7 @@ async fn direct(relay: &TestRelay, requests: Vec<Received>, at_once: usize) -> a
         let room = relay.server.app().state.relay.clone();
         workers.spawn(async move {
             for request in share {
-                let answer = room.receive(request).await;
+                let answer = room.receive(request, ()).await;
                 ensure!(answer == Answer::Accepted("relayed"), "{answer:?}");
             }
             Ok(())
@@ -337,7 +337,7 @@ impl Member {
                              "type": "Follow", "actor": format!("{origin}/actor"), "object": PUBLIC });
         let request = signed(relay.url(), &self.server, Scheme::Cavage, follow.to_string().into())?;
         let room = &relay.server.app().state;
-        let answer = room.relay.receive(request).await;
+        let answer = room.relay.receive(request, ()).await;
         ensure!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
         let me = Authority::parse(&self.address)?;
         let joined = async {

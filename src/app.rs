@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::HttpState;
+use crate::http::{HttpState, InboxSlots};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::net::{Client, SignedClient};
@@ -76,8 +76,7 @@ impl App {
                 signals,
             },
         );
-        let slots = Arc::new(tokio::sync::Semaphore::new(config.http.inbox_in_flight));
-        let inbox_slots = crate::http::InboxSlots(slots);
+        let inbox_slots = InboxSlots::new(config.http.inbox_in_flight);
         let state = HttpState {
             config: Arc::new(config),
             identity,

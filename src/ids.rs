@@ -214,6 +214,17 @@ impl Authority {
         }
     }
 
+    /// The registrable domain (public suffix list, ICANN and private part); the host itself where there is none, such as
+    /// for an address, which then counts with its port as servers on loopback do.
+    #[must_use]
+    pub fn registrable(&self) -> &str {
+        let host = self.host();
+        if host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok() {
+            return &self.0;
+        }
+        psl::domain_str(host).unwrap_or(host)
+    }
+
     /// Whether this is `domain` or one of its subdomains. Compares whole labels: `example.co` is not `example.com`.
     #[must_use]
     pub fn is_within(&self, domain: &str) -> bool {
@@ -319,6 +330,18 @@ mod tests {
         assert!(read("a@b").is_err());
         assert_eq!(Authority::parse("127.0.0.1:80").map(|a| a.host().to_owned()), Ok("127.0.0.1".into()));
         assert_eq!(Authority::parse("[::1]").map(|a| a.host().to_owned()), Ok("[::1]".into()));
+    }
+
+    #[test]
+    fn the_registrable_domain_is_what_somebody_paid_for() {
+        let check = |text: &str, expected: &str| assert_eq!(Authority::parse(text).unwrap().registrable(), expected);
+        check("a.b.example.com:8443", "example.com");
+        check("example.co.uk", "example.co.uk");
+        check("x.example.co.uk", "example.co.uk");
+        check("one.github.io", "one.github.io");
+        check("localhost", "localhost");
+        check("127.0.0.1:4101", "127.0.0.1:4101");
+        check("[2001:db8::1]", "[2001:db8::1]");
     }
 
     #[test]

@@ -236,7 +236,7 @@ mod tests {
         async fn work(&mut self) -> anyhow::Result<bool> {
             let run = self.runs.fetch_add(1, Ordering::SeqCst);
             if run < self.falls {
-                assert!(run % 2 == 0, "an odd fall");
+                assert!(run.is_multiple_of(2), "an odd fall");
                 anyhow::bail!("an even fall");
             }
             Ok(run == self.falls)

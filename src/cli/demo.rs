@@ -19,9 +19,9 @@ pub(super) struct DemoArgs {
     /// How many instances join.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(2..=500))]
     instances: u16,
-    /// How many posts they make.
-    #[arg(long, default_value_t = 120)]
-    posts: usize,
+    /// How many posts they make; 60 or, with --for, as many as can arrive in that time (GoToSocial takes one a second).
+    #[arg(long)]
+    posts: Option<usize>,
     /// How many posts per second.
     #[arg(long, default_value_t = 10.0, value_parser = rate)]
     rate: f64,
@@ -65,7 +65,7 @@ async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
     }
     let plan = Plan {
         instances: args.instances.into(),
-        posts: args.posts,
+        posts: args.posts.unwrap_or_else(|| Plan::posts_within(args.limit)),
         rate: args.rate,
         limit: args.limit,
         broken: args.broken,

@@ -98,7 +98,10 @@ pub fn run(cli: Cli) -> ExitCode {
 
 fn check(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file)?;
-    print(&format!("The configuration is right. The relay would serve {} on {}.\n", config.public_url, config.http.listen))
+    print(&format!(
+        "The configuration is right. The relay would serve {} on {}.\n",
+        config.public_url, config.http.listen
+    ))
 }
 
 fn show(file: Option<&Path>) -> anyhow::Result<()> {

@@ -24,6 +24,8 @@ const IN_FLIGHT: usize = 16;
 const PAGE: usize = 256;
 /// The longest that a row waits unnoticed, should nobody say that it is there.
 const ROUND: Duration = Duration::from_secs(1);
+/// A server that has shown that it lives is tried again at once, but not more often than this.
+const REVIVAL: Duration = Duration::from_secs(10);
 /// Mastodon before 4.4 says 401 when it could not read our key just then, so that is believed only after so many times.
 const UNVERIFIED: u32 = 5;
 
@@ -76,6 +78,7 @@ pub(super) struct Control {
 struct Row {
     authority: Authority,
     due: Timestamp,
+    tried: Option<Timestamp>,
 }
 
 impl Control {
@@ -92,7 +95,7 @@ impl Control {
             let full = page.len() == PAGE;
             for (key, row) in page {
                 self.last.clone_from(&key);
-                self.rows.insert(key, Row { authority: row.authority(), due: row.due });
+                self.rows.insert(key, Row { authority: row.authority(), due: row.due, tried: None });
             }
             if !full {
                 return Ok(());
@@ -104,7 +107,7 @@ impl Control {
     fn settle(&mut self, key: &str, due: Option<Timestamp>) {
         match (due, self.rows.get_mut(key)) {
             (Some(due), Some(row)) => {
-                row.due = due;
+                (row.due, row.tried) = (due, Some(self.shared.clock.now()));
                 self.shared.errands.servers().late.insert(row.authority.clone());
             }
             _ => {
@@ -117,7 +120,8 @@ impl Control {
         let revived: HashSet<Authority> = self.shared.errands.servers().revived.drain(..).collect();
         let now = self.shared.clock.now();
         for row in self.rows.values_mut().filter(|row| revived.contains(&row.authority)) {
-            row.due = row.due.min(now);
+            let earliest = row.tried.map_or(now, |tried| tried.plus(REVIVAL).max(now));
+            row.due = row.due.min(earliest);
         }
     }
 

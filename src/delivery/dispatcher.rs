@@ -13,7 +13,7 @@ use super::lane::Lane;
 use super::plan::forwards_creates;
 use super::{Handle, Shared};
 use crate::ids::Authority;
-use crate::store::{AuthorityFacts, Subscriber, SubscriberState};
+use crate::store::{AuthorityFacts, Subscriber};
 use crate::supervise::Worker;
 
 /// How often lanes are looked after when nothing changes.
@@ -65,10 +65,11 @@ impl Dispatcher {
         let lane = self.shared.lane_tasks.track_future(async move {
             // Dropped last, however the lane ends: then the next round starts another one if its subscriber is still there.
             let place = place;
-            let lane = Lane::new(shared.clone(), place.handle.clone(), &subscriber);
+            // Boxed, or each wrapper around it would hold its size once more.
+            let lane = Box::pin(Lane::new(shared.clone(), place.handle.clone(), &subscriber).run());
             drop(subscriber);
             // A hard stop cuts it, requests in hand included; those are sent again at the next start.
-            shared.supervisor.cut().run_until_cancelled(lane.run()).await;
+            shared.supervisor.cut().run_until_cancelled(lane).await;
         });
         drop(self.shared.supervisor.spawn(lane));
     }
@@ -86,7 +87,7 @@ impl Dispatcher {
         self.shared.pace.set_audience(everybody, announced);
     }
 
-    fn show(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
+    fn show(&self) {
         let mut states = [0_i64; LaneState::ALL.len()];
         for handle in self.shared.lanes().values() {
             let state = handle.state();
@@ -97,13 +98,6 @@ impl Dispatcher {
         for (count, state) in states.into_iter().zip(LaneState::ALL) {
             self.shared.metrics.lanes.with_label_values(&[state.as_str()]).set(count);
         }
-        let active = subscribers.values().filter(|one| one.state == SubscriberState::Active).count();
-        let gauge = |state: &str, count: usize| {
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            self.shared.metrics.subscribers.with_label_values(&[state]).set(count);
-        };
-        gauge("active", active);
-        gauge("waiting", subscribers.len() - active);
     }
 }
 
@@ -121,7 +115,7 @@ impl Worker for Dispatcher {
             self.count_audience(&subscribers);
         }
         self.round = self.round.wrapping_add(1);
-        self.show(&subscribers);
+        self.show();
         self.shared.save_health().await.context("writing down how lanes fare")?;
         Ok(false)
     }

@@ -66,7 +66,7 @@ pub(super) struct Limits {
 
 /// Where a lane with this record stands.
 pub(super) fn state(health: &Health, limits: Limits) -> LaneState {
-    if health.failed_days >= limits.dormant_after_days {
+    if health.failed_days >= limits.dormant_after_days.max(1) {
         LaneState::Dormant
     } else if health.refused >= REFUSALS {
         LaneState::Paused

@@ -1,30 +1,31 @@
 //! One lane per subscriber: a task that reads the log from its subscriber's place, sends what is for it, and moves the
-//! place when there is a final answer. What goes next is [`Window`]'s to say, what an answer means [`attempt`]'s, how the
+//! place when there is a final answer. What goes next is [`Window`]'s to say, what came of it [`landing`]'s, how the
 //! lane fares [`health`]'s; here they meet.
 //!
 //! Promises: nothing is marked done before its final answer; a lane that waits holds no place that another could use; a
 //! lane that is far behind holds one entry of the log in memory and those under way, no more. At a stop the requests in
 //! hand are finished.
 
-use std::borrow::Cow;
+mod landing;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{self, Letter, Outcome};
-use super::health::{self, LaneState, PROBE};
+use super::flight::{Flight, Landing};
+use super::health::{self, LaneState};
 use super::outgoing::Outgoing;
-use super::plan::{EXPIRED, Plan, instead_of_forward, plan};
-use super::reread::{Reread, reread};
+use super::plan::{EXPIRED, Plan, plan};
 use super::slots::{PATIENCE, Pool, Slot};
-use super::window::{Next, Trouble, Window};
-use super::{Handle, Shared, backoff};
+use super::window::{Next, Window};
+use super::{Handle, Shared};
 use crate::clock::Timestamp;
-use crate::ids::{Authority, Iri, Seq};
+use crate::ids::{Authority, Seq};
 use crate::log::Entry;
 use crate::store::{AuthorityFacts, Health, StoreError, Subscriber};
 use crate::wire::http_sig::Scheme;
@@ -33,10 +34,9 @@ use crate::wire::http_sig::Scheme;
 /// that decides how it is served.
 const FACTS_LIFE: Duration = Duration::from_secs(30);
 const FIRST_FACTS_LIFE: Duration = Duration::from_millis(500);
-/// How long a refused forward makes us announce.
-const DOWNGRADE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// GoToSocial takes 300 requests in five minutes.
-const GOTOSOCIAL_GAP: Duration = Duration::from_secs(1);
+/// GoToSocial takes 300 requests in five minutes from one address: so many at once, and one in each gap after them.
+const GOTOSOCIAL_BURST: u32 = 60;
+const GOTOSOCIAL_GAP: Duration = Duration::from_millis(1250);
 /// Verified requests revive a lane at most so often; one that refuses us, more rarely.
 const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
@@ -71,6 +71,8 @@ pub(super) struct Lane {
     retrying: bool,
     /// Not before this, to keep within a server's rate limit.
     paced: Option<Instant>,
+    /// When a GoToSocial's allowance is whole again.
+    spent: Option<Instant>,
     last_launch: Option<Instant>,
     /// How long this server takes to answer, on average.
     usual: Duration,
@@ -83,26 +85,6 @@ enum Step {
     Launch(Arc<Outgoing>, Plan),
     Again,
     Rest(Option<Instant>),
-}
-
-/// One attempt on its way: all it needs, and nothing of the lane.
-struct Flight {
-    shared: Arc<Shared>,
-    outgoing: Arc<Outgoing>,
-    plan: Plan,
-    inbox: Iri,
-    scheme: Scheme,
-}
-
-/// How it went.
-struct Landing {
-    seq: Seq,
-    at: Timestamp,
-    outcome: Outcome,
-    reason: Cow<'static, str>,
-    learned: Option<Scheme>,
-    downgraded: bool,
-    took: Duration,
 }
 
 impl Lane {
@@ -134,6 +116,7 @@ impl Lane {
             resume: None,
             asked: false,
             paced: None,
+            spent: None,
             last_launch: None,
             usual: Duration::ZERO,
             last_read: None,
@@ -158,7 +141,7 @@ impl Lane {
         let mut stride = 0;
         while !stopping.is_cancelled() && !self.handle.leave.is_cancelled() {
             let subscriber = self.shared.store.subscriber(&self.authority);
-            let Some(subscriber) = subscriber.filter(|one| one.is_active() && one.slot == self.slot) else { break };
+            let Some(subscriber) = subscriber.filter(|one| self.still_serves(one)) else { break };
             let end = *head.borrow_and_update();
             let step = self.choose(&subscriber, end).await;
             self.tell();
@@ -177,6 +160,10 @@ impl Lane {
             self.land(landed).await;
         }
         self.tell();
+    }
+
+    fn still_serves(&self, subscriber: &Subscriber) -> bool {
+        subscriber.is_active() && subscriber.slot == self.slot && subscriber.served().is_some()
     }
 
     fn state(&self) -> LaneState {
@@ -254,7 +241,11 @@ impl Lane {
             }
             Err(error) => return self.stumble(seq, &error),
         };
-        let plan = plan(&entry, subscriber, &self.facts, &self.shared.rules, now);
+        let plan = match plan(&entry, subscriber, &self.facts, &self.shared.rules, now) {
+            // A lane that is behind brings no post that was deleted meanwhile: it would come after its own Undo.
+            Plan::Forward | Plan::Announce if self.shared.is_deleted(&entry) => Plan::Skip("deleted"),
+            plan => plan,
+        };
         if let Plan::Skip(why) = plan {
             if why == EXPIRED {
                 self.shared.count("expired", 1);
@@ -313,7 +304,10 @@ impl Lane {
         self.carried.insert(task.id(), (seq, instant));
         self.last_launch = Some(instant);
         if self.facts.software.as_deref() == Some("gotosocial") {
-            self.paced = Some(instant + GOTOSOCIAL_GAP);
+            // A bucket that is full again at `spent` (GCRA): what it holds is launched at once.
+            let spent = self.spent.map_or(instant, |spent| spent.max(instant)) + GOTOSOCIAL_GAP;
+            self.spent = Some(spent);
+            self.paced = spent.checked_sub(GOTOSOCIAL_GAP * GOTOSOCIAL_BURST);
         }
     }
 
@@ -340,10 +334,16 @@ impl Lane {
         }
     }
 
-    /// A verified request came from this server.
+    /// A verified request came from this server, or the operator wants it tried.
     fn wake(&mut self) {
+        let forced = self.handle.forced.swap(false, Ordering::Relaxed);
         let Some(resume) = self.resume else { return };
         let state = self.state();
+        if forced {
+            self.health.refused = 0;
+            self.asked = false;
+            self.last_launch = None;
+        }
         if self.asked && state == LaneState::Failing {
             return;
         }
@@ -356,164 +356,6 @@ impl Lane {
         self.resume = Some(resume.min(earliest));
         health::woken(&mut self.health);
         self.note();
-    }
-
-    async fn land(&mut self, landed: Result<(Id, Landing), JoinError>) {
-        let (id, landing) = match landed {
-            Ok((id, landing)) => (id, Some(landing)),
-            Err(error) => {
-                tracing::error!(peer.host = %self.authority, %error, "an attempt fell");
-                (error.id(), None)
-            }
-        };
-        let Some((seq, _since)) = self.carried.remove(&id) else { return };
-        match landing {
-            Some(landing) => self.judge(landing).await,
-            None => {
-                let outcome = Outcome::Later { after: None, answered: false };
-                self.fail(seq, outcome, "a fault of ours");
-            }
-        }
-        self.save_place();
-        self.note();
-    }
-
-    async fn judge(&mut self, landing: Landing) {
-        let Landing { seq, at, outcome, reason, learned, downgraded, took } = landing;
-        let now = self.shared.clock.now();
-        if learned.is_some() || downgraded {
-            self.learn(learned, downgraded.then(|| now.plus(DOWNGRADE))).await;
-        }
-        if !matches!(outcome, Outcome::Later { answered: false, .. }) {
-            self.usual = if self.usual.is_zero() { took } else { (self.usual * 4 + took) / 5 };
-        }
-        match outcome {
-            Outcome::Delivered => {
-                self.shared.count("delivered", 1);
-                self.shared.metrics.lag_seconds.observe(now.since(at).as_secs_f64());
-                self.window.done(seq, true);
-                self.retrying = false;
-                health::succeeded(&mut self.health, now);
-            }
-            Outcome::Done | Outcome::Unverified | Outcome::Downgrade => {
-                self.health.refused = 0;
-                self.drop_entry(seq, &reason);
-            }
-            Outcome::Forbidden => self.refuse(seq, &reason, now),
-            Outcome::Gone | Outcome::Moved if self.resume.is_none() => self.find(seq, outcome, &reason, now).await,
-            Outcome::Gone | Outcome::Moved => {
-                self.fail(seq, Outcome::Later { after: None, answered: false }, &reason);
-            }
-            Outcome::Later { .. } => self.fail(seq, outcome, &reason),
-        }
-    }
-
-    /// The server gave a final no to this entry: it answers, and the lane goes on.
-    fn drop_entry(&mut self, seq: Seq, reason: &str) {
-        self.shared.count("dropped", 1);
-        tracing::debug!(peer.host = %self.authority, log.seq = seq.0, reason, "not delivered, and not tried again");
-        self.window.done(seq, false);
-        self.retrying = false;
-        self.handle.say(reason);
-        health::answered(&mut self.health);
-    }
-
-    /// It said no to our own words: once more means it has something against us.
-    fn refuse(&mut self, seq: Seq, reason: &str, now: Timestamp) {
-        let paused = health::refused(&mut self.health, now, reason);
-        self.drop_entry(seq, reason);
-        if paused {
-            tracing::warn!(peer.host = %self.authority, reason, "it refuses us again and again: paused");
-            self.pause_for(self.pause());
-            self.end_if_over(now);
-        }
-    }
-
-    fn fail(&mut self, seq: Seq, outcome: Outcome, reason: &str) {
-        let Outcome::Later { after, answered } = outcome else { return };
-        let now = self.shared.clock.now();
-        self.handle.say(reason);
-        match self.window.failed(seq, answered) {
-            Trouble::Poison => {
-                self.shared.count("dropped", 1);
-                tracing::warn!(peer.host = %self.authority, log.seq = seq.0, reason, "given up: others go through");
-            }
-            Trouble::Entry(failures) if after.is_none() => {
-                self.shared.count("later", 1);
-                let gap = backoff::gap(&self.shared.config.retry, failures, backoff::roll());
-                self.window.delay(seq, now.plus(gap));
-            }
-            Trouble::Entry(_) | Trouble::Lane => {
-                self.shared.count("later", 1);
-                self.fail_lane(after, reason, now);
-            }
-        }
-    }
-
-    /// The lane waits. What was under way when it failed fails with it, and counts once.
-    fn fail_lane(&mut self, after: Option<Duration>, reason: &str, now: Timestamp) {
-        self.retrying = true;
-        if self.resume.is_none() {
-            health::failed(&mut self.health, now, reason, after.is_some());
-            if self.health.consecutive == 1 {
-                tracing::info!(peer.host = %self.authority, reason, "it does not answer as it should");
-            }
-            self.pause_for(self.pause());
-            self.end_if_over(now);
-        }
-        if let Some(after) = after {
-            self.asked = true;
-            self.resume = Some(Instant::now() + after);
-        }
-    }
-
-    /// Asks the actor where its inbox is now.
-    async fn find(&mut self, seq: Seq, outcome: Outcome, reason: &str, now: Timestamp) {
-        let subscriber = self.shared.store.subscriber(&self.authority);
-        let found = match subscriber.as_ref().and_then(|one| one.served()) {
-            Some(served) => reread(&self.shared.courier, &self.shared.store, &self.authority, served).await,
-            None => Ok(Reread::Unclear),
-        };
-        let found = found.unwrap_or_else(|error| {
-            tracing::warn!(peer.host = %self.authority, %error, "its new inbox was not written down");
-            Reread::Unclear
-        });
-        if found == Reread::Same && outcome == Outcome::Gone {
-            // The actor lives and means this very inbox, which wants nothing from us.
-            return self.refuse(seq, reason, now);
-        }
-        self.fail(seq, Outcome::Later { after: None, answered: false }, reason);
-        if found == Reread::Gone && outcome == Outcome::Gone {
-            if health::found_gone(&mut self.health, now) {
-                self.end("inbox and actor are gone");
-            }
-            self.pause_for(probe_pause());
-        }
-    }
-
-    fn pause_for(&mut self, pause: Duration) {
-        self.resume = Some(Instant::now() + pause);
-    }
-
-    /// The pause that this lane's health asks for.
-    fn pause(&self) -> Duration {
-        match self.state() {
-            LaneState::Dormant | LaneState::Paused => probe_pause(),
-            LaneState::Healthy | LaneState::Failing => {
-                backoff::gap(&self.shared.config.retry, self.health.consecutive, backoff::roll())
-            }
-        }
-    }
-
-    fn end_if_over(&mut self, now: Timestamp) {
-        if health::is_over(&self.health, self.shared.limits, now) {
-            self.end("nothing has gone through for too long");
-        }
-    }
-
-    fn end(&self, why: &'static str) {
-        tracing::warn!(peer.host = %self.authority, why, "the subscription ends");
-        self.shared.end_subscription(self.authority.clone(), self.slot);
     }
 
     /// A place that cannot be read: damage is passed over, lest it hold up all that follows; anything else is waited out.
@@ -537,20 +379,6 @@ impl Lane {
         self.save_place();
     }
 
-    /// Remembers for good what was learned of this server.
-    async fn learn(&mut self, scheme: Option<Scheme>, announce_until: Option<Timestamp>) {
-        let set = move |facts: &mut AuthorityFacts| {
-            facts.scheme = scheme.or(facts.scheme);
-            facts.announce_until = announce_until.or(facts.announce_until);
-        };
-        set(&mut self.facts);
-        if announce_until.is_some() {
-            self.shared.count("downgraded", 1);
-            tracing::info!(peer.host = %self.authority, "it refuses forwarded posts: they are announced to it");
-        }
-        self.shared.remember(&self.authority, set).await;
-    }
-
     fn refresh_facts(&mut self, instant: Instant) {
         if instant < self.facts_until {
             return;
@@ -567,12 +395,6 @@ impl Lane {
         self.shared.book.set(self.slot, self.window.position());
     }
 
-    fn note(&mut self) {
-        if self.shared.ledger.note(&self.authority, self.slot, &self.health, &self.written) {
-            self.written = self.health.clone();
-        }
-    }
-
     /// Shows how the lane fares.
     fn tell(&self) {
         let state = match self.state() {
@@ -582,57 +404,5 @@ impl Lane {
         let wait = self.resume.map(|at| at.saturating_duration_since(Instant::now()));
         let next_attempt = wait.map(|wait| self.shared.clock.now().plus(wait));
         self.handle.show(state, self.window.limit(), self.window.flying(), next_attempt);
-    }
-}
-
-/// A day and a little more, so that probes do not meet.
-fn probe_pause() -> Duration {
-    PROBE + PROBE.mul_f64(backoff::roll() / 4.0)
-}
-
-impl Flight {
-    async fn fly(self, slot: Slot) -> Landing {
-        let started = Instant::now();
-        let (seq, at) = (self.outgoing.entry.seq, self.outgoing.entry.at);
-        let landing = slot.run(self.exchange()).await.unwrap_or(Landing {
-            seq,
-            at,
-            outcome: Outcome::Later { after: None, answered: false },
-            reason: Cow::Borrowed("slow"),
-            learned: None,
-            downgraded: false,
-            took: Duration::ZERO,
-        });
-        Landing { took: started.elapsed(), ..landing }
-    }
-
-    async fn exchange(&self) -> Landing {
-        let mut report = self.say(self.plan).await;
-        let mut downgraded = false;
-        if report.outcome == Outcome::Downgrade {
-            // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
-            downgraded = self.outgoing.entry.kind != crate::log::Kind::Delete;
-            if let Some(plan) = instead_of_forward(&self.outgoing.entry) {
-                report = self.say(plan).await;
-            }
-        }
-        Landing {
-            seq: self.outgoing.entry.seq,
-            at: self.outgoing.entry.at,
-            outcome: report.outcome,
-            reason: report.reason,
-            learned: report.learned,
-            downgraded,
-            took: Duration::ZERO,
-        }
-    }
-
-    async fn say(&self, plan: Plan) -> attempt::Report {
-        let Some(message) = self.shared.outbox.message(&self.outgoing, plan) else {
-            return attempt::Report { outcome: Outcome::Done, reason: Cow::Borrowed("nothing to say"), learned: None };
-        };
-        let forwarded = plan == Plan::Forward;
-        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme };
-        attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await
     }
 }

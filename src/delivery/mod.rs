@@ -1,8 +1,8 @@
 //! Delivery: what the log holds reaches every subscriber that answers again within `delivery.horizon`.
 //!
-//! One lane per subscriber ([`lane`]) reads the one log from a place of its own; the [`dispatcher`] keeps the lanes.
-//! [`plan`] says what a subscriber gets of an entry, [`window`] what leaves next, [`attempt`] what an answer means,
-//! [`health`] how a lane fares, [`slots`] who may send, [`pace`] when Announces leave. [`control`] carries the messages that
+//! One lane per subscriber (`lane`) reads the one log from a place of its own; the `dispatcher` keeps the lanes.
+//! `plan` says what a subscriber gets of an entry, `window` what leaves next, `attempt` what an answer means,
+//! `health` how a lane fares, `slots` who may send, `pace` when Announces leave. `control` carries the messages that
 //! are one server's business. Nothing here judges what may be relayed: that is done before it is in the log.
 //!
 //! After a crash, what was delivered in the last `delivery.save_every` is delivered again; after a clean stop nothing is.
@@ -11,6 +11,7 @@ mod attempt;
 mod backoff;
 mod control;
 mod dispatcher;
+mod flight;
 mod health;
 mod lane;
 mod outgoing;
@@ -39,10 +40,10 @@ pub use health::LaneState;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::ids::{Authority, Seq};
-use crate::log::Log;
+use crate::log::{Entry, Kind, Log};
 use crate::net::SignedClient;
 use crate::policy;
-use crate::store::{AuthorityFacts, CursorBook, Position, Store, StoreError};
+use crate::store::{AuthorityFacts, CursorBook, Following, Position, SeenSet, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 use crate::wire::author::{AnnounceAudience, OurIds};
@@ -130,6 +131,8 @@ struct Handle {
     woken: Notify,
     /// It waits, and would like to be woken.
     asleep: AtomicBool,
+    /// The operator wants it to try now, whatever it waits for.
+    forced: AtomicBool,
     shown: Mutex<Shown>,
 }
 
@@ -206,6 +209,15 @@ impl Delivery {
             handle.woken.notify_one();
         }
         self.0.errands.revive(authority);
+    }
+
+    /// The operator wants `authority` to be tried now, whatever its lane waits for; a pause ends. Whether it has a lane.
+    pub fn retry_now(&self, authority: &Authority) -> bool {
+        let lanes = self.0.lanes();
+        let Some(handle) = lanes.get(authority) else { return false };
+        handle.forced.store(true, Ordering::Relaxed);
+        handle.woken.notify_one();
+        true
     }
 
     /// Messages to single servers were queued.
@@ -294,14 +306,25 @@ impl Shared {
     }
 
     /// Ends a subscription, unless that server has joined anew meanwhile.
+    /// Whether the post of a Create or Update was deleted since. Asked just before it leaves.
+    fn is_deleted(&self, entry: &Entry) -> bool {
+        let gone = |key: &[&str]| self.store.has_seen(SeenSet::Tombstones, key).unwrap_or(false);
+        matches!(entry.kind, Kind::Create | Kind::Update)
+            && (gone(&[entry.object.as_str()]) || gone(&["actor", entry.actor.as_str()]))
+    }
+
     fn end_subscription(self: &Arc<Self>, authority: Authority, slot: u32) {
         let shared = self.clone();
         drop(self.supervisor.spawn(async move {
             let ended = shared.store.write(move |tx| {
-                if tx.subscriber(&authority)?.is_some_and(|one| one.slot == slot) {
-                    tx.remove_subscriber(&authority)?;
+                let Some(ended) = tx.subscriber(&authority)?.filter(|one| one.slot == slot) else { return Ok(()) };
+                // We followed it back for what it sends; should it come again, it is followed anew.
+                for one in &ended.registrations {
+                    if tx.get::<Following>(one.actor.as_str())?.is_some_and(|following| !following.by_operator) {
+                        tx.remove::<Following>(one.actor.as_str())?;
+                    }
                 }
-                Ok(())
+                tx.remove_subscriber(&authority).map(|_there| ())
             });
             if let Err(error) = ended.await {
                 tracing::warn!(%error, "a subscription that is over was not removed");
@@ -354,6 +377,7 @@ impl Handle {
             leave: CancellationToken::new(),
             woken: Notify::new(),
             asleep: AtomicBool::new(false),
+            forced: AtomicBool::new(false),
             shown: Mutex::new(Shown {
                 state: LaneState::Healthy,
                 window: 0,

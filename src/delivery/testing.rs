@@ -58,6 +58,7 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
             actor_inbox: at("/actor/inbox"),
             follow: json!({}),
             at: NOON,
+            personal: false,
         }],
         joined_at: NOON,
         seen_at: NOON,
@@ -105,6 +106,10 @@ impl World {
 
     pub(super) fn posts(&self) -> Vec<Post> {
         self.posts.lock().unwrap().clone()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.posts.lock().unwrap().len()
     }
 
     /// What this host said 2xx to: of forwards the object's number, of Announces the object.

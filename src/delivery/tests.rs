@@ -13,6 +13,7 @@ use super::attempt::{Courier, Found};
 use super::testing::{NOON, World, draft, iri, subscriber};
 use super::*;
 use crate::config::Config;
+use crate::ids::Iri;
 use crate::log::{Draft, Kind};
 use crate::net::testing::{Page, Site, beside};
 use crate::store::{ControlRow, Directive, Subscriber};
@@ -127,7 +128,7 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Lets time pass in one leap, and then what that woke do its work.
 async fn pass(span: Duration) {
     tokio::time::advance(span).await;
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_millis(100)).await;
 }
 
 fn noon() -> (tempfile::TempDir, Clock, Arc<World>) {
@@ -371,6 +372,71 @@ async fn servers_that_do_not_answer_hold_up_nobody_else() {
     rig.stop().await;
 }
 
+/// GoToSocial answers 429 to the 301st request within five minutes. A burst goes out at once all the same. Time is
+/// simulated.
+#[tokio::test(start_paused = true)]
+async fn a_gotosocial_is_never_sent_more_than_300_requests_in_five_minutes() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "gotosocial").await;
+    // Each from an origin of its own: the Announces of one are spread by another rule.
+    for number in 0..320 {
+        rig.append(|draft| draft.object = Iri::parse(&format!("https://origin{number}.example/notes/1")).unwrap())
+            .await;
+    }
+    rig.caught_up("sub.example").await;
+    let posts = world.posts();
+    let span = |from: usize, to: usize| posts[to].at.duration_since(posts[from].at);
+    assert!(span(0, 49) < Duration::from_secs(10), "fifty at once: {:?}", span(0, 49));
+    for from in 0..posts.len() - 300 {
+        assert!(span(from, from + 300) >= Duration::from_secs(299), "from {from}: {:?}", span(from, from + 300));
+    }
+    rig.stop().await;
+}
+
+/// A look at what ten thousand lanes cost; run by hand: `cargo test --release ten_thousand -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn ten_thousand_lanes() {
+    let (dir, clock, world) = noon();
+    let memory = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    eprintln!("empty: {}", memory());
+    {
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let put = store.write(|tx| {
+            for number in 0..10_000 {
+                let mut row = subscriber(&format!("sub{number}.example"), tx.new_slot()?);
+                row.start = Seq(1);
+                let facts = AuthorityFacts { software: Some("mastodon".to_owned()), ..AuthorityFacts::default() };
+                tx.put(row.authority.as_str(), &facts)?;
+                tx.put_subscriber(row)?;
+            }
+            Ok(())
+        });
+        put.await.unwrap();
+    }
+    // The writer lets go of the file a moment after its last handle.
+    sleep(Duration::from_secs(1)).await;
+    eprintln!("rows written: {}", memory());
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    eprintln!("rows read: {}", memory());
+    while rig.delivery.lanes().len() < 10_000 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    eprintln!("lanes: {}", memory());
+    let started = std::time::Instant::now();
+    rig.append_many(10).await;
+    while world.count() < 100_000 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    eprintln!("100,000 deliveries in {:?}: {}", started.elapsed(), memory());
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     let (dir, clock, world) = noon();
@@ -380,8 +446,14 @@ async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     rig.append_many(40).await;
     eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
     assert_eq!(world.posts().len(), 20);
+    rig.delivery.wake(&Authority::parse("sub.example").unwrap());
+    pass(Duration::from_secs(300)).await;
+    assert_eq!(world.posts().len(), 20, "its own posts do not make us insist");
     world.set("sub.example", "202");
+    assert!(rig.delivery.retry_now(&Authority::parse("sub.example").unwrap()));
+    let started = Instant::now();
     rig.caught_up("sub.example").await;
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert_eq!(world.delivered("sub.example").len(), 20);
     assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy));
     rig.stop().await;

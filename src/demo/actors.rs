@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::family::Family;
-use super::instance::{As, Author};
 use super::keys::key;
+use super::parts::{As, Author};
 use super::posts::Visibility;
 use super::serve::{Reply, reply};
 use super::shapes::{self, AS2};

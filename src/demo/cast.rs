@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::{Health, Member};
+use super::check::Member;
 use super::family::Family;
 use super::faults::Fault;
-use super::instance::{Author, Instance, Options};
+use super::instance::Instance;
+use super::parts::{Author, Options};
+use super::promise::Health;
 use crate::clock::Clock;
 
 /// How long the slow one takes to answer: well under what a relay waits for.

@@ -11,6 +11,7 @@ use super::family::Family;
 use super::faults::{Tamper, Verdict};
 use super::judge::{self, Arrival, Embedded, Judgement, Then};
 use super::ledger::{Outcome, Receipt, Scheme};
+use super::parts::As;
 use super::remote::{id_of, text};
 use super::serve::{HangUp, Reply, reply};
 use super::state::{RemoteKey, Shared};
@@ -108,7 +109,7 @@ async fn judged(shared: &Arc<Shared>, post: &Post, late: std::time::Duration) ->
     let key = shared.verified(&claim).await?;
     let embedded = embedded(shared, &activity, &key).await;
     let arrival = Arrival { path: &post.path, activity: &activity, key: &key, embedded };
-    let own = shared.path_of(&super::instance::As::Server);
+    let own = shared.path_of(&As::Server);
     let judgement = shared.with(|state| judge::judge(family, &format!("{}{own}", shared.origin), state, &arrival));
     Ok((Signed { scheme: claim.scheme, key }, judgement))
 }
@@ -131,7 +132,7 @@ async fn embedded(shared: &Arc<Shared>, activity: &Value, key: &RemoteKey) -> Em
 fn answer_follow(shared: &Arc<Shared>, kind: &'static str, follow: Value) {
     let shared = Arc::clone(shared);
     shared.clone().spawn(async move {
-        let server = super::instance::As::Server;
+        let server = As::Server;
         let id = format!("{}/activities/{}", shared.origin, shared.token());
         let follower = follow.get("actor").and_then(id_of).unwrap_or_default().to_owned();
         let body = json!({ "@context": shapes::AS2, "id": id, "type": kind, "actor": shared.id_of(&server),
@@ -202,10 +203,11 @@ fn tamper_loses(shared: &Shared, tamper: Tamper, post: &Post) -> bool {
     }
 }
 
-/// The same body with one letter changed inside: still JSON, no longer what was signed.
+/// The same body with one letter in the middle changed: still JSON, no longer what was signed.
 fn altered(body: &Bytes) -> Bytes {
     let mut bytes = body.to_vec();
-    if let Some(byte) = bytes.iter_mut().rev().find(|byte| byte.is_ascii_lowercase()) {
+    let middle = bytes.len() / 2;
+    if let Some(byte) = bytes.iter_mut().skip(middle).find(|byte| byte.is_ascii_lowercase()) {
         *byte = if *byte == b'z' { b'a' } else { *byte + 1 };
     }
     bytes.into()

@@ -10,8 +10,8 @@
 //! of the real servers; embedded signatures have the real shape, keys and owners but a simpler hash. Nothing here speaks
 //! to anything but loopback.
 //!
-//! Files, in reading order: `run` (the story), `scenario`, `cast`, `check` (the promises), `report`, `view`; `instance`
-//! (the handle), `state`, `actors`, `inbox`, `judge`, `outgoing`, `remote`; `family`, `posts`, `shapes`, `faults`,
+//! Files, in reading order: `run` (the story), `scenario`, `cast`, `promise`, `check`, `report`, `view`; `instance` (the
+//! handle), `parts`, `state`, `actors`, `inbox`, `judge`, `outgoing`, `remote`; `family`, `posts`, `shapes`, `faults`,
 //! `ledger`; `sign`, `verify`, `ld`, `keys`; `client`, `serve`; `swarm`.
 
 mod actors;
@@ -27,7 +27,9 @@ mod keys;
 mod ld;
 mod ledger;
 mod outgoing;
+mod parts;
 mod posts;
+mod promise;
 mod remote;
 mod report;
 mod run;
@@ -40,13 +42,14 @@ mod swarm;
 mod verify;
 mod view;
 
-pub use check::{Health, Promise};
 pub use client::{Answer, Trouble};
 pub use family::Family;
 pub use faults::{Fault, Tamper};
-pub use instance::{As, Author, Composed, Instance, Options, Posted, Rotation, Where};
+pub use instance::Instance;
 pub use ledger::{Ledger, Outcome, Receipt, Scheme, Shown, Standing, Via};
+pub use parts::{As, Author, Composed, Options, Posted, Rotation, Where};
 pub use posts::{PostSpec, Visibility, corpus};
+pub use promise::{Health, Promise};
 pub use report::{Deliveries, Kept, Lag, Line, Posts, Summary};
 pub use run::{Demo, Plan, run};
 pub use sign::{Profile, Tweaks};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Trouble};
 use super::family::Family;
-use super::instance::{As, Composed, Posted};
+use super::parts::{As, Composed, Posted};
 use super::posts::{PostSpec, Visibility};
 use super::remote::{id_of, text};
 use super::shapes::{self, AS2, PUBLIC, Place};

@@ -6,8 +6,10 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use super::check::{Findings, Health, Made, Member, Promise, quantile};
+use super::check::{Findings, Made, Member, quantile};
+use super::family::Family;
 use super::posts::Visibility;
+use super::promise::{Health, Promise};
 
 /// How many cases of a broken promise are told in words.
 const TOLD: usize = 3;
@@ -27,7 +29,8 @@ pub struct Summary {
     pub deliveries: Deliveries,
     /// Requests that instances refused, by reason. `other-profile` and `fault` belong to the plan.
     pub refusals: BTreeMap<String, u64>,
-    /// From post to arrival, at instances that were well all the time.
+    /// From post to arrival, at instances that were well all the time; GoToSocial, to which relays must keep to one
+    /// request a second, is left out.
     pub lag_ms: Lag,
     /// One line per instance.
     pub instances: Vec<Line>,
@@ -208,6 +211,12 @@ impl fmt::Display for Summary {
                 line.posted,
                 line.refused,
                 lag(line.lag_ms)
+            )?;
+        }
+        if self.instances.iter().any(|line| line.software == Family::GoToSocial.software()) {
+            writeln!(
+                f,
+                "(GoToSocial is sent one request a second, as its rate limit asks; the total lag leaves it out)"
             )?;
         }
         writeln!(

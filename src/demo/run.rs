@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::cast;
-use super::check::Promise;
+use super::promise::Promise;
 use super::report::{self, Summary};
 use super::scenario::Scenario;
 use super::view::{Show, View};
@@ -42,7 +42,24 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { instances: 12, posts: 120, rate: 10.0, limit: None, broken: None, show: Show::Auto }
+        Self { instances: 12, posts: POSTS, rate: 10.0, limit: None, broken: None, show: Show::Auto }
+    }
+}
+
+/// How many posts a run makes that was not told.
+const POSTS: usize = 60;
+/// How much of a limited run goes by with starting, joining and making sure that nothing comes twice.
+const AROUND: f64 = 10.0;
+/// The share of posts that a relay sends on, rounded up.
+const PUBLIC: f64 = 0.75;
+
+impl Plan {
+    /// As many posts as fit in `limit`: a good relay sends GoToSocial one request a second, which is the most that its
+    /// rate limit allows for ever, so these instances decide how long a run takes.
+    #[must_use]
+    pub fn posts_within(limit: Option<Duration>) -> usize {
+        let room = limit.map_or(f64::MAX, |limit| ((limit.as_secs_f64() - AROUND) / PUBLIC).max(8.0));
+        POSTS.min(room as usize)
     }
 }
 

@@ -9,13 +9,15 @@ use tokio::time::{Instant, MissedTickBehavior};
 use url::Url;
 
 use super::cast::Actor;
-use super::check::{self, Findings, FollowUp, Health, Made, Member, Promise};
+use super::check::{self, Findings, FollowUp, Made, Member};
 use super::client::Loopback;
 use super::family::Family;
 use super::faults::{Fault, Tamper};
-use super::instance::{Composed, Instance};
+use super::instance::Instance;
 use super::ledger::Ledger;
+use super::parts::{As, Composed};
 use super::posts::{Visibility, corpus};
+use super::promise::{Health, Promise};
 use super::sign::Tweaks;
 use super::view::View;
 use crate::clock::Clock;
@@ -117,7 +119,8 @@ impl Scenario {
             if number == count / 2 {
                 self.recover();
             }
-            let from = authors[number % authors.len()];
+            // Shifted by one in every eight, or an instance would always make the same kind of post.
+            let from = authors[(number + number / 8) % authors.len()];
             sending.spawn(self.one_post(from, number));
             if number % 12 == 11 {
                 self.boost(&mut sending, from);
@@ -154,7 +157,7 @@ impl Scenario {
     fn one_post(&self, from: usize, number: usize) -> impl Future<Output = Made> + Send + use<> {
         let actor = &self.cast[from];
         let marker = format!("no. {number} of {}", actor.member.name);
-        let mut spec = corpus(number).by(&actor.authors[number % actor.authors.len()]);
+        let mut spec = corpus(number).by(&actor.authors[number / self.cast.len() % actor.authors.len()]);
         spec.text = format!("{} ({marker})", spec.text);
         spec.visibility = match number % 8 {
             3 => Visibility::Unlisted,
@@ -195,15 +198,16 @@ impl Scenario {
         sending.spawn(async move { Made { status: send(&instance, &composed).await, ..made } });
     }
 
-    /// Notes a post down, and whether it will be edited or deleted.
+    /// Notes a post down. Of each instance's public posts the first is edited and the third deleted, and so on in fours.
     fn keep(&mut self, made: Result<Made, tokio::task::JoinError>, due: &mut Vec<(Instant, usize, bool)>) {
         let Ok(made) = made else { return };
-        let place = self.made.len();
-        let public = made.visibility == Visibility::Public && !made.is_boost;
-        if public && place % 9 == 4 {
-            due.push((Instant::now() + LATER, place, false));
-        } else if public && place % 13 == 7 {
-            due.push((Instant::now() + LATER, place, true));
+        let is_public = |post: &Made| post.visibility == Visibility::Public && !post.is_boost;
+        let earlier = self.made.iter().filter(|post| post.from == made.from && is_public(post)).count();
+        match earlier % 4 {
+            _ if !is_public(&made) => {}
+            0 => due.push((Instant::now() + LATER, self.made.len(), false)),
+            2 => due.push((Instant::now() + LATER, self.made.len(), true)),
+            _ => {}
         }
         self.made.push(made);
     }
@@ -244,24 +248,24 @@ impl Scenario {
         };
         let body = serde_json::json!({ "id": post.activity_id, "type": "Create", "object": { "id": post.id } });
         let url = Some(format!("{}/inbox", victim.instance.origin()));
-        let author = super::instance::As::Author(sender.authors.first().cloned().unwrap_or_default());
+        let author = As::Author(sender.authors.first().cloned().unwrap_or_default());
         let tweaks = Tweaks { url, ..Tweaks::default() };
         let sent = sender.instance.send_raw(body.to_string(), &author, &tweaks).await;
         tracing::debug!(ok = sent.is_ok(), "broke a promise on purpose");
     }
 
-    /// Waits until all promises are kept and stay so for a while, or nothing moves any more, or time is up.
+    /// Waits until all that must come has come and it stays quiet for a while, or nothing moves any more, or time is up.
     pub(super) async fn settle(&mut self) -> Findings {
-        let (mut last, mut moved, mut kept_since) = (0, Instant::now(), None);
+        let (mut last, mut moved, mut quiet_since) = (0, Instant::now(), None);
         loop {
             let found = self.show("settling").await;
             let now = Instant::now();
             let total = self.ledgers.iter().flatten().map(|ledger| ledger.receipts.len()).sum();
             if total != last {
-                (last, moved, kept_since) = (total, now, None);
+                (last, moved, quiet_since) = (total, now, None);
             }
-            let since = *kept_since.get_or_insert(now);
-            let done = found.all_kept() && now.duration_since(since) >= GRACE;
+            let since = *quiet_since.get_or_insert(now);
+            let done = found.all_came() && now.duration_since(since) >= GRACE;
             if done || now.duration_since(moved) >= PATIENCE || now >= self.deadline {
                 return found;
             }

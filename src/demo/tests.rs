@@ -75,7 +75,7 @@ async fn a_run_with_a_good_relay_keeps_every_promise() {
 
 async fn breaks(promise: Promise) {
     let relay = StubRelay::start().await;
-    let plan = Plan { limit: Some(Duration::from_secs(9)), ..small(Some(promise)) };
+    let plan = Plan { limit: Some(Duration::from_secs(14)), ..small(Some(promise)) };
     let (summary, _scenario) = run_against(&plan, relay.url()).await.expect("a run");
     let broken: Vec<_> = summary.promises.iter().filter(|kept| !kept.kept).map(|kept| kept.name).collect();
     assert!(!summary.kept && broken.contains(&promise), "{promise} was to break: {summary}");

@@ -5,8 +5,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 
-use super::check::{Findings, Health, Member, Promise, quantile};
+use super::check::{Findings, Member, quantile};
+use super::promise::{Health, Promise};
+
+/// A log does not want to be told more often.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// What to show while the demo runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,7 @@ pub enum Show {
 pub(super) struct View {
     kind: Kind,
     last: String,
+    printed: Option<Instant>,
 }
 
 enum Kind {
@@ -42,7 +48,7 @@ impl View {
             }
             Show::Auto | Show::Lines => Kind::Lines,
         };
-        Self { kind, last: String::new() }
+        Self { kind, last: String::new(), printed: None }
     }
 
     /// Says what is going on.
@@ -60,9 +66,9 @@ impl View {
             Kind::Nothing => {}
             Kind::Lines => {
                 let text = totals(phase, members, found);
-                if text != self.last {
+                if text != self.last && self.printed.is_none_or(|at| at.elapsed() >= EVERY) {
                     line(&text);
-                    self.last = text;
+                    (self.last, self.printed) = (text, Some(Instant::now()));
                 }
             }
             Kind::Table { head, bars, all } => {
@@ -102,12 +108,14 @@ fn line(text: &str) {
 fn totals(phase: &str, members: &[Member], found: &Findings) -> String {
     let joined = members.iter().filter(|member| member.joined).count();
     let posted: u64 = found.rows.iter().map(|row| row.posted).sum();
-    let refused: u64 = found.rows.iter().map(|row| row.refused).sum();
+    let reasons = found.refusals.iter().map(|(reason, count)| format!("{count} {}", reason.name()));
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
     format!(
-        "{phase}: {joined} of {} joined, {posted} posts in, {} of {} deliveries out, {refused} refused, {} leaked, {}",
+        "{phase}: {joined} of {} joined, {posted} posts in, {} of {} deliveries out, refused: {}, {} leaked, {}",
         members.len(),
         found.received,
         found.expected,
+        if reasons.is_empty() { "none" } else { &reasons },
         found.count(Promise::Private),
         lag(&found.lags),
     )

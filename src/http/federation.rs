@@ -1,16 +1,17 @@
 //! What other servers call: the inbox, the relay's actor and what belongs to it, and discovery.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{not_found, problem};
 use super::state::InboxSlots;
@@ -20,7 +21,7 @@ use crate::log::Log;
 use crate::relay::Relay;
 use crate::relay::inbox::Answer;
 use crate::relay::verify::{Received, Rejection};
-use crate::store::{FollowState, Following, Store};
+use crate::store::{FollowState, Following, SeenSet, Store};
 use crate::wire::{author, discovery};
 
 const ACTIVITY: &str = "application/activity+json";
@@ -32,24 +33,41 @@ pub(super) async fn inbox(
     State(slots): State<InboxSlots>,
     request: Request<Body>,
 ) -> Response {
-    let Ok(_slot) = slots.0.try_acquire() else {
-        return reject(&relay, Rejection::later("overload", "the relay is working on as much as it takes", 5));
-    };
     let (parts, body) = request.into_parts();
     if let Some(rejection) = wrong_type(&parts.headers) {
         return reject(&relay, rejection);
     }
     let limit = usize::try_from(config.http.max_body.as_u64()).unwrap_or(usize::MAX);
-    let body = match read_body(body, limit, config.http.body_timeout).await {
-        Ok(body) => body,
-        Err(rejection) => return reject(&relay, rejection),
+    let read = read_body(body, limit, &slots.bytes);
+    let (body, bytes) = match tokio::time::timeout(config.http.body_timeout, read).await {
+        Ok(Ok(read)) => read,
+        Ok(Err(rejection)) => return reject(&relay, rejection),
+        Err(_slow) => {
+            return reject(
+                &relay,
+                refuse(408, "body-time", "the body did not arrive in time".to_owned(), "Send it again, faster."),
+            );
+        }
+    };
+    // Taken after the body is there, so that slow senders take no place, and given back when the work is done, whether
+    // or not the sender waited for it.
+    let Ok(slot) = slots.requests.clone().try_acquire_owned() else {
+        return reject(&relay, overload());
     };
     let target = parts.uri.path_and_query().map_or("/inbox", |target| target.as_str()).to_owned();
     let received = Received { method: parts.method, target, headers: parts.headers, body };
-    match relay.receive(received).await {
+    match relay.receive(received, (slot, bytes)).await {
         Answer::Accepted(_) => StatusCode::ACCEPTED.into_response(),
         Answer::Rejected(rejection) => problem(&rejection),
     }
+}
+
+fn overload() -> Rejection {
+    Rejection::later("overload", "the relay is working on as much as it takes", 5)
+}
+
+fn refuse(status: u16, check: &'static str, detail: String, remedy: &'static str) -> Rejection {
+    Rejection { status, check, detail, remedy, retry_after: None }
 }
 
 fn reject(relay: &Relay, rejection: Rejection) -> Response {
@@ -58,35 +76,47 @@ fn reject(relay: &Relay, rejection: Rejection) -> Response {
 }
 
 fn wrong_type(headers: &HeaderMap) -> Option<Rejection> {
-    let refuse = |check, detail: &str, remedy| {
-        Some(Rejection { status: 415, check, detail: detail.to_owned(), remedy, retry_after: None })
-    };
     let encoding = headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return refuse("content-encoding", "the inbox takes no content encodings", "Send the body as it is.");
+        let detail = "the inbox takes no content encodings".to_owned();
+        return Some(refuse(415, "content-encoding", detail, "Send the body as it is."));
     }
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if matches!(essence.as_str(), ACTIVITY | "application/ld+json" | "application/json") {
         return None;
     }
-    refuse("content-type", "the inbox takes activities only", "Send Content-Type: application/activity+json.")
+    let detail = "the inbox takes activities only".to_owned();
+    Some(refuse(415, "content-type", detail, "Send Content-Type: application/activity+json."))
 }
 
-/// Reads at most `limit` bytes within `time`; more is not read at all.
-async fn read_body(body: Body, limit: usize, time: Duration) -> Result<Bytes, Rejection> {
-    let rejection =
-        |status, check, detail: String, remedy| Rejection { status, check, detail, remedy, retry_after: None };
-    match tokio::time::timeout(time, Limited::new(body, limit).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(rejection(413, "body-size", format!("the body is over {limit} bytes"), "Send smaller activities."))
-        }
-        Ok(Err(_broken)) => Err(rejection(400, "body", "the body broke off".to_owned(), "Send it again.")),
-        Err(_slow) => {
-            Err(rejection(408, "body-time", "the body did not arrive in time".to_owned(), "Send it again, faster."))
-        }
+/// Reads at most `limit` bytes; more is not read at all. What is held of all bodies together is bounded too: by what has
+/// arrived, not by what was promised, so that slow senders hold next to nothing.
+async fn read_body(
+    mut body: Body,
+    limit: usize,
+    budget: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Rejection> {
+    let too_big = || refuse(413, "body-size", format!("the body is over {limit} bytes"), "Send smaller activities.");
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_big());
     }
+    let (mut read, mut held) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_broken| refuse(400, "body", "the body broke off".to_owned(), "Send it again."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if read.len() + data.len() > limit {
+            return Err(too_big());
+        }
+        let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let more = budget.clone().try_acquire_many_owned(size).map_err(|_full| overload())?;
+        match &mut held {
+            Some(held) => held.merge(more),
+            None => held = Some(more),
+        }
+        read.extend_from_slice(&data);
+    }
+    Ok((read.freeze(), held))
 }
 
 /// The relay's actor. JSON for every program; a browser that asks for HTML alone is shown the home page.
@@ -175,10 +205,15 @@ fn collection(id: &crate::ids::Iri, members: Vec<String>, show: bool) -> Value {
 pub(super) async fn announce(
     State(identity): State<Identity>,
     State(log): State<Log>,
+    State(store): State<Store>,
     State(config): State<Arc<Config>>,
     Path(hash): Path<String>,
 ) -> Response {
     let Ok(Some(entry)) = log.announced(&hash) else { return not_found().await };
+    // What was deleted is not offered any longer.
+    if store.has_seen(SeenSet::Tombstones, &[entry.object.as_str()]).unwrap_or(true) {
+        return not_found().await;
+    }
     let ids = &identity.ids;
     let audience = audience(&config);
     let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience);

@@ -16,7 +16,7 @@ use crate::store::Store;
 #[template(path = "home.html")]
 struct Home {
     name: String,
-    host: String,
+    handle: String,
     summary: String,
     contact: String,
     inbox: String,
@@ -40,7 +40,7 @@ pub(super) async fn home(
     hosts.sort();
     let page = Home {
         name: if config.site.name.is_empty() { format!("Relay at {host}") } else { config.site.name.clone() },
-        host,
+        handle: format!("@{}@{host}", ids.username),
         summary: config.site.summary.clone(),
         contact: config.site.contact.clone(),
         inbox: ids.inbox.to_string(),

@@ -39,6 +39,22 @@ impl HttpState {
     }
 }
 
-/// Requests to the inbox that may be worked on at once.
+/// How much the inbox takes on at once. Cheap to clone.
 #[derive(Clone)]
-pub struct InboxSlots(pub Arc<Semaphore>);
+pub struct InboxSlots {
+    /// Requests that are worked on.
+    pub requests: Arc<Semaphore>,
+    /// Bytes of bodies that are held.
+    pub bytes: Arc<Semaphore>,
+}
+
+impl InboxSlots {
+    /// Bytes of all bodies together: a hundred of the largest, tens of thousands of the usual ones.
+    const BYTES: usize = 128 << 20;
+
+    /// Room for `requests` at once.
+    #[must_use]
+    pub fn new(requests: usize) -> Self {
+        Self { requests: Arc::new(Semaphore::new(requests)), bytes: Arc::new(Semaphore::new(Self::BYTES)) }
+    }
+}

@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn rules_cover_subdomains_and_nothing_that_only_looks_alike() {
-        let mut config = crate::config::Config::embedded();
+        let mut config = config::Config::embedded();
         config.policy.block = vec!["Evil.example".into(), "*.bad.example".into()];
         config.policy.silence = vec![".loud.example".into(), "x.evil.example".into()];
         let rules = Rules::new(&config.policy, &config.relay);

@@ -7,6 +7,7 @@ use super::Relay;
 use super::route::Effect;
 use super::subscribe::Welcome;
 use super::verify::{Verified, is_control};
+use crate::ids::Iri;
 use crate::log::Draft;
 use crate::store::{SeenSet, StoreError, Tx};
 use crate::wire::actor::RemoteActor;
@@ -14,17 +15,23 @@ use crate::wire::actor::RemoteActor;
 /// A subscriber's "last seen" is written at most this often.
 const SEEN_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// A Follow with what is needed to write it down.
-#[derive(Clone)]
-pub struct Joining {
-    /// Who follows.
-    pub actor: Arc<RemoteActor>,
-    /// What becomes of it.
-    pub welcome: Welcome,
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// In a word.
+    pub word: &'static str,
+    /// What became of a Follow.
+    pub welcome: Option<Welcome>,
+}
+
+impl From<&'static str> for Outcome {
+    fn from(word: &'static str) -> Self {
+        Self { word, welcome: None }
+    }
 }
 
 impl Relay {
-    /// Performs `effects`; in a word, what came of it.
+    /// Performs `effects`; `actor` is who follows, where one of them is a Follow.
     ///
     /// # Errors
     /// The store's; nothing happened then.
@@ -32,20 +39,26 @@ impl Relay {
         &self,
         verified: Verified,
         effects: Vec<Effect>,
-        joining: Option<Joining>,
-    ) -> Result<&'static str, StoreError> {
+        actor: Option<Arc<RemoteActor>>,
+    ) -> Result<Outcome, StoreError> {
         if let Some(Effect::Ignore(why)) = effects.last()
             && effects.iter().all(|effect| matches!(effect, Effect::Ignore(_)))
         {
-            return Ok(why);
+            return Ok((*why).into());
         }
-        for effect in &effects {
-            if let Effect::Forget(actor) = effect {
+        let changed: Vec<Iri> = effects
+            .iter()
+            .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
+            .collect();
+        let relay = self.clone();
+        let done = self.0.store.write(move |tx| relay.perform_in(tx, &verified, effects, actor.as_deref())).await?;
+        // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
+        if !matches!(done.word, "replay" | "seen-before") {
+            for actor in &changed {
                 self.0.peers.forget(actor).await;
             }
         }
-        let relay = self.clone();
-        self.0.store.write(move |tx| relay.perform_in(tx, &verified, effects, joining.as_ref())).await
+        Ok(done)
     }
 
     fn perform_in(
@@ -53,23 +66,26 @@ impl Relay {
         tx: &mut Tx<'_>,
         verified: &Verified,
         effects: Vec<Effect>,
-        joining: Option<&Joining>,
-    ) -> Result<&'static str, StoreError> {
-        if is_control(&verified.activity) {
+        actor: Option<&RemoteActor>,
+    ) -> Result<Outcome, StoreError> {
+        let activity = &verified.activity;
+        if is_control(activity) {
             if !tx.note(SeenSet::Signatures, &[&verified.signature])? {
-                return Ok("replay");
+                return Ok("replay".into());
             }
-        } else if let Some(id) = &verified.activity.id
+        } else if let Some(id) = &activity.id
+            // Only what its own actor signed: anybody else could use up ids that are not theirs.
+            && verified.signer == activity.actor
             && !tx.note(SeenSet::Activities, &[id.origin(), id.as_str()])?
         {
-            return Ok("seen-before");
+            return Ok("seen-before".into());
         }
         self.note_alive(tx, verified)?;
-        let mut word = "nothing";
+        let mut done = Outcome::from("nothing");
         for effect in effects {
-            word = self.perform_one(tx, verified, effect, joining)?;
+            done = self.perform_one(tx, verified, effect, actor)?;
         }
-        Ok(word)
+        Ok(done)
     }
 
     fn perform_one(
@@ -77,53 +93,58 @@ impl Relay {
         tx: &mut Tx<'_>,
         verified: &Verified,
         effect: Effect,
-        joining: Option<&Joining>,
-    ) -> Result<&'static str, StoreError> {
-        match effect {
-            Effect::Ignore(why) => Ok(why),
-            Effect::Relay(draft) => self.relay(tx, draft),
-            Effect::Change(draft) => self.change(tx, draft),
-            Effect::Delete(draft) => self.delete(tx, draft),
+        actor: Option<&RemoteActor>,
+    ) -> Result<Outcome, StoreError> {
+        let word = match effect {
+            Effect::Ignore(why) => why,
+            Effect::Relay(draft) => self.relay(tx, draft)?,
+            Effect::Change(draft) => self.change(tx, draft)?,
+            Effect::Delete(draft) => self.delete(tx, draft)?,
             Effect::Hint(draft) => {
                 if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
-                    return Ok("relayed-before");
+                    "relayed-before"
+                } else {
+                    self.0.log.append(tx, draft)?;
+                    "hint"
                 }
-                self.0.log.append(tx, draft)?;
-                Ok("hint")
             }
             Effect::Recheck(draft) => {
-                if !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
-                    return Ok("not-relayed-before");
+                if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
+                    self.0.log.append(tx, draft)?;
+                    "recheck"
+                } else {
+                    "not-relayed-before"
                 }
-                self.0.log.append(tx, draft)?;
-                Ok("recheck")
             }
             Effect::Join { style } => {
-                let Some(joining) = joining else { return Ok("nothing") };
-                self.join(tx, verified, &joining.actor, style, joining.welcome)?;
-                Ok(match joining.welcome {
+                let Some(actor) = actor else { return Ok("nothing".into()) };
+                let welcome = self.join(tx, verified, actor, style)?;
+                let word = match welcome {
                     Welcome::Accept => "joined",
                     Welcome::Check => "join-checked",
                     Welcome::Hold => "join-held",
                     Welcome::Reject(_) => "join-rejected",
-                })
+                };
+                return Ok(Outcome { word, welcome: Some(welcome) });
             }
-            Effect::Leave { follow, style } => self.leave(tx, verified, follow.as_ref(), style),
-            Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted),
-            Effect::Forget(_) => Ok("actor-changed"),
-        }
+            Effect::Leave { follow, style } => self.leave(tx, verified, follow.as_ref(), style)?,
+            Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
+            Effect::Forget(_) => "actor-changed",
+        };
+        Ok(word.into())
     }
 
     /// Each object once, whoever brings it, and never after its deletion.
     pub(super) fn relay(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        for gone in [&draft.object, &draft.actor] {
-            if tx.has_seen(SeenSet::Tombstones, &[gone.as_str()])? {
-                return Ok("deleted-before");
-            }
+        if tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])?
+            || tx.has_seen(SeenSet::Tombstones, &["actor", draft.actor.as_str()])?
+        {
+            return Ok("deleted-before");
         }
         if !tx.note(SeenSet::Objects, &[draft.object.as_str()])? {
             return Ok("relayed-before");
         }
+        tx.note(SeenSet::Objects, &["author", draft.actor.as_str()])?;
         self.0.log.append(tx, draft)?;
         Ok("relayed")
     }
@@ -133,7 +154,8 @@ impl Relay {
         if !of_actor && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
             return Ok("not-relayed-before");
         }
-        if of_actor && !draft.carried {
+        // A changed profile is of interest only where its posts went, and only as bytes that can be checked.
+        if of_actor && !(draft.carried && tx.has_seen(SeenSet::Objects, &["author", draft.actor.as_str()])?) {
             return Ok("actor-changed");
         }
         if self.is_anothers(&draft)? {
@@ -148,11 +170,14 @@ impl Relay {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
-        let new = tx.note(SeenSet::Tombstones, &[draft.object.as_str()])?;
+        // An actor's deletion silences the actor, and only its own does.
+        let of_actor = draft.object == draft.actor;
+        let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
+        let new = tx.note(SeenSet::Tombstones, key)?;
         if !new {
             return Ok("deleted-before");
         }
-        if known || (draft.object == draft.actor && draft.carried) {
+        if known || (of_actor && draft.carried) {
             self.0.log.append(tx, draft)?;
             return Ok("deletion-relayed");
         }

@@ -1,12 +1,18 @@
 //! The inbox from end to end: verify, judge, perform. What it answers is decided here; how that looks as HTTP is not.
 
+use std::sync::Arc;
+
+use tracing::Instrument as _;
+use tracing::field::Empty;
+
 use super::Relay;
-use super::effects::Joining;
+use super::effects::Outcome;
 use super::route::{Effect, Facts, route};
-use super::subscribe::{Applicant, Welcome, welcome};
+use super::subscribe::Welcome;
 use super::verify::{Received, Refused, Rejection, Verified};
 use crate::peers::PeerFault;
-use crate::store::{AuthorityFacts, Following, Refusal, StoreError};
+use crate::store::{Following, Refusal, StoreError};
+use crate::wire::actor::RemoteActor;
 
 /// What the inbox answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +24,18 @@ pub enum Answer {
 }
 
 impl Relay {
-    /// Takes one request. The work goes on if the client hangs up, so that nothing is left half done.
-    pub async fn receive(&self, received: Received) -> Answer {
+    /// Takes one request. The work goes on if the client hangs up, so that nothing is left half done; `hold` is the place
+    /// it takes up, given back when it is done.
+    pub async fn receive(&self, received: Received, hold: impl Send + 'static) -> Answer {
         let relay = self.clone();
-        let taken = self.0.supervisor.spawn(async move { relay.take(received).await }).await;
+        let claimed = claimed_host(&received);
+        let span = tracing::info_span!("inbox", peer.host = claimed, activity.id = Empty, actor.id = Empty);
+        let work = async move {
+            let answer = relay.take(received, claimed).await;
+            drop(hold);
+            answer
+        };
+        let taken = self.0.supervisor.spawn(work.instrument(span)).await;
         taken.unwrap_or_else(|error| {
             self.0.metrics.panics.inc();
             tracing::error!(%error, "a request to the inbox fell");
@@ -29,9 +43,8 @@ impl Relay {
         })
     }
 
-    async fn take(&self, received: Received) -> Answer {
+    async fn take(&self, received: Received, claimed: Option<String>) -> Answer {
         let timer = self.0.metrics.inbound_seconds.start_timer();
-        let claimed = claimed_host(&received);
         let answer = match self.verify(received).await {
             Ok(verified) => self.act(verified).await,
             Err(Refused::Ignored(why)) => Answer::Accepted(why),
@@ -44,26 +57,30 @@ impl Relay {
 
     async fn act(&self, verified: Verified) -> Answer {
         (self.0.signals.alive)(&verified.authority);
-        let decided = match self.decide(&verified).await {
+        let (effects, actor) = match self.decide(&verified).await {
             Ok(decided) => decided,
             Err(rejection) => return Answer::Rejected(rejection),
         };
-        let (effects, joining) = decided;
-        let welcome = joining.as_ref().map(|joining| joining.welcome);
-        match self.perform(verified, effects, joining).await {
-            Ok(word) => {
-                (self.0.signals.control)();
-                self.0.survey.notify_one();
-                match welcome {
-                    Some(Welcome::Reject(why)) => Answer::Rejected(not_admitted(why)),
-                    _ => Answer::Accepted(word),
-                }
-            }
+        match self.perform(verified, effects, actor).await {
+            Ok(done) => self.conclude_request(done),
             Err(error) => Answer::Rejected(store_trouble(&error)),
         }
     }
 
-    async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Joining>), Rejection> {
+    /// Tells who has something to do now, and finds the answer.
+    fn conclude_request(&self, done: Outcome) -> Answer {
+        if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style") {
+            (self.0.signals.control)();
+            self.0.survey.notify_one();
+        }
+        match done.welcome {
+            Some(Welcome::Reject(why)) => Answer::Rejected(not_admitted(why)),
+            _ => Answer::Accepted(done.word),
+        }
+    }
+
+    /// What the activity means here, and, if it is a Follow, who follows.
+    async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Arc<RemoteActor>>), Rejection> {
         let following =
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = &self.0.identity.ids;
@@ -81,16 +98,7 @@ impl Relay {
             return Ok((effects, None));
         }
         let actor = self.0.peers.actor(&verified.signer).await.map_err(|fault| unreadable(&fault))?;
-        let known =
-            self.0.store.get::<AuthorityFacts>(verified.authority.as_str()).map_err(|error| store_trouble(&error))?;
-        let applicant = Applicant {
-            authority: &verified.authority,
-            actor: &actor,
-            subscriber: facts.subscriber.as_deref(),
-            facts: known.as_ref(),
-        };
-        let welcome = welcome(&applicant, &self.0.config, &self.0.rules);
-        Ok((effects, Some(Joining { actor, welcome })))
+        Ok((effects, Some(actor)))
     }
 
     /// Counts the answer, and keeps a refusal for the operator.
@@ -106,7 +114,7 @@ impl Relay {
             }
             Answer::Rejected(rejection) => {
                 metrics.inbound.with_label_values(&["refused", rejection.check]).inc();
-                tracing::info!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
+                tracing::debug!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
                 self.0.refusals.note(Refusal {
                     at: self.0.clock.now(),
                     claimed,

@@ -97,6 +97,12 @@ impl Relay {
     pub fn start(&self) {
         let supervisor = &self.0.supervisor;
         let relay = self.clone();
+        supervisor.spawn(async move {
+            if let Err(error) = relay.evict_blocked().await {
+                tracing::warn!(error = format!("{error:#}"), "servers that are blocked now could not be turned away");
+            }
+        });
+        let relay = self.clone();
         supervisor.start(move || resolver::Resolver::new(relay.clone()));
         let relay = self.clone();
         supervisor.start(move || survey::Survey::new(relay.clone()));

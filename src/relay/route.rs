@@ -16,7 +16,7 @@ use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{Rules, Verdict};
-use crate::store::{Following, Style, Subscriber};
+use crate::store::{FollowState, Following, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
 
@@ -244,6 +244,8 @@ fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
         return Effect::Ignore("hint-not-about-a-post");
     }
     match (&activity.kind, hint(verified, id.clone(), facts)) {
+        // A post that its own Create does not address to the public need not be asked for.
+        (Kind::Create, _) if !allows_public(activity) => Effect::Ignore("not-public"),
         (Kind::Create, hint) => hint,
         (Kind::Update | Kind::Delete, Effect::Hint(draft)) => Effect::Recheck(draft),
         (Kind::Update | Kind::Delete, not) => not,
@@ -274,7 +276,7 @@ fn hint(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
 }
 
 fn followed_by_operator(facts: &Facts<'_>) -> bool {
-    facts.following.as_ref().is_some_and(|following| following.by_operator)
+    facts.following.as_ref().is_some_and(|following| following.by_operator && following.state != FollowState::Rejected)
 }
 
 /// Who may publish: an active subscriber's own users, or whom the operator follows.
@@ -356,9 +358,11 @@ pub fn relayable(post: &Post, activity: Option<&Activity>, facts: &Facts<'_>) ->
 
 /// The stricter of object and activity counts; an activity without addressing says nothing.
 fn is_public(post: &Post, activity: Option<&Activity>) -> bool {
-    let activity_allows = activity
-        .is_none_or(|activity| matches!(activity.audience.visibility(), Visibility::Public | Visibility::Unaddressed));
-    activity_allows && post.audience.visibility() == Visibility::Public
+    activity.is_none_or(allows_public) && post.audience.visibility() == Visibility::Public
+}
+
+fn allows_public(activity: &Activity) -> bool {
+    matches!(activity.audience.visibility(), Visibility::Public | Visibility::Unaddressed)
 }
 
 fn is_activity(value: &Value) -> bool {
@@ -382,7 +386,8 @@ fn draft(verified: &Verified, kind: EntryKind, object: &Iri, published: Option<T
         supplier: verified.authority.clone(),
         carried: is_carried(activity),
         published,
-        body: verified.body.clone(),
+        // Bytes that nobody may be given are not kept: what is announced is read from its origin.
+        body: if is_carried(activity) { verified.body.clone() } else { bytes::Bytes::new() },
     }
 }
 

@@ -5,6 +5,7 @@
 //! followed back: Pleroma, Akkoma, snac and Mitra send nothing otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -21,6 +22,15 @@ use crate::store::{
 };
 use crate::wire::actor::{ActorKind, RemoteActor};
 use crate::wire::{author, discovery};
+
+/// The most that is kept of a Follow.
+const FOLLOW_BYTES: usize = 8 << 10;
+
+/// Subscribers of one registrable domain, or of one address where there is no domain; more wait for the operator.
+const PER_DOMAIN: usize = 10;
+
+/// An actor that was followed this recently is not followed again.
+const FOLLOW_GAP: Duration = Duration::from_secs(600);
 
 /// What becomes of a Follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +55,8 @@ pub struct Applicant<'a> {
     pub subscriber: Option<&'a Subscriber>,
     /// What we learned of the server.
     pub facts: Option<&'a AuthorityFacts>,
+    /// Other subscribers of the same registrable domain.
+    pub neighbours: usize,
 }
 
 /// Judges a Follow. Pure.
@@ -53,21 +65,36 @@ pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules)
     if rules.verdict(applicant.authority) == Verdict::Block {
         return Welcome::Reject("This relay does not deal with your server.");
     }
-    let known = applicant.subscriber;
-    let again = known.is_some_and(|known| known.registrations.iter().any(|one| one.actor == applicant.actor.id));
+    let id = &applicant.actor.id;
+    // People's Follows neither speak for their server nor stand in its way.
+    let known = applicant.subscriber.filter(|known| known.registrations.iter().any(|one| !one.personal));
+    if config.admission == Admission::Allowlist
+        && !known.is_some_and(Subscriber::is_active)
+        && !rules.is_listed(applicant.authority)
+    {
+        return Welcome::Reject("This relay takes only servers that are on its operator's list.");
+    }
+    if !speaks_for_its_server(applicant) {
+        let approved = applicant
+            .subscriber
+            .is_some_and(|known| known.is_active() && known.registrations.iter().any(|one| one.actor == *id));
+        return match known {
+            None if approved => Welcome::Accept,
+            None => Welcome::Hold,
+            Some(_) => Welcome::Reject("Relays are joined by servers, not by people; yours has joined already."),
+        };
+    }
+    let again = known.is_some_and(|known| known.registrations.iter().any(|one| one.actor == *id));
     if !again && known.is_some_and(|known| known.registrations.len() >= MAX_REGISTRATIONS) {
         return Welcome::Reject("Too many actors of your server follow this relay already.");
     }
     if known.is_some_and(Subscriber::is_active) {
         return Welcome::Accept;
     }
-    if config.admission == Admission::Allowlist && !rules.is_listed(applicant.authority) {
-        return Welcome::Reject("This relay takes only servers that are on its operator's list.");
-    }
     if known.is_some_and(|known| known.state == SubscriberState::Pending) || config.admission == Admission::Approval {
         return Welcome::Hold;
     }
-    if !speaks_for_its_server(applicant) {
+    if applicant.neighbours >= PER_DOMAIN {
         return Welcome::Hold;
     }
     match applicant.facts {
@@ -83,32 +110,57 @@ pub fn by_software(facts: &AuthorityFacts, config: &config::Relay) -> Welcome {
     if relay && !config.allow_relays { Welcome::Hold } else { Welcome::Accept }
 }
 
-/// A Follow should come from the server's own actor, not from one of its people. Names are those that servers really use:
-/// Misskey's `relay.actor` and Pleroma's `relay` were typed Person for years.
+/// A Follow should come from the server's own actor, not from one of its people or their bots (Mastodon types those
+/// Service). Names are those that servers really use: Misskey's `relay.actor` and Pleroma's `relay` were typed Person for
+/// years.
 fn speaks_for_its_server(applicant: &Applicant<'_>) -> bool {
     let actor = applicant.actor;
     let name = actor.username.as_deref().unwrap_or_default();
-    matches!(actor.kind, ActorKind::Application | ActorKind::Service)
-        || matches!(name, "relay" | "relay.actor" | "instance.actor")
+    actor.kind == ActorKind::Application
+        || matches!(name, "relay" | "relay.actor" | "instance.actor" | "friendica")
         || name == applicant.authority.as_str()
         || name == applicant.authority.host()
 }
 
+/// What we keep of a Follow: what an Accept or Reject embeds, and no more. A stranger chose its size.
+fn essence(follow: &Value) -> Value {
+    let kept = ["id", "type", "actor", "to", "object"]
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), follow.get(key)?.clone())));
+    let kept: serde_json::Map<String, Value> = kept.collect();
+    let small = |value: &Value| value.to_string().len() <= FOLLOW_BYTES;
+    let kept = Value::Object(kept);
+    if small(&kept) {
+        return kept;
+    }
+    // An audience that long is no Follow of a relay: it can do without.
+    let mut kept = kept;
+    if let Some(members) = kept.as_object_mut() {
+        members.remove("to");
+        members.retain(|_, value| small(value));
+    }
+    kept
+}
+
 impl Relay {
-    /// Writes down a Follow as judged and queues the answer, in the transaction `tx`.
+    /// Judges a Follow by what the transaction `tx` sees, writes it down and queues the answer.
     pub(super) fn join(
         &self,
         tx: &mut Tx<'_>,
         verified: &Verified,
         actor: &RemoteActor,
         style: Style,
-        welcome: Welcome,
-    ) -> Result<(), StoreError> {
-        let follow = verified.document.clone();
+    ) -> Result<Welcome, StoreError> {
+        let (authority, follow, now) = (&verified.authority, essence(&verified.document), self.0.clock.now());
+        let known = tx.subscriber(authority)?;
+        let facts = tx.get::<AuthorityFacts>(authority.as_str())?;
+        let neighbours = self.neighbours(authority);
+        let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref(), neighbours };
+        let welcome = welcome(&applicant, &self.0.config, &self.0.rules);
         if let Welcome::Reject(why) = welcome {
-            return tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why));
+            tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why))?;
+            return Ok(welcome);
         }
-        let now = self.0.clock.now();
         let registration = Registration {
             actor: actor.id.clone(),
             style,
@@ -119,11 +171,12 @@ impl Relay {
             actor_inbox: actor.inbox.clone(),
             follow,
             at: now,
+            personal: !speaks_for_its_server(&applicant),
         };
-        let mut subscriber = match tx.subscriber(&verified.authority)? {
+        let mut subscriber = match known {
             Some(known) => known,
             None => Subscriber {
-                authority: verified.authority.clone(),
+                authority: authority.clone(),
                 slot: tx.new_slot()?,
                 state: SubscriberState::Checking,
                 start: Log::next_in(tx)?,
@@ -135,17 +188,47 @@ impl Relay {
             },
         };
         subscriber.seen_at = now;
+        if !registration.personal {
+            self.make_way(tx, &mut subscriber)?;
+        }
         subscriber.registrations.retain(|one| one.actor != registration.actor || one.style != registration.style);
+        if registration.personal {
+            // One of the people at a time: the newest.
+            subscriber.registrations.retain(|one| !one.personal || subscriber.state == SubscriberState::Active);
+        }
         subscriber.registrations.push(registration.clone());
         match welcome {
-            Welcome::Accept => self.activate(tx, subscriber, std::slice::from_ref(&registration)),
-            Welcome::Check => tx.put_subscriber(subscriber),
+            Welcome::Accept => self.activate(tx, subscriber, std::slice::from_ref(&registration))?,
+            Welcome::Check => tx.put_subscriber(subscriber)?,
             Welcome::Hold => {
                 subscriber.state = SubscriberState::Pending;
-                tx.put_subscriber(subscriber)
+                tx.put_subscriber(subscriber)?;
             }
-            Welcome::Reject(_) => Ok(()),
+            Welcome::Reject(_) => {}
         }
+        Ok(welcome)
+    }
+
+    /// Other subscribers under the same registrable domain: names are cheap below it, and each is sent every post.
+    fn neighbours(&self, authority: &Authority) -> usize {
+        let domain = authority.registrable();
+        let subscribers = self.0.store.subscribers();
+        subscribers.keys().filter(|one| *one != authority && one.registrable() == domain).count()
+    }
+
+    /// The server itself follows: what its people asked for is turned down, and it is judged as if they had not.
+    fn make_way(&self, tx: &mut Tx<'_>, subscriber: &mut Subscriber) -> Result<(), StoreError> {
+        let (people, servers): (Vec<_>, Vec<_>) = subscriber.registrations.drain(..).partition(|one| one.personal);
+        for one in &people {
+            let why = "Your server joins this relay itself; people need not.";
+            tx.queue_control(self.rejection(&one.follow, &one.actor, &one.actor_inbox, why))?;
+            self.unfollow_in_return(tx, &one.actor)?;
+        }
+        subscriber.registrations = servers;
+        if subscriber.registrations.is_empty() && subscriber.state == SubscriberState::Pending {
+            subscriber.state = SubscriberState::Checking;
+        }
+        Ok(())
     }
 
     /// Makes a subscriber active and answers `registrations` of it.
@@ -169,9 +252,13 @@ impl Relay {
         Ok(())
     }
 
+    /// Follows back, again for each new Follow: a server that was set up anew knows nothing of the old one. But not twice
+    /// within [`FOLLOW_GAP`]: two relays would follow each other back for ever.
     fn follow_in_return(&self, tx: &mut Tx<'_>, registration: &Registration) -> Result<(), StoreError> {
         let known = tx.get::<Following>(registration.actor.as_str())?;
-        if known.as_ref().is_some_and(|known| known.state != FollowState::Rejected) {
+        let now = self.0.clock.now();
+        if known.as_ref().is_some_and(|known| known.state != FollowState::Rejected && now.since(known.at) < FOLLOW_GAP)
+        {
             return Ok(());
         }
         let by_operator = known.is_some_and(|known| known.by_operator);
@@ -212,8 +299,12 @@ impl Relay {
         let actor = &verified.activity.actor;
         let before = subscriber.registrations.len();
         let names = |one: &Registration| {
-            let same_id = follow.is_some_and(|id| one.follow.get("id").and_then(Value::as_str) == Some(id.as_str()));
-            one.actor == *actor && (same_id || style == Some(one.style))
+            // An Undo that names another Follow is about an older one, delivered late: it ends nothing.
+            let named = match (follow, one.follow.get("id").and_then(Value::as_str)) {
+                (Some(id), Some(ours)) => ours == id.as_str(),
+                _ => style == Some(one.style),
+            };
+            one.actor == *actor && named
         };
         let (gone, kept): (Vec<_>, Vec<_>) = subscriber.registrations.drain(..).partition(names);
         subscriber.registrations = kept;
@@ -293,6 +384,16 @@ impl Relay {
         let found = self.0.store.write(move |tx| relay.evict(tx, &key, &why)).await?;
         anyhow::ensure!(found, "{authority} is no subscriber; `shearwater admin subscribers` lists them");
         (self.0.signals.control)();
+        Ok(())
+    }
+
+    /// Turns away servers that joined before they were blocked.
+    pub(super) async fn evict_blocked(&self) -> anyhow::Result<()> {
+        for authority in self.0.store.subscribers().keys() {
+            if self.0.rules.verdict(authority) == Verdict::Block {
+                self.reject(authority, "This relay does not deal with your server.").await?;
+            }
+        }
         Ok(())
     }
 

@@ -135,6 +135,8 @@ impl Relay {
                 Rejection::new(400, "activity", fault.to_string(), remedy).into()
             }
         })?;
+        let span = tracing::Span::current();
+        span.record("activity.id", activity.id.as_ref().map(Iri::as_str)).record("actor.id", activity.actor.as_str());
         refuse_stale_control(&activity, claim.at, now)?;
         let signature = format!("{:x?}", Sha256::digest(&claim.signature).as_slice());
         Ok(Verified { authority: signer.authority(), signer, activity, document, body: received.body, signature })
@@ -167,8 +169,7 @@ impl Relay {
     }
 
     async fn knows_actor_of(&self, document: &Value) -> bool {
-        let actor = document.get("actor").and_then(Value::as_str).and_then(|text| Iri::parse(text).ok());
-        let Some(actor) = actor else { return false };
+        let Some(actor) = id_in(document.get("actor")).and_then(|text| Iri::parse(text).ok()) else { return false };
         self.is_registered(&actor) || self.0.peers.known(&actor).await
     }
 
@@ -193,15 +194,19 @@ fn key_refusal(key_id: &Iri, fault: &PeerFault) -> Rejection {
 }
 
 fn is_deletion_of_itself(document: &Value) -> bool {
-    let text = |value: Option<&Value>| match value {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Object(object)) => object.get("id").and_then(Value::as_str).map(str::to_owned),
-        _ => None,
-    };
-    let actor = document.get("actor").and_then(Value::as_str);
+    let actor = id_in(document.get("actor"));
     document.get("type").and_then(Value::as_str) == Some("Delete")
         && actor.is_some()
-        && text(document.get("object")).as_deref() == actor
+        && id_in(document.get("object")) == actor
+}
+
+/// An id, bare or in an object.
+fn id_in(value: Option<&Value>) -> Option<&str> {
+    match value? {
+        Value::String(text) => Some(text),
+        Value::Object(object) => object.get("id").and_then(Value::as_str),
+        _ => None,
+    }
 }
 
 fn refuse_stale_control(activity: &Activity, at: Timestamp, now: Timestamp) -> Result<(), Rejection> {

@@ -66,6 +66,10 @@ pub struct Registration {
     pub follow: Value,
     /// When.
     pub at: Timestamp,
+    /// It came from one of the server's people, not from the server's own actor: the operator decides, and it counts only
+    /// while the server itself has not joined.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub personal: bool,
 }
 
 /// How delivery fares. Durable, so that a restart forgets nothing.

@@ -26,7 +26,9 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
     let (url, listen) = (running.url(), running.endpoints["http"].as_str().expect("an address").to_owned());
     let poster = Arc::new(joined(&url, Family::Mastodon, "poster").await);
     let mut readers = Vec::new();
-    for (index, family) in [Family::Mastodon, Family::Misskey, Family::Akkoma, Family::Friendica].into_iter().enumerate() {
+    for (index, family) in
+        [Family::Mastodon, Family::Misskey, Family::Akkoma, Family::Friendica].into_iter().enumerate()
+    {
         readers.push(joined(&url, family, &format!("reader {index}")).await);
     }
 
@@ -69,7 +71,7 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
     for reader in &readers {
         let missing = || -> Vec<&String> {
             let received = reader.received();
-            let objects: std::collections::HashSet<&str> =
+            let objects: HashSet<&str> =
                 received.iter().filter(|one| one.outcome.is_taken()).filter_map(|one| one.object.as_deref()).collect();
             acknowledged.iter().filter(|id| !objects.contains(id.as_str())).collect()
         };
@@ -111,7 +113,8 @@ impl Settled {
 }
 
 async fn joined(url: &str, family: Family, name: &str) -> Instance {
-    let instance = Instance::start(family, Options { name: name.to_owned(), ..Options::default() }).await.expect("an instance");
+    let instance =
+        Instance::start(family, Options { name: name.to_owned(), ..Options::default() }).await.expect("an instance");
     instance.join(url).await.expect("an answer");
     assert!(instance.wait_accepted(LONG).await, "{name} is accepted");
     instance

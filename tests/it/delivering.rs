@@ -9,7 +9,8 @@ use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish, r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_that_answers_500_for_a_while_gets_everything_once() {
     let relay = TestRelay::start().await;
-    let (poster, troubled) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Akkoma, "troubled").await);
+    let (poster, troubled) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Akkoma, "troubled").await);
     troubled.set_fault(Fault::Status(500));
     let mut posts = Vec::new();
     for number in 0..5 {
@@ -78,7 +79,10 @@ async fn retry_after_is_honoured() {
     let (poster, busy) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "busy").await);
     busy.set_fault(Fault::Busy { status: 429, retry_after: 2 });
     let post = publish(&poster, "not so fast").await;
-    eventually("the first attempt", || !receipts_of(&busy, &post.id).is_empty() || busy.received().iter().any(|one| one.status == 429)).await;
+    eventually("the first attempt", || {
+        !receipts_of(&busy, &post.id).is_empty() || busy.received().iter().any(|one| one.status == 429)
+    })
+    .await;
     let first = busy.received().into_iter().find(|one| one.status == 429).expect("a refusal").at;
     busy.set_fault(Fault::None);
     let second = arrival(&busy, &post.id).await.into_iter().find(|one| one.outcome.is_taken()).expect("taken").at;
@@ -90,10 +94,15 @@ async fn retry_after_is_honoured() {
 async fn the_second_knock_is_remembered() {
     let relay = TestRelay::start().await;
     let poster = relay.joined(Family::Mastodon, "poster").await;
-    let modern = relay.joined_with(Family::Mastodon, Options { name: "modern".to_owned(), rfc9421: true, ..Options::default() }).await;
+    let modern = relay
+        .joined_with(Family::Mastodon, Options { name: "modern".to_owned(), rfc9421: true, ..Options::default() })
+        .await;
     let post = publish(&poster, "knock knock").await;
     arrival(&modern, &post.id).await;
-    eventually("it is remembered", || relay.relay().facts(&authority(&modern)).is_ok_and(|facts| facts.scheme.is_some())).await;
+    eventually("it is remembered", || {
+        relay.relay().facts(&authority(&modern)).is_ok_and(|facts| facts.scheme.is_some())
+    })
+    .await;
     let knocks = |instance: &Instance| instance.received().iter().filter(|one| one.status == 401).count();
     let before = knocks(&modern);
     for number in 0..5 {
@@ -107,14 +116,26 @@ async fn the_second_knock_is_remembered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_is_refused_for_good_is_not_repeated() {
     let relay = TestRelay::start().await;
-    let (poster, picky) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::GoToSocial, "picky").await);
+    let (poster, picky) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::GoToSocial, "picky").await);
+    // The relay follows it back: that must not run into the fault.
+    eventually("the Follow in return", || picky.received().iter().any(|one| one.kind == "Follow")).await;
     for status in [404, 413, 422, 501] {
         picky.set_fault(Fault::Status(status));
         let post = publish(&poster, &format!("refused with {status}")).await;
-        eventually("the refusal", || picky.received().iter().any(|one| one.object.as_deref() == Some(post.id.as_str()) || one.status == status)).await;
+        eventually("the refusal", || {
+            picky.received().iter().any(|one| one.object.as_deref() == Some(post.id.as_str()) || one.status == status)
+        })
+        .await;
         picky.set_fault(Fault::None);
         let marker = publish(&poster, "a marker").await;
-        assert!(picky.wait_received(LONG, |all| all.iter().any(|one| one.object.as_deref() == Some(marker.id.as_str()) && one.outcome.is_taken())).await);
+        assert!(
+            picky
+                .wait_received(LONG, |all| all
+                    .iter()
+                    .any(|one| one.object.as_deref() == Some(marker.id.as_str()) && one.outcome.is_taken()))
+                .await
+        );
         let attempts = picky.received().into_iter().filter(|one| one.status == status).count();
         assert_eq!(attempts, 1, "{status}");
     }
@@ -125,7 +146,8 @@ async fn a_message_that_is_refused_for_good_is_not_repeated() {
 async fn an_endless_answer_is_cut_short() {
     let relay = TestRelay::start().await;
     let poster = relay.joined(Family::Mastodon, "poster").await;
-    let (endless, healthy) = (relay.joined(Family::Mastodon, "endless").await, relay.joined(Family::Mastodon, "healthy").await);
+    let (endless, healthy) =
+        (relay.joined(Family::Mastodon, "endless").await, relay.joined(Family::Mastodon, "healthy").await);
     for fault in [Fault::Endless, Fault::Drip, Fault::Html] {
         endless.set_fault(fault.clone());
         let post = publish(&poster, "read this if you can").await;
@@ -134,4 +156,20 @@ async fn an_endless_answer_is_cut_short() {
     endless.set_fault(Fault::None);
     let post = publish(&poster, "and now properly").await;
     arrival(&endless, &post.id).await;
+}
+
+/// A subscriber that was down gets no post that was deleted meanwhile: it would come after its own deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_while_a_subscriber_was_down_is_not_brought_to_it() {
+    let relay = TestRelay::start().await;
+    let (poster, down) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "down").await);
+    down.kill().await;
+    let (gone, stays) = (publish(&poster, "regretted").await, publish(&poster, "kept").await);
+    poster.delete(&gone.id).await.expect("an answer");
+    down.revive().await.expect("the port is free");
+    arrival(&down, &stays.id).await;
+    let marker = publish(&poster, "a marker").await;
+    arrival(&down, &marker.id).await;
+    let kinds: Vec<String> = receipts_of(&down, &gone.id).into_iter().map(|one| one.kind).collect();
+    assert!(!kinds.iter().any(|kind| kind == "Create" || kind == "Announce"), "{kinds:?}");
 }

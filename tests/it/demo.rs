@@ -19,7 +19,8 @@ fn demo(limit: &str, more: &[&str]) -> (Output, Value) {
 fn the_demo_keeps_every_promise_and_its_counts_add_up() {
     let (output, summary) = demo("60s", &[]);
     assert!(output.status.success(), "{summary:#}");
-    let number = |part: &str, name: &str| summary[part][name].as_u64().unwrap_or_else(|| panic!("{part}.{name} in {summary:#}"));
+    let number =
+        |part: &str, name: &str| summary[part][name].as_u64().unwrap_or_else(|| panic!("{part}.{name} in {summary:#}"));
     assert!(number("posts", "public") > 0 && number("deliveries", "expected") > 0);
     let kinds: u64 = ["public", "unlisted", "followers", "direct"].iter().map(|kind| number("posts", kind)).sum();
     assert_eq!(number("posts", "made"), kinds);
@@ -32,7 +33,8 @@ fn the_demo_keeps_every_promise_and_its_counts_add_up() {
 /// What is broken never comes right, so it is not waited for: the limit is short, and being late breaks no other promise.
 #[test]
 fn each_promise_that_is_broken_on_purpose_is_noticed_by_name() {
-    let promises = ["handshake", "everyone", "exactly-once", "private", "signature", "fresh-date", "not-back", "follow-ups"];
+    let promises =
+        ["handshake", "everyone", "exactly-once", "private", "signature", "fresh-date", "not-back", "follow-ups"];
     std::thread::scope(|scope| {
         for promise in promises {
             scope.spawn(move || {

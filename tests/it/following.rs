@@ -24,7 +24,10 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
             "actor": actor, "object": follow.id,
         });
         let url = Some(format!("{}/inbox", relay.url()));
-        akkoma.send_raw(answer.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.expect("an answer");
+        akkoma
+            .send_raw(answer.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() })
+            .await
+            .expect("an answer");
         assert_eq!(state(&relay, &actor), Some(expected));
     }
     relay.relay().unfollow(&actor).await.expect("an Undo is sent");
@@ -38,7 +41,8 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_followed_relay_brings_posts_of_servers_that_never_joined_here() {
-    let (near, far) = (TestRelay::start().await, TestRelay::start_with(|config| config.relay.allow_relays = true).await);
+    let (near, far) =
+        (TestRelay::start().await, TestRelay::start_with(|config| config.relay.allow_relays = true).await);
     let here = near.joined(Family::Mastodon, "here").await;
     let there = far.joined(Family::Mastodon, "there").await;
     let actor = format!("{}/actor", far.url());
@@ -74,4 +78,22 @@ async fn two_relays_joined_to_each_other_end_in_silence() {
     // Two more posts: each relay's log grows by the post or its hint and what came of it, and then by nothing.
     assert!(after.0.0 - before.0.0 <= 4 && after.1.0 - before.1.0 <= 4, "{before:?} {after:?}");
     assert!(crate::support::receipts_of(&poster, &post.id).is_empty(), "it does not come home");
+}
+
+/// Who only passes things on may name any activity id it likes: that must not use up the author's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_server_cannot_keep_an_authors_post_away() {
+    let relay = TestRelay::start().await;
+    let (author, reader) =
+        (relay.joined(Family::Mastodon, "author").await, relay.joined(Family::Mastodon, "reader").await);
+    let carrier = Instance::start(Family::Akkoma, Options::default()).await.unwrap();
+    relay.relay().follow(&carrier.actor(&As::Server), Style::Litepub).await.expect("a Follow is sent");
+    let post = author.compose(&shearwater::demo::PostSpec::public("mine"));
+    let mut forged = post.activity.clone();
+    forged["object"] = format!("{}/notes/missing", author.origin()).into();
+    let url = Some(format!("{}/inbox", relay.url()));
+    let sent = carrier.send_raw(forged.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.unwrap();
+    assert_eq!(sent.status, 202);
+    author.send(&post).await.expect("an answer");
+    arrival(&reader, &post.id).await;
 }

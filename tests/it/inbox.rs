@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shearwater::clock::Clock;
-use shearwater::demo::{Answer, As, Fault, Family, Instance, Options, PostSpec, Profile, Rotation, Tweaks, Where};
+use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, PostSpec, Profile, Rotation, Tweaks, Where};
 use shearwater::store::Refusal;
 
 use crate::support::{TestRelay, arrival, eventually, json, publish, silence_about};
@@ -17,14 +17,16 @@ struct Scene {
 impl Scene {
     async fn set() -> Self {
         let relay = TestRelay::start().await;
-        let (sender, reader) = (relay.joined(Family::Mastodon, "sender").await, relay.joined(Family::Mastodon, "reader").await);
+        let (sender, reader) =
+            (relay.joined(Family::Mastodon, "sender").await, relay.joined(Family::Mastodon, "reader").await);
         Self { relay, sender, reader }
     }
 
     /// Sends a good post with one thing wrong; it must be refused like this and reach nobody.
     async fn refused(&self, what: &str, tweaks: Tweaks, status: u16, check: &str) {
         let composed = self.sender.compose(&PostSpec::public(what));
-        let answer = self.sender.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.expect("an answer");
+        let answer =
+            self.sender.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.expect("an answer");
         assert_problem(what, &answer, status, check);
         silence_about(&composed.id, &self.sender, &[&self.reader]).await;
     }
@@ -63,16 +65,25 @@ async fn each_way_to_get_the_signature_wrong_is_a_401_that_names_it() {
     scene.refused("false digest", Tweaks { digest, ..Tweaks::default() }, 401, "digest").await;
     scene.refused("two hours old", Tweaks { date: Some(now.minus(hours(2))), ..Tweaks::default() }, 401, "date").await;
     scene.refused("two hours ahead", Tweaks { date: Some(now.plus(hours(2))), ..Tweaks::default() }, 401, "date").await;
-    scene.refused("for another host", Tweaks { host: Some("other.example".to_owned()), ..Tweaks::default() }, 401, "host").await;
+    scene
+        .refused(
+            "for another host",
+            Tweaks { host: Some("other.example".to_owned()), ..Tweaks::default() },
+            401,
+            "host",
+        )
+        .await;
     for missing in ["(request-target)", "host", "date", "digest"] {
-        let names: Vec<&str> = ["(request-target)", "host", "date", "digest"].into_iter().filter(|one| *one != missing).collect();
+        let names: Vec<&str> =
+            ["(request-target)", "host", "date", "digest"].into_iter().filter(|one| *one != missing).collect();
         scene.refused(&format!("without {missing}"), covered(&names), 401, "coverage").await;
     }
     let without = Tweaks { without: vec!["date".to_owned()], ..Tweaks::default() };
     let composed = scene.sender.compose(&PostSpec::public("date covered but not there"));
     let answer = scene.sender.send_raw(composed.activity.to_string(), &composed.signer, &without).await.unwrap();
     assert_eq!(answer.status, 401);
-    let nowhere = Tweaks { key_id: Some(format!("{}/users/nobody#main-key", scene.sender.origin())), ..Tweaks::default() };
+    let nowhere =
+        Tweaks { key_id: Some(format!("{}/users/nobody#main-key", scene.sender.origin())), ..Tweaks::default() };
     scene.refused("a key that is not there", nowhere, 401, "key-gone").await;
     let odd = Tweaks { key_id: Some("not a url".to_owned()), ..Tweaks::default() };
     let composed = scene.sender.compose(&PostSpec::public("odd key id"));
@@ -90,12 +101,22 @@ async fn each_way_to_get_the_body_wrong_is_refused_before_anything_is_kept() {
         ("not JSON", "hello".to_owned(), 400, "json"),
         ("cut short", "{\"type\":\"Create\"".to_owned(), 400, "json"),
         ("trailing bytes", "{} {}".to_owned(), 400, "json"),
-        ("duplicate keys", format!("{{\"type\":\"Create\",\"actor\":\"{actor}\",\"actor\":\"https://b.example/1\"}}"), 400, "json"),
+        (
+            "duplicate keys",
+            format!("{{\"type\":\"Create\",\"actor\":\"{actor}\",\"actor\":\"https://b.example/1\"}}"),
+            400,
+            "json",
+        ),
         ("too deep", format!("{{\"type\":\"Create\",\"x\":{deep}}}"), 400, "json"),
         ("too many nodes", format!("{{\"type\":\"Create\",\"x\":{wide}}}"), 400, "json"),
         ("no actor", "{\"type\":\"Create\"}".to_owned(), 400, "activity"),
         ("actor a number", "{\"type\":\"Create\",\"actor\":5}".to_owned(), 400, "activity"),
-        ("two actors", format!("{{\"type\":\"Create\",\"actor\":[\"{actor}\",\"https://b.example/1\"]}}"), 400, "activity"),
+        (
+            "two actors",
+            format!("{{\"type\":\"Create\",\"actor\":[\"{actor}\",\"https://b.example/1\"]}}"),
+            400,
+            "activity",
+        ),
         ("two types", format!("{{\"type\":[\"Create\",\"Delete\"],\"actor\":\"{actor}\"}}"), 400, "activity"),
         ("a graph", format!("{{\"type\":\"Create\",\"actor\":\"{actor}\",\"@graph\":[]}}"), 400, "activity"),
         ("an array", "[]".to_owned(), 400, "activity"),
@@ -105,7 +126,9 @@ async fn each_way_to_get_the_body_wrong_is_refused_before_anything_is_kept() {
     }
     let big = format!("{{\"type\":\"Create\",\"actor\":\"{actor}\",\"x\":\"{}\"}}", "x".repeat(1 << 20));
     assert_problem("over 1 MiB", &scene.send(big).await, 413, "body-size");
-    let send = async |tweaks: Tweaks| scene.sender.send_raw("{}", &As::Author("ada".to_owned()), &tweaks).await.expect("an answer");
+    let send = async |tweaks: Tweaks| {
+        scene.sender.send_raw("{}", &As::Author("ada".to_owned()), &tweaks).await.expect("an answer")
+    };
     let typed = |content_type: &str| Tweaks { content_type: Some(content_type.to_owned()), ..Tweaks::default() };
     assert_problem("text/html", &send(typed("text/html")).await, 415, "content-type");
     let zipped = Tweaks { headers: vec![("content-encoding".to_owned(), "gzip".to_owned())], ..Tweaks::default() };
@@ -139,7 +162,10 @@ async fn nobody_speaks_in_anothers_name() {
     let scene = Scene::set().await;
     let mallory = scene.relay.joined(Family::Mastodon, "mallory").await;
     let victims = scene.sender.compose(&PostSpec::public("said by the victim"));
-    let answer = mallory.send_raw(victims.activity.to_string(), &As::Author("ada".to_owned()), &Tweaks::default()).await.unwrap();
+    let answer = mallory
+        .send_raw(victims.activity.to_string(), &As::Author("ada".to_owned()), &Tweaks::default())
+        .await
+        .unwrap();
     assert_eq!(answer.status, 202, "a valid signature by somebody else: dropped");
     silence_about(&victims.id, &mallory, &[&scene.reader]).await;
     // Nor does that forged copy keep the real one away.
@@ -149,7 +175,10 @@ async fn nobody_speaks_in_anothers_name() {
     let mut poison = mallory.compose(&PostSpec::public("poison"));
     let next = scene.sender.compose(&PostSpec::public("the victim's next post"));
     poison.activity["id"] = next.activity_id.clone().into();
-    assert_eq!(mallory.send_raw(poison.activity.to_string(), &poison.signer, &Tweaks::default()).await.unwrap().status, 202);
+    assert_eq!(
+        mallory.send_raw(poison.activity.to_string(), &poison.signer, &Tweaks::default()).await.unwrap().status,
+        202
+    );
     scene.sender.send(&next).await.expect("an answer");
     arrival(&scene.reader, &next.id).await;
 }
@@ -169,9 +198,15 @@ async fn a_deletion_of_an_unknown_actor_costs_nothing() {
     let scene = Scene::set().await;
     let stranger = Instance::start(Family::Mastodon, Options::default()).await.unwrap();
     let actor = stranger.actor(&As::Author("ada".to_owned()));
-    let body = serde_json::json!({ "id": format!("{actor}#delete"), "type": "Delete", "actor": actor, "object": actor });
+    let body =
+        serde_json::json!({ "id": format!("{actor}#delete"), "type": "Delete", "actor": actor, "object": actor });
     for unsigned in [true, false] {
-        let tweaks = Tweaks { unsigned, spoilt: !unsigned, url: Some(format!("{}/inbox", scene.relay.url())), ..Tweaks::default() };
+        let tweaks = Tweaks {
+            unsigned,
+            spoilt: !unsigned,
+            url: Some(format!("{}/inbox", scene.relay.url())),
+            ..Tweaks::default()
+        };
         let answer = stranger.send_raw(body.to_string(), &As::Author("ada".to_owned()), &tweaks).await.unwrap();
         assert_eq!(answer.status, 202);
     }
@@ -221,11 +256,14 @@ async fn a_key_that_cannot_be_read_just_now_is_a_503_to_be_tried_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rfc_9421_is_taken_as_well_as_cavage() {
     let relay = TestRelay::start().await;
-    let modern = relay.joined_with(Family::Mastodon, Options { name: "modern".to_owned(), rfc9421: true, ..Options::default() }).await;
+    let modern = relay
+        .joined_with(Family::Mastodon, Options { name: "modern".to_owned(), rfc9421: true, ..Options::default() })
+        .await;
     let reader = relay.joined(Family::Mastodon, "reader").await;
     let post = publish(&modern, "signed the new way").await;
     arrival(&reader, &post.id).await;
-    let stripped = Profile::Rfc9421 { label: "sig1", post: &["@method", "@target-uri"], get: &["@method", "@target-uri"] };
+    let stripped =
+        Profile::Rfc9421 { label: "sig1", post: &["@method", "@target-uri"], get: &["@method", "@target-uri"] };
     let composed = modern.compose(&PostSpec::public("without a digest"));
     let tweaks = Tweaks { profile: Some(stripped), ..Tweaks::default() };
     let answer = modern.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.unwrap();
@@ -249,7 +287,10 @@ async fn a_replayed_follow_changes_nothing() {
     member.send_raw(follow.clone(), &As::Server, &same).await.expect("an answer");
     member.leave().await.expect("an answer");
     let host = crate::support::authority(&member);
-    eventually("one registration is left at most", || relay.store().subscriber(&host).is_none_or(|one| one.registrations.len() <= 1)).await;
+    eventually("one registration is left at most", || {
+        relay.store().subscriber(&host).is_none_or(|one| one.registrations.len() <= 1)
+    })
+    .await;
     let undo = serde_json::json!({ "id": format!("{}/undo/all", member.origin()), "type": "Undo", "actor": member.actor(&As::Server), "object": format!("{}/replayed", member.origin()) });
     member.send_raw(undo.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.expect("an answer");
     assert!(relay.store().subscriber(&host).is_none(), "it left");
@@ -262,10 +303,20 @@ async fn a_replayed_follow_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn control_messages_have_a_narrower_window() {
     let relay = TestRelay::start().await;
-    let ahead = Instance::start(Family::Mastodon, Options { name: "ahead".to_owned(), clock: Clock::skewed(1_200_000), ..Options::default() }).await.unwrap();
+    let ahead = Instance::start(
+        Family::Mastodon,
+        Options { name: "ahead".to_owned(), clock: Clock::skewed(1_200_000), ..Options::default() },
+    )
+    .await
+    .unwrap();
     let answer = ahead.join(relay.url()).await.expect("an answer");
     assert_problem("a Follow 20 minutes ahead", &answer, 401, "date");
-    let behind = relay.joined_with(Family::Mastodon, Options { name: "behind".to_owned(), clock: Clock::skewed(-200_000), ..Options::default() }).await;
+    let behind = relay
+        .joined_with(
+            Family::Mastodon,
+            Options { name: "behind".to_owned(), clock: Clock::skewed(-200_000), ..Options::default() },
+        )
+        .await;
     let reader = relay.joined(Family::Mastodon, "reader").await;
     arrival(&reader, &publish(&behind, "three minutes late").await.id).await;
 }
@@ -277,7 +328,16 @@ async fn refusals_are_kept_for_the_operator_without_bodies() {
     let composed = scene.sender.compose(&PostSpec::public("CANARY in a refused body"));
     scene.sender.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.expect("an answer");
     let host = crate::support::authority(&scene.sender).to_string();
-    let kept = || scene.relay.store().all::<Refusal>().expect("the store reads").into_iter().map(|(_, one)| one).find(|one| one.check == "signature");
+    let kept = || {
+        scene
+            .relay
+            .store()
+            .all::<Refusal>()
+            .expect("the store reads")
+            .into_iter()
+            .map(|(_, one)| one)
+            .find(|one| one.check == "signature")
+    };
     eventually("the refusal is written", || kept().is_some()).await;
     let refusal = kept().expect("a refusal");
     assert_eq!((refusal.status, refusal.claimed.as_deref()), (401, Some(host.as_str())));

@@ -21,7 +21,11 @@ async fn every_family_joins_by_its_own_handshake_and_receives() {
     }
     for member in &members {
         let subscriber = relay.store().subscriber(&authority(member)).expect("a subscriber");
-        let style = if matches!(member.family(), Family::Mastodon | Family::Misskey) { Style::Mastodon } else { Style::Litepub };
+        let style = if matches!(member.family(), Family::Mastodon | Family::Misskey) {
+            Style::Mastodon
+        } else {
+            Style::Litepub
+        };
         assert_eq!(subscriber.registrations[0].style, style, "{}", member.name());
     }
 }
@@ -47,7 +51,8 @@ async fn litepub_followers_are_followed_back_and_mastodon_ones_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_ends_it_and_a_new_follow_begins_it_again() {
     let relay = TestRelay::start().await;
-    let (stays, leaves) = (relay.joined(Family::Mastodon, "stays").await, relay.joined(Family::Misskey, "leaves").await);
+    let (stays, leaves) =
+        (relay.joined(Family::Mastodon, "stays").await, relay.joined(Family::Misskey, "leaves").await);
     let answer = leaves.leave().await.expect("an answer");
     assert_eq!(answer.status, 202);
     assert!(relay.store().subscriber(&authority(&leaves)).is_none(), "it left");
@@ -99,7 +104,8 @@ async fn an_undo_is_understood_as_an_id_as_a_follow_and_as_a_follow_without_id()
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_else_takes_a_follow_back() {
     let relay = TestRelay::start().await;
-    let (member, other) = (relay.joined(Family::Mastodon, "member").await, relay.joined(Family::Mastodon, "other").await);
+    let (member, other) =
+        (relay.joined(Family::Mastodon, "member").await, relay.joined(Family::Mastodon, "other").await);
     let (actor, follow_id) = (member.actor(&As::Server), member.follow_id().expect("a Follow"));
     let undo = |host: &Instance, by: &As| {
         serde_json::json!({
@@ -114,7 +120,11 @@ async fn nobody_else_takes_a_follow_back() {
         "actor": actor, "object": follow_id,
     })
     .to_string();
-    for (who, host, body) in [(&author, &member, undo(&member, &author)), (&As::Server, &other, undo(&other, &As::Server)), (&As::Server, &other, forged)] {
+    for (who, host, body) in [
+        (&author, &member, undo(&member, &author)),
+        (&As::Server, &other, undo(&other, &As::Server)),
+        (&As::Server, &other, forged),
+    ] {
         let answer = host.send_raw(body, who, &Tweaks::default()).await.expect("an answer");
         assert_eq!(answer.status, 202);
         assert!(relay.store().subscriber(&authority(&member)).is_some(), "still a member");
@@ -149,14 +159,18 @@ async fn a_server_under_both_styles_gets_each_post_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn approval_holds_a_server_until_the_operator_says_yes() {
     let relay = TestRelay::start_with(|config| config.relay.admission = Admission::Approval).await;
-    let waits = Instance::start(Family::Misskey, Options { name: "waits".to_owned(), ..Options::default() }).await.unwrap();
+    let waits =
+        Instance::start(Family::Misskey, Options { name: "waits".to_owned(), ..Options::default() }).await.unwrap();
     assert_eq!(waits.join(relay.url()).await.expect("an answer").status, 202);
     let host = authority(&waits);
-    eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending)).await;
+    eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending))
+        .await;
     let early = publish(&waits, "too early").await;
     relay.relay().approve(&host).await.expect("approved");
     assert!(waits.wait_accepted(LONG).await);
-    let other = Instance::start(Family::Mastodon, Options { name: "turned away".to_owned(), ..Options::default() }).await.unwrap();
+    let other = Instance::start(Family::Mastodon, Options { name: "turned away".to_owned(), ..Options::default() })
+        .await
+        .unwrap();
     other.join(relay.url()).await.expect("an answer");
     eventually("it waits", || relay.store().subscriber(&authority(&other)).is_some()).await;
     relay.relay().reject(&authority(&other), "We are full of cats already.").await.expect("rejected");
@@ -182,7 +196,12 @@ async fn an_allowlist_turns_others_away_with_a_reason_in_the_answer_and_in_a_rej
     assert_eq!(problem["check"], "admission");
     assert!(problem["detail"].as_str().is_some_and(|text| text.contains("operator's list")), "{problem}");
     eventually("the Reject", || stranger.is_rejected()).await;
-    assert!(stranger.received().iter().any(|one| one.outcome == Outcome::TurnedAway && one.body.contains("operator's list")));
+    assert!(
+        stranger
+            .received()
+            .iter()
+            .any(|one| one.outcome == Outcome::TurnedAway && one.body.contains("operator's list"))
+    );
     let listed = TestRelay::start_with(|config| {
         config.relay.admission = Admission::Allowlist;
         config.relay.allowlist = vec!["127.0.0.1".to_owned()];
@@ -197,8 +216,93 @@ async fn another_relay_waits_for_the_operator_even_when_all_are_welcome() {
     let (relay, other) = (TestRelay::start().await, TestRelay::start().await);
     other.relay().follow(&format!("{}/actor", relay.url()), Style::Litepub).await.expect("a Follow is sent");
     let host = shearwater::ids::Authority::parse(other.url().trim_start_matches("http://")).unwrap();
-    eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending)).await;
+    eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending))
+        .await;
     let open = TestRelay::start_with(|config| config.relay.allow_relays = true).await;
     other.relay().follow(&format!("{}/actor", open.url()), Style::Mastodon).await.expect("a Follow is sent");
-    eventually("it joins", || open.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Active)).await;
+    eventually("it joins", || open.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Active))
+        .await;
+}
+
+fn follow_by(instance: &Instance, who: &As, relay: &TestRelay, id: &str) -> String {
+    serde_json::json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/{id}", instance.origin()), "type": "Follow",
+        "actor": instance.actor(who), "object": format!("{}/actor", relay.url()),
+    })
+    .to_string()
+}
+
+/// A person who follows `@relay@…` from an app neither joins their server nor stands in its way, before or after.
+#[tokio::test(flavor = "multi_thread")]
+async fn people_who_follow_the_relay_change_nothing_for_their_server() {
+    let relay = TestRelay::start().await;
+    let person = As::Author("ada".to_owned());
+    let early =
+        Instance::start(Family::Mastodon, Options { name: "early".to_owned(), ..Options::default() }).await.unwrap();
+    let url = || Tweaks { url: Some(format!("{}/inbox", relay.url())), ..Tweaks::default() };
+    let host = authority(&early);
+    assert_eq!(early.send_raw(follow_by(&early, &person, &relay, "p1"), &person, &url()).await.unwrap().status, 202);
+    assert_eq!(relay.store().subscriber(&host).expect("held").state, SubscriberState::Pending);
+    early.join(relay.url()).await.expect("an answer");
+    assert!(early.wait_accepted(LONG).await, "the admin's own Follow is judged as if nobody had asked");
+    let subscriber = relay.store().subscriber(&host).expect("a subscriber");
+    assert!(
+        subscriber.is_active()
+            && subscriber.registrations.iter().all(|one| one.actor.as_str() == early.actor(&As::Server))
+    );
+    let answer = early.send_raw(follow_by(&early, &person, &relay, "p2"), &person, &url()).await.unwrap();
+    assert_eq!(answer.status, 403);
+    assert!(String::from_utf8_lossy(&answer.body).contains("not by people"), "{}", answer.text());
+    assert_eq!(relay.store().subscriber(&host).expect("a subscriber").registrations.len(), 1);
+    assert!(relay.store().all::<Following>().expect("rows").is_empty(), "nobody is followed back");
+    early.leave().await.expect("an answer");
+    assert!(relay.store().subscriber(&host).is_none(), "and nobody keeps it here");
+}
+
+/// Mastodon retries an Undo for days: one that comes after the server joined again is about the old Follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_undo_of_an_older_follow_ends_nothing() {
+    let relay = TestRelay::start().await;
+    let member = relay.joined(Family::Mastodon, "member").await;
+    let old = member.follow_id().expect("a Follow");
+    member.join(relay.url()).await.expect("an answer");
+    assert!(member.wait_accepted(LONG).await);
+    let undo = serde_json::json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/late", member.origin()), "type": "Undo",
+        "actor": member.actor(&As::Server),
+        "object": { "id": old, "type": "Follow", "actor": member.actor(&As::Server), "object": "https://www.w3.org/ns/activitystreams#Public" },
+    });
+    assert_eq!(member.send_raw(undo.to_string(), &As::Server, &Tweaks::default()).await.unwrap().status, 202);
+    assert!(relay.store().subscriber(&authority(&member)).is_some(), "still a member");
+}
+
+/// A server that was blocked after it joined is turned away at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_blocked_later_is_turned_away() {
+    let relay = TestRelay::start().await;
+    let member = relay.joined(Family::Mastodon, "member").await;
+    let relay = relay.restart_with(|config| config.policy.block = vec!["127.0.0.1".to_owned()]).await;
+    eventually("it is no subscriber", || relay.store().subscriber(&authority(&member)).is_none()).await;
+    eventually("the Reject", || member.is_rejected()).await;
+}
+
+/// A stranger chooses how big a Follow is; what an Accept embeds is small.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follow_is_kept_small_and_embedded_whole() {
+    let relay = TestRelay::start().await;
+    let member = Instance::start(Family::Misskey, Options::default()).await.unwrap();
+    let url = Some(format!("{}/inbox", relay.url()));
+    let fat = serde_json::json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/fat", member.origin()), "type": "Follow",
+        "actor": member.actor(&As::Server), "object": "https://www.w3.org/ns/activitystreams#Public",
+        "padding": "x".repeat(500_000), "to": vec!["https://a.example/1"; 500],
+    });
+    assert_eq!(
+        member.send_raw(fat.to_string(), &As::Server, &Tweaks { url, ..Tweaks::default() }).await.unwrap().status,
+        202
+    );
+    let kept = relay.store().subscriber(&authority(&member)).expect("a subscriber").registrations[0].follow.clone();
+    assert!(kept.to_string().len() < 9000, "{} bytes", kept.to_string().len());
+    assert_eq!(kept["id"], fat["id"]);
+    assert_eq!(kept["object"], fat["object"]);
 }

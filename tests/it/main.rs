@@ -1,6 +1,8 @@
 //! What we promise, one file per promise, through the front door: a real relay on loopback (`TestRelay`), simulated
 //! servers around it (`shearwater::demo::Instance`). The list of files is the table of contents.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
+
 mod crash;
 mod delivering;
 mod demo;

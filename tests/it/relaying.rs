@@ -32,7 +32,8 @@ async fn a_public_post_reaches_everybody_once_and_does_not_come_home() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_public_goes_nowhere_and_is_not_kept() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
     for visibility in [Visibility::Unlisted, Visibility::Followers, Visibility::Direct] {
         let spec = PostSpec::public("CANARY that nobody may see").visible_to(visibility);
         let composed = poster.compose(&spec);
@@ -41,10 +42,16 @@ async fn what_is_not_public_goes_nowhere_and_is_not_kept() {
         assert_eq!(sent.status, 202, "not wanted is no error");
         silence_about(&composed.id, &poster, &[&reader]).await;
     }
-    let dir = relay.config.data_dir.clone();
-    for file in ["shearwater.redb"] {
-        let bytes = std::fs::read(dir.join(file)).expect("the store");
-        assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "{file} holds what was not public");
+    let mut folders = vec![relay.config.data_dir.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.is_file() {
+                let bytes = std::fs::read(&entry).expect("a file");
+                assert!(!bytes.windows(6).any(|window| window == b"CANARY"), "{} holds it", entry.display());
+            }
+        }
     }
 }
 
@@ -83,25 +90,32 @@ async fn a_server_in_secure_mode_is_announced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn edits_and_deletions_follow_as_the_bytes_their_author_signed() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
     let akkoma = relay.joined(Family::Akkoma, "akkoma").await;
     let post = publish(&poster, "first").await;
     arrival(&reader, &post.id).await;
     arrival(&akkoma, &post.id).await;
     poster.edit(&post.id, "second").await.expect("an answer");
-    let kinds = |member: &shearwater::demo::Instance| receipts_of(member, &post.id).into_iter().map(|one| one.kind).collect::<Vec<_>>();
+    let kinds = |member: &shearwater::demo::Instance| {
+        receipts_of(member, &post.id).into_iter().map(|one| one.kind).collect::<Vec<_>>()
+    };
     eventually("the edit", || kinds(&reader) == ["Create", "Update"]).await;
     poster.delete(&post.id).await.expect("an answer");
     eventually("the deletion", || kinds(&reader) == ["Create", "Update", "Delete"]).await;
     // Akkoma takes no forwarded bytes: our own Announce is taken back instead.
-    eventually("the retraction", || akkoma.received().iter().any(|one| one.kind == "Undo" && one.body.contains(&post.id))).await;
+    eventually("the retraction", || {
+        akkoma.received().iter().any(|one| one.kind == "Undo" && one.body.contains(&post.id))
+    })
+    .await;
     assert!(!kinds(&akkoma).contains(&"Update".to_owned()), "an edit has no Announce form");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_comes_first_keeps_the_post_away() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
     let create = poster.compose(&PostSpec::public("overtaken"));
     let delete = poster.compose_deletion(&create.id).expect("it is there");
     assert_eq!(poster.send(&delete).await.expect("an answer").status(), 202);
@@ -132,7 +146,8 @@ async fn of_300_identical_posts_at_once_one_is_relayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn boosts_by_people_are_not_relayed() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
     let other = relay.joined(Family::Misskey, "other").await;
     let post = other.compose(&PostSpec::public("not yet told to anybody"));
     assert_eq!(poster.boost("ada", &post.id).await.expect("an answer").status(), 202);
@@ -162,7 +177,8 @@ async fn hints_are_read_from_the_origin_before_anything_is_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_announce_of_ours_can_be_read_at_its_id() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Akkoma, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Akkoma, "reader").await);
     let post = publish(&poster, "look it up").await;
     let receipt = arrival(&reader, &post.id).await.remove(0);
     let id = receipt.id.expect("an id");
@@ -170,6 +186,8 @@ async fn an_announce_of_ours_can_be_read_at_its_id() {
     assert_eq!(answer.status, 200);
     assert_eq!(json(&answer.body), json(receipt.body.as_bytes()), "it says what was delivered");
     assert_eq!(reader.fetch(&format!("{}/announces/{}", relay.url(), "0".repeat(32))).await.unwrap().status, 404);
+    poster.delete(&post.id).await.expect("an answer");
+    assert_eq!(reader.fetch(&id).await.expect("an answer").status, 404, "what was deleted is not offered any longer");
 }
 
 /// A server whose family says it checks LD signatures but refuses the forward gets the Announce at once, and Announces
@@ -194,9 +212,12 @@ async fn a_refused_forward_becomes_an_announce() {
         .await
         .expect("written");
     let post = publish(&poster, "take it one way or the other").await;
-    let taken = |receipts: &[shearwater::demo::Receipt]| receipts.iter().any(|one| one.kind == "Announce" && one.outcome.is_taken());
+    let taken = |receipts: &[shearwater::demo::Receipt]| {
+        receipts.iter().any(|one| one.kind == "Announce" && one.outcome.is_taken())
+    };
     assert!(stubborn.wait_received(LONG, taken).await, "{:#?}", stubborn.received());
-    eventually("it is remembered", || relay.relay().facts(&host).is_ok_and(|facts| facts.announce_until.is_some())).await;
+    eventually("it is remembered", || relay.relay().facts(&host).is_ok_and(|facts| facts.announce_until.is_some()))
+        .await;
     let next = publish(&poster, "and now?").await;
     assert_eq!(arrival(&stubborn, &next.id).await[0].kind, "Announce");
     let _ = post;
@@ -206,7 +227,8 @@ async fn a_refused_forward_becomes_an_announce() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_post_by_two_ways_is_one_post() {
     let relay = TestRelay::start().await;
-    let (poster, reader) = (relay.joined(Family::Friendica, "poster").await, relay.joined(Family::Mastodon, "reader").await);
+    let (poster, reader) =
+        (relay.joined(Family::Friendica, "poster").await, relay.joined(Family::Mastodon, "reader").await);
     let composed = poster.compose(&PostSpec::public("twice told"));
     poster.send(&composed).await.expect("an answer");
     arrival(&reader, &composed.id).await;

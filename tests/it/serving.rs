@@ -76,7 +76,11 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_wrong_config_names_every_wrong_key_and_exits_78() {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::write(dir.path().join("relay.toml"), "colour = 1\n[http]\nhead_timeout = \"soon\"\n[relay]\nadmission = \"maybe\"\n").expect("written");
+    std::fs::write(
+        dir.path().join("relay.toml"),
+        "colour = 1\n[http]\nhead_timeout = \"soon\"\n[relay]\nadmission = \"maybe\"\n",
+    )
+    .expect("written");
     for args in [["config", "check", "--config", "relay.toml"], ["config", "show", "--config", "relay.toml"]] {
         let output = run(dir.path(), &args);
         assert_eq!(output.status.code(), Some(78));
@@ -87,7 +91,8 @@ fn a_wrong_config_names_every_wrong_key_and_exits_78() {
     }
     let output = shearwater(dir.path()).args(["serve", "--config", "relay.toml"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(78));
-    let output = shearwater(dir.path()).arg("serve").env("SHEARWATER_HTTP__LISTEN", "nowhere").output().expect("it runs");
+    let output =
+        shearwater(dir.path()).arg("serve").env("SHEARWATER_HTTP__LISTEN", "nowhere").output().expect("it runs");
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output.stderr).contains("http.listen"), "{}", text(&output.stderr));
 }
@@ -109,9 +114,17 @@ fn the_first_start_makes_keys_that_only_the_owner_reads() {
     let output = run(dir.path(), &["keys", "show"]);
     // Without a public URL there is no key id; with one the keys are made.
     assert!(!output.status.success() || text(&output.stdout).contains("#main-key"));
-    let output = shearwater(dir.path()).args(["keys", "show"]).env("SHEARWATER_PUBLIC_URL", "https://relay.example").output().expect("it runs");
+    let output = shearwater(dir.path())
+        .args(["keys", "show"])
+        .env("SHEARWATER_PUBLIC_URL", "https://relay.example")
+        .output()
+        .expect("it runs");
     let said = text(&output.stdout);
-    assert!(said.contains("https://relay.example/actor#main-key") && said.contains("BEGIN PUBLIC KEY"), "{said}{}", text(&output.stderr));
+    assert!(
+        said.contains("https://relay.example/actor#main-key") && said.contains("BEGIN PUBLIC KEY"),
+        "{said}{}",
+        text(&output.stderr)
+    );
     for name in ["rsa.pem", "ed25519.pem"] {
         let path = dir.path().join("data/keys").join(name);
         assert_eq!(std::fs::metadata(&path).expect("a key").permissions().mode() & 0o777, 0o600, "{name}");
@@ -154,9 +167,19 @@ fn a_truncated_or_flipped_store_is_refused_with_a_sentence() {
     drop(Running::start(dir.path(), |_command| {}));
     let file = dir.path().join("data/shearwater.redb");
     let whole = std::fs::read(&file).expect("the store");
-    for (what, bytes) in [("cut", whole[..whole.len() / 2].to_vec()), ("garbage", vec![0x5a; whole.len()]), ("another's", b"SQLite format 3\0".to_vec())] {
+    for (what, bytes) in [
+        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("garbage", vec![0x5a; whole.len()]),
+        ("another's", b"SQLite format 3\0".to_vec()),
+    ] {
         std::fs::write(&file, bytes).expect("written");
-        let output = shearwater(dir.path()).arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let output = shearwater(dir.path())
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
         let output = output.wait_with_output().expect("it ends");
         assert_eq!(output.status.code(), Some(1), "{what}");
         assert!(text(&output.stderr).contains("shearwater.redb"), "{what}: {}", text(&output.stderr));
@@ -169,7 +192,14 @@ async fn the_documents_that_servers_read_are_what_they_expect() {
     let (url, host) = (relay.url().to_owned(), relay.url().trim_start_matches("http://").to_owned());
     let get = |path: String| {
         let mut answer = std::net::TcpStream::connect(host.as_str()).expect("a connection");
-        std::io::Write::write_all(&mut answer, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/activity+json\r\nConnection: close\r\n\r\n").as_bytes()).expect("sent");
+        std::io::Write::write_all(
+            &mut answer,
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: application/activity+json\r\nConnection: close\r\n\r\n"
+            )
+            .as_bytes(),
+        )
+        .expect("sent");
         let mut said = String::new();
         answer.read_to_string(&mut said).expect("read");
         let (head, body) = said.split_once("\r\n\r\n").expect("a head");
@@ -182,22 +212,32 @@ async fn the_documents_that_servers_read_are_what_they_expect() {
     assert_eq!(actor["inbox"], format!("{url}/inbox"));
     assert_eq!(actor["endpoints"]["sharedInbox"], actor["inbox"], "what admins paste is what the actor says");
     assert_eq!(actor["publicKey"]["id"], format!("{url}/actor#main-key"));
-    assert!(actor["publicKey"]["publicKeyPem"].as_str().is_some_and(|pem| pem.starts_with("-----BEGIN PUBLIC KEY-----")));
+    assert!(
+        actor["publicKey"]["publicKeyPem"].as_str().is_some_and(|pem| pem.starts_with("-----BEGIN PUBLIC KEY-----"))
+    );
     for name in ["outbox", "followers", "following"] {
         let (head, body) = get(format!("/{name}"));
         assert!(head.contains("application/activity+json"), "{name}: {head}");
         let collection: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!((collection["id"].as_str(), collection["totalItems"].as_u64()), (actor[name].as_str(), Some(0)));
     }
-    for resource in [format!("acct:relay@{host}"), format!("acct:RELAY@{host}").to_lowercase(), format!("{url}/actor")] {
+    for resource in [format!("acct:relay@{host}"), format!("acct:RELAY@{host}").to_lowercase(), format!("{url}/actor")]
+    {
         let (head, body) = get(format!("/.well-known/webfinger?resource={resource}"));
         assert!(head.starts_with("http/1.1 200") && head.contains("application/jrd+json"), "{resource}: {head}");
         let jrd: Value = serde_json::from_str(&body).expect("JSON");
-        assert!(jrd["links"].as_array().is_some_and(|links| links.iter().any(|link| link["rel"] == "self" && link["href"] == actor["id"])), "{jrd}");
+        assert!(
+            jrd["links"]
+                .as_array()
+                .is_some_and(|links| links.iter().any(|link| link["rel"] == "self" && link["href"] == actor["id"])),
+            "{jrd}"
+        );
     }
     let (_, body) = get(format!("/.well-known/webfinger?resource={url}/"));
     assert!(body.contains("https://www.w3.org/ns/activitystreams#Service"), "FEP-d556: {body}");
-    assert!(get("/.well-known/webfinger?resource=acct:root@elsewhere.example".to_owned()).0.starts_with("http/1.1 404"));
+    assert!(
+        get("/.well-known/webfinger?resource=acct:root@elsewhere.example".to_owned()).0.starts_with("http/1.1 404")
+    );
     assert!(get("/.well-known/webfinger".to_owned()).0.starts_with("http/1.1 400"));
     assert!(get("/.well-known/host-meta".to_owned()).1.contains("/.well-known/webfinger?resource={uri}"));
     let (_, links) = get("/.well-known/nodeinfo".to_owned());
@@ -206,11 +246,17 @@ async fn the_documents_that_servers_read_are_what_they_expect() {
         let (head, body) = get(format!("/nodeinfo/{version}"));
         assert!(head.contains(&format!("schema/{version}#")), "{head}");
         let nodeinfo: Value = serde_json::from_str(&body).expect("JSON");
-        assert_eq!((nodeinfo["version"].as_str(), nodeinfo["software"]["name"].as_str()), (Some(version), Some("shearwater")));
+        assert_eq!(
+            (nodeinfo["version"].as_str(), nodeinfo["software"]["name"].as_str()),
+            (Some(version), Some("shearwater"))
+        );
     }
     let (head, page) = get("/".to_owned());
     assert!(head.contains("content-security-policy: default-src 'none'"), "{head}");
-    assert!(page.contains(&format!("{url}/inbox")) && page.contains(&format!("{url}/actor")), "the two addresses to paste");
+    assert!(
+        page.contains(&format!("{url}/inbox")) && page.contains(&format!("{url}/actor")),
+        "the two addresses to paste"
+    );
     assert!(get("/nothing".to_owned()).0.starts_with("http/1.1 404"));
 }
 
@@ -224,7 +270,8 @@ async fn state_travels_as_lines_of_json() {
     let read = shearwater::store::import(two.store(), &mut lines.as_slice()).await.expect("imported");
     assert_eq!(read, written);
     let host = crate::support::authority(&member);
-    let (there, here) = (two.store().subscriber(&host).expect("a subscriber"), one.store().subscriber(&host).expect("a subscriber"));
+    let (there, here) =
+        (two.store().subscriber(&host).expect("a subscriber"), one.store().subscriber(&host).expect("a subscriber"));
     assert_eq!(there.registrations, here.registrations);
     let broken = [lines.as_slice(), b"{\"kind\":\"subscribers\"}\n"].concat();
     let third = TestRelay::start().await;

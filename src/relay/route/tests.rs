@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::ids::Seq;
-use crate::store::{FollowState, Health, Mode, Registration, SubscriberState};
+use crate::store::{Health, Mode, Registration, SubscriberState};
 
 const ADA: &str = "https://a.example/users/ada";
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
@@ -60,6 +60,7 @@ impl Scene {
                     actor_inbox: iri("https://a.example/inbox"),
                     follow: json!({}),
                     at: NOW,
+                    personal: false,
                 }],
                 joined_at: NOW,
                 seen_at: NOW,
@@ -203,8 +204,16 @@ fn what_somebody_else_signed_is_a_hint_at_most() {
     scene.check(&update, "https://a.example/actor", "recheck:https://a.example/notes/1");
     let about_actor = activity("Delete", &json!(ADA), &json!({}));
     scene.check(&about_actor, "https://a.example/actor", "ignore:hint-not-about-a-post");
-    scene.check(&activity("Follow", &json!(PUBLIC), &json!({})), "https://a.example/actor", "ignore:hint-about-nothing");
-    scene.check(&activity("Like", &json!("https://a.example/notes/1"), &json!({})), "https://a.example/actor", "ignore:hint-not-wanted");
+    scene.check(
+        &activity("Follow", &json!(PUBLIC), &json!({})),
+        "https://a.example/actor",
+        "ignore:hint-about-nothing",
+    );
+    scene.check(
+        &activity("Like", &json!("https://a.example/notes/1"), &json!({})),
+        "https://a.example/actor",
+        "ignore:hint-not-wanted",
+    );
     // Another server, even one that joined, speaks for nobody else.
     for kind in ["Create", "Update", "Delete", "Announce", "Follow", "Undo"] {
         let forged = activity(kind, &note(&json!({})), &json!({}));
@@ -217,12 +226,22 @@ fn what_somebody_else_signed_is_a_hint_at_most() {
 #[test]
 fn an_announce_counts_only_from_the_servers_own_relay_actor() {
     let relay_actor = "https://a.example/relay";
-    let announce = |object: Value| activity("Announce", &object, &json!({ "actor": relay_actor, "to": ["https://a.example/relay/followers"] }));
+    let announce = |object: Value| {
+        activity("Announce", &object, &json!({ "actor": relay_actor, "to": ["https://a.example/relay/followers"] }))
+    };
     let litepub = || Scene { style: Style::Litepub, registered: relay_actor, ..Scene::default() };
     litepub().check(&announce(json!("https://a.example/objects/1")), relay_actor, "hint:https://a.example/objects/1");
-    litepub().check(&announce(json!({ "id": "https://a.example/objects/1", "type": "Note" })), relay_actor, "hint:https://a.example/objects/1");
+    litepub().check(
+        &announce(json!({ "id": "https://a.example/objects/1", "type": "Note" })),
+        relay_actor,
+        "hint:https://a.example/objects/1",
+    );
     litepub().check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:announce-of-anothers-post");
-    litepub().check(&announce(json!({ "id": "https://a.example/c/1", "type": "Create" })), relay_actor, "ignore:announce-of-an-activity");
+    litepub().check(
+        &announce(json!({ "id": "https://a.example/c/1", "type": "Create" })),
+        relay_actor,
+        "ignore:announce-of-an-activity",
+    );
     litepub().check(&activity("Announce", &json!("https://a.example/objects/1"), &json!({})), ADA, "ignore:boost");
     Scene::default().check(&announce(json!("https://a.example/objects/1")), relay_actor, "ignore:boost");
     let following = Some(Following {
@@ -240,6 +259,9 @@ fn an_announce_counts_only_from_the_servers_own_relay_actor() {
     let mut blocked = followed();
     blocked.config.policy.block = vec!["b.example".into()];
     blocked.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:origin-not-relayed");
+    let mut rejected = followed();
+    rejected.following.as_mut().unwrap().state = FollowState::Rejected;
+    rejected.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:boost");
     let mut in_return = followed();
     in_return.following.as_mut().unwrap().by_operator = false;
     in_return.check(&announce(json!("https://b.example/objects/1")), relay_actor, "ignore:boost");
@@ -250,14 +272,29 @@ fn changes_are_the_authors_own() {
     let scene = Scene::default();
     let ld = signed_by("https://a.example/users/ada#main-key");
     scene.check(&activity("Update", &note(&json!({})), &ld), ADA, "change:carried");
-    scene.check(&activity("Update", &note(&json!({ "attributedTo": "https://a.example/users/eve" })), &ld), ADA, "ignore:object-of-another-author");
+    scene.check(
+        &activity("Update", &note(&json!({ "attributedTo": "https://a.example/users/eve" })), &ld),
+        ADA,
+        "ignore:object-of-another-author",
+    );
     // An edit that withdraws the post from the public is a deletion, and its body is not kept.
     let withdrawn = scene.route(&activity("Update", &note(&json!({ "to": [], "cc": [] })), &ld), ADA);
-    assert!(matches!(&withdrawn[..], [Effect::Delete(draft)] if draft.body.is_empty() && !draft.carried), "{withdrawn:?}");
+    assert!(
+        matches!(&withdrawn[..], [Effect::Delete(draft)] if draft.body.is_empty() && !draft.carried),
+        "{withdrawn:?}"
+    );
     scene.check(&activity("Update", &json!({ "id": ADA, "type": "Person" }), &ld), ADA, "change:carried");
-    scene.check(&activity("Delete", &json!({ "id": "https://a.example/notes/1", "type": "Tombstone" }), &ld), ADA, "delete:carried");
+    scene.check(
+        &activity("Delete", &json!({ "id": "https://a.example/notes/1", "type": "Tombstone" }), &ld),
+        ADA,
+        "delete:carried",
+    );
     scene.check(&activity("Delete", &json!("https://a.example/notes/1"), &json!({})), ADA, "delete:plain");
-    scene.check(&activity("Delete", &json!("https://b.example/notes/1"), &ld), ADA, "ignore:deletion-of-anothers-object");
+    scene.check(
+        &activity("Delete", &json!("https://b.example/notes/1"), &ld),
+        ADA,
+        "ignore:deletion-of-anothers-object",
+    );
     let of_actor = scene.route(&activity("Delete", &json!(ADA), &ld), ADA);
     assert!(matches!(&of_actor[..], [Effect::Forget(_), Effect::Delete(_)]), "{of_actor:?}");
 }
@@ -268,9 +305,21 @@ fn follows_are_of_the_public_or_of_the_relays_actor() {
     for public in ["as:Public", "Public", PUBLIC] {
         scene.check(&activity("Follow", &json!(public), &json!({})), ADA, "join:Mastodon");
     }
-    scene.check(&activity("Follow", &json!("https://relay.example/actor"), &json!({ "id": null })), ADA, "join:Litepub");
-    scene.check(&activity("Follow", &json!("https://relay.example/actor2"), &json!({})), ADA, "ignore:follow-of-somebody-else");
-    scene.check(&activity("Follow", &json!("https://b.example/users/bob"), &json!({})), ADA, "ignore:follow-of-somebody-else");
+    scene.check(
+        &activity("Follow", &json!("https://relay.example/actor"), &json!({ "id": null })),
+        ADA,
+        "join:Litepub",
+    );
+    scene.check(
+        &activity("Follow", &json!("https://relay.example/actor2"), &json!({})),
+        ADA,
+        "ignore:follow-of-somebody-else",
+    );
+    scene.check(
+        &activity("Follow", &json!("https://b.example/users/bob"), &json!({})),
+        ADA,
+        "ignore:follow-of-somebody-else",
+    );
 }
 
 #[test]
@@ -286,7 +335,11 @@ fn an_undo_names_its_follow_in_three_forms() {
     let mut anothers = follow;
     anothers["actor"] = "https://a.example/users/eve".into();
     scene.check(&undo(anothers), ADA, "ignore:undo-of-somebody-else");
-    scene.check(&undo(json!({ "id": "https://a.example/likes/1", "type": "Like", "object": "https://b.example/1" })), ADA, "ignore:undo-not-relayed");
+    scene.check(
+        &undo(json!({ "id": "https://a.example/likes/1", "type": "Like", "object": "https://b.example/1" })),
+        ADA,
+        "ignore:undo-not-relayed",
+    );
 }
 
 #[test]
@@ -306,16 +359,26 @@ fn answers_count_only_for_the_follow_they_name() {
     scene.check(&activity("Reject", &ours, &json!({})), ADA, "answer:false");
     let embedded = json!({ "type": "Follow", "actor": "https://relay.example/actor", "object": ADA });
     scene.check(&activity("Accept", &embedded, &json!({})), ADA, "answer:true");
-    scene.check(&activity("Accept", &json!("https://relay.example/activities/follow/8"), &json!({})), ADA, "ignore:answer-to-another");
+    scene.check(
+        &activity("Accept", &json!("https://relay.example/activities/follow/8"), &json!({})),
+        ADA,
+        "ignore:answer-to-another",
+    );
     Scene::default().check(&activity("Accept", &ours, &json!({})), ADA, "ignore:answer-to-nothing");
 }
 
 #[test]
 fn nothing_private_is_ever_relayed() {
     let scene = Scene::default();
-    for kind in ["Like", "EmojiReact", "Dislike", "Offer", "QuoteRequest", "Join", "Read", "View", "Add", "Remove", "Listen"] {
+    for kind in
+        ["Like", "EmojiReact", "Dislike", "Offer", "QuoteRequest", "Join", "Read", "View", "Add", "Remove", "Listen"]
+    {
         scene.check(&activity(kind, &json!("https://b.example/notes/1"), &json!({})), ADA, "ignore:kind-not-relayed");
     }
     scene.check(&activity("Block", &json!("https://relay.example/actor"), &json!({})), ADA, "ignore:block");
-    scene.check(&activity("Move", &json!(ADA), &json!({ "target": "https://b.example/users/ada" })), ADA, "ignore:move");
+    scene.check(
+        &activity("Move", &json!(ADA), &json!({ "target": "https://b.example/users/ada" })),
+        ADA,
+        "ignore:move",
+    );
 }

@@ -45,7 +45,8 @@ pub(crate) fn place_keys(dir: &Path) {
         ("ed25519.pem", include_str!("../../fixtures/keys/relay.ed25519.pk8.pem")),
     ] {
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(keys.join(name)).expect("a key file");
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(keys.join(name)).expect("a key file");
         std::io::Write::write_all(&mut file, text.as_bytes()).expect("a key written");
     }
 }
@@ -70,7 +71,12 @@ impl TestRelay {
 
     /// Stops well and starts again at the same address.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_config| {}).await
+    }
+
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, mut config, dir } = self;
+        change(&mut config);
         config.http.listen = Listen::Tcp(server.http_addr().expect("an address"));
         assert!(server.shutdown(Duration::from_secs(10)).await, "it stops within its grace");
         for _ in 0..300 {
@@ -114,16 +120,17 @@ impl TestRelay {
 
     /// Waits until the relay knows what software the server runs.
     async fn wait_surveyed(&self, authority: &Authority) {
-        eventually("the survey", || {
-            self.relay().facts(authority).is_ok_and(|facts| facts.software_read.is_some())
-        })
-        .await;
+        eventually("the survey", || self.relay().facts(authority).is_ok_and(|facts| facts.software_read.is_some()))
+            .await;
     }
 
     /// A number of `/metrics`, by the start of its line.
     pub(crate) fn metric(&self, line: &str) -> f64 {
         let text = self.server.app().state.metrics.render();
-        let found = text.lines().filter(|one| one.starts_with(line)).filter_map(|one| one.rsplit(' ').next()?.parse::<f64>().ok());
+        let found = text
+            .lines()
+            .filter(|one| one.starts_with(line))
+            .filter_map(|one| one.rsplit(' ').next()?.parse::<f64>().ok());
         found.sum()
     }
 }

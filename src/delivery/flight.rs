@@ -1,0 +1,86 @@
+//! One entry on its way to one inbox: as planned, and in our own words if the forward is refused. A task of its own that
+//! knows nothing of the lane; it lands with all that the lane wants to know.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Shared;
+use super::attempt::{self, Letter, Outcome};
+use super::outgoing::Outgoing;
+use super::plan::{Plan, instead_of_forward};
+use super::slots::Slot;
+use crate::clock::Timestamp;
+use crate::ids::{Iri, Seq};
+use crate::log::Kind;
+use crate::wire::http_sig::Scheme;
+
+/// One attempt on its way: all it needs, and nothing of the lane.
+pub(super) struct Flight {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outgoing: Arc<Outgoing>,
+    pub(super) plan: Plan,
+    pub(super) inbox: Iri,
+    pub(super) scheme: Scheme,
+}
+
+/// How it went.
+pub(super) struct Landing {
+    pub(super) seq: Seq,
+    pub(super) at: Timestamp,
+    pub(super) outcome: Outcome,
+    pub(super) reason: Cow<'static, str>,
+    pub(super) learned: Option<Scheme>,
+    pub(super) downgraded: bool,
+    pub(super) took: Duration,
+}
+
+impl Flight {
+    /// Flies in its place, and says how it went.
+    pub(super) async fn fly(self, slot: Slot) -> Landing {
+        let started = Instant::now();
+        let (seq, at) = (self.outgoing.entry.seq, self.outgoing.entry.at);
+        let landing = slot.run(self.exchange()).await.unwrap_or(Landing {
+            seq,
+            at,
+            outcome: Outcome::Later { after: None, answered: false },
+            reason: Cow::Borrowed("slow"),
+            learned: None,
+            downgraded: false,
+            took: Duration::ZERO,
+        });
+        Landing { took: started.elapsed(), ..landing }
+    }
+
+    async fn exchange(&self) -> Landing {
+        let mut report = self.say(self.plan).await;
+        let mut downgraded = false;
+        if report.outcome == Outcome::Downgrade {
+            // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
+            downgraded = self.outgoing.entry.kind != Kind::Delete;
+            if let Some(plan) = instead_of_forward(&self.outgoing.entry) {
+                report = self.say(plan).await;
+            }
+        }
+        Landing {
+            seq: self.outgoing.entry.seq,
+            at: self.outgoing.entry.at,
+            outcome: report.outcome,
+            reason: report.reason,
+            learned: report.learned,
+            downgraded,
+            took: Duration::ZERO,
+        }
+    }
+
+    async fn say(&self, plan: Plan) -> attempt::Report {
+        let Some(message) = self.shared.outbox.message(&self.outgoing, plan) else {
+            return attempt::Report { outcome: Outcome::Done, reason: Cow::Borrowed("nothing to say"), learned: None };
+        };
+        let forwarded = plan == Plan::Forward;
+        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme };
+        attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await
+    }
+}
