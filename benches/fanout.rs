@@ -1,9 +1,9 @@
 //! How many deliveries a second go out: one author's posts to 100 and to 1,000 subscribers on loopback, forwarded and
 //! announced; beside a sender that does nothing but send, an RSA signature, and an append, in the same run.
 //!
-//! `cargo bench --bench fanout` runs all; `-- 100`, `-- 1000` and `-- announce` run a part, `-- 1000 alone` the relay
-//! without what it is compared with (for a profiler). As a test it does the same with five subscribers and two posts and
-//! looks only at whether each gets each post once.
+//! `cargo bench --bench fanout` runs all; `-- forward` and `-- announce` run a part, `-- 500` forwards to that many, `-- 1000
+//! alone` leaves out what the relay is compared with (for a profiler). As a test it does the same with five subscribers
+//! and two posts and looks only at whether each gets each post once.
 //!
 //! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
@@ -47,14 +47,15 @@ const APPEND: &str = "append without fsync";
 fn main() -> anyhow::Result<()> {
     let Some(call) = Call::read("fanout") else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (few, many) = (call.wants("100"), call.wants("1000"));
-    if few {
-        runtime.block_on(Box::pin(forwards(&call, call.size(100, 5), call.size(100, 2))))?;
+    let mut sizes = call.numbers();
+    if sizes.is_empty() && call.wants("forward") {
+        sizes = if call.full { vec![100, 1000] } else { vec![5] };
     }
-    if many && call.full {
-        runtime.block_on(Box::pin(forwards(&call, 1000, 20)))?;
+    for subscribers in sizes {
+        let posts = call.size((10_000 / subscribers.max(1)).clamp(20, 500), 2);
+        runtime.block_on(Box::pin(forwards(&call, subscribers, posts)))?;
     }
-    if call.wants("announce") {
+    if call.wants("announce") && call.numbers().is_empty() {
         runtime.block_on(Box::pin(announces(&call, call.size(100, 3), call.size(4, 1))))?;
     }
     Ok(())
@@ -62,7 +63,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Posts that are forwarded as they came: what the relay can do when nothing holds it back.
 async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
-    let alone = call.full && call.wants("alone") && !call.wants("announce");
+    let alone = call.says("alone");
     let before = resident();
     let stage = Stage::set(Family::Mastodon, subscribers).await?;
     let joined = resident();

@@ -43,7 +43,19 @@ impl Call {
 
     /// Whether this part is to run: it was named, or none was.
     pub(crate) fn wants(&self, part: &str) -> bool {
-        !self.full || self.words.is_empty() || self.words.iter().any(|word| word == part)
+        let none_named = self.words.iter().all(|word| word.parse::<usize>().is_ok());
+        !self.full || none_named || self.says(part)
+    }
+
+    /// Whether the word was given.
+    pub(crate) fn says(&self, word: &str) -> bool {
+        self.full && self.words.iter().any(|one| one == word)
+    }
+
+    /// The numbers that were given.
+    pub(crate) fn numbers(&self) -> Vec<usize> {
+        let words = self.words.iter().filter(|_| self.full);
+        words.filter_map(|word| word.parse().ok()).collect()
     }
 
     /// The input's size: as a bench, as a test.
