@@ -211,6 +211,7 @@ impl TestRelay {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("a temporary folder")?;
         let mut config = Config::embedded();
+        (config.policy.server_rate, config.policy.actor_rate) = (0, 0);
         config.data_dir = dir.path().to_owned();
         config.http.listen = "127.0.0.1:0".parse().map_err(|_cause| anyhow::anyhow!("http.listen"))?;
         config.ops.listen = config.http.listen.clone();

@@ -55,6 +55,7 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         actor_inbox: iri("/actor/inbox"),
         follow: json!({ "id": format!("https://{host}/follows/1"), "type": "Follow" }),
         at,
+        personal: false,
     };
     Subscriber {
         authority: iri("/").authority(),

@@ -24,6 +24,7 @@ pub(crate) fn shearwater(dir: &Path) -> Command {
         ("SHEARWATER_FETCH__ALLOW_PRIVATE", "127.0.0.0/8"),
         ("SHEARWATER_FETCH__ALLOW_HTTP", "true"),
         ("SHEARWATER_DELIVERY__RETRY", "100ms,200ms,400ms"),
+        ("SHEARWATER_POLICY__ACTOR_RATE", "0"),
     ] {
         command.env(key, value);
     }
