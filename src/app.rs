@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::http::{HttpState, InboxSlots};
 use crate::identity::Identity;
+use crate::ids::Authority;
 use crate::log::Log;
 use crate::net::{Client, SignedClient};
 use crate::peers::Peers;
@@ -44,7 +45,9 @@ impl App {
         let agent = format!("shearwater/{} (+{public_url}/)", env!("CARGO_PKG_VERSION"));
         let client = Client::new(&config.net, &config.fetch, &agent)?;
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
-        let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch);
+        let joined = store.clone();
+        let is_familiar = Arc::new(move |authority: &Authority| joined.subscriber(authority).is_some());
+        let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch).with_familiar(is_familiar);
         let delivery = Delivery::new(delivery::Services {
             config: config.delivery.clone(),
             audience: config.relay.announce_audience,
