@@ -10,7 +10,6 @@ mod discovery;
 mod fault;
 mod keys;
 mod memory;
-mod places;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,11 +26,10 @@ use crate::ids::{Authority, Iri};
 use crate::net::SignedClient;
 use crate::wire::actor::{ActorKey, RemoteActor};
 use crate::wire::discovery::Software;
-use budgets::Budgets;
+use budgets::{Budgets, Places};
 use fault::Lifetimes;
 use keys::Stored;
 use memory::{Kept, Memory};
-use places::Places;
 
 /// How long a failure to read a post is remembered. Short: a post may be announced to us before its server shows it.
 const POST_FAULT_LIFE: Duration = Duration::from_secs(60);
