@@ -29,8 +29,10 @@ const HOST_IDLE: Duration = Duration::from_secs(2 * 60);
 const WAITING: usize = 128;
 const WAITING_STRANGERS: usize = WAITING / 2;
 
-/// Requests that may wait for keys of one authority.
-const WAITING_PER_AUTHORITY: usize = 8;
+/// Requests that may wait for keys of one authority: one that joined has many people, and a restart forgets none of them
+/// but may have to read them all again.
+const WAITING_PER_AUTHORITY: usize = 64;
+const WAITING_PER_STRANGER: usize = 8;
 
 /// Both kinds of bucket. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -102,7 +104,8 @@ impl Places {
     pub(super) fn take(&self, authority: Authority, stranger: bool) -> Option<Place> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.each.get(&authority).copied().unwrap_or_default();
-        if taken.all >= WAITING || own >= WAITING_PER_AUTHORITY || (stranger && taken.strangers >= WAITING_STRANGERS) {
+        let most = if stranger { WAITING_PER_STRANGER } else { WAITING_PER_AUTHORITY };
+        if taken.all >= WAITING || own >= most || (stranger && taken.strangers >= WAITING_STRANGERS) {
             return None;
         }
         taken.all += 1;
