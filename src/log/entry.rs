@@ -113,7 +113,7 @@ impl Draft {
 }
 
 impl Entry {
-    /// Reads what [`Draft::encode`] wrote. For fuzzers too: any bytes are refused or read, never a panic.
+    /// Reads what `Draft::encode` wrote. For fuzzers too: any bytes are refused or read, never a panic.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] with the place.

@@ -1,7 +1,7 @@
 //! How many requests one server, and one person on it, may send: token buckets, asked after the signature was verified,
 //! so that nobody is limited for what others sign in their name. What a refused request is answered is the inbox's.
 //!
-//! Promise: memory is bounded however many senders there are. Senders share [`CELLS`] buckets by a hash that nobody can
+//! Promise: memory is bounded however many senders there are. Senders share `CELLS` buckets by a hash that nobody can
 //! foresee; two who meet in one share its rate, which matters only if both send at full speed.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};

@@ -3,7 +3,7 @@
 //! checks it, and appends what may be relayed. An object that turns out to be gone is a deletion.
 //!
 //! A hint moves from the log into a row at once, in the transaction that moves the cursor: so the log can be trimmed, and
-//! a slow origin holds up nobody ([`queue`] says whose turn it is). What cannot be read now is tried again for two days.
+//! a slow origin holds up nobody (`queue` says whose turn it is). What cannot be read now is tried again for two days.
 
 mod queue;
 
