@@ -16,12 +16,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
+
+/// How often, and after what pause, a cache that is in use is tried again.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The name of the tree in use. Change it whenever the rules change by which documents are checked before they are kept:
 /// what was believed under the older rules is then dropped at the next start.
@@ -132,8 +137,8 @@ impl Cache {
     }
 
     fn open_with(dir: &Path, limits: Limits) -> anyhow::Result<Self> {
-        let open = match open_sled(dir) {
-            Err(reason) if reason.contains("could not acquire lock") => {
+        let open = match open_when_free(dir) {
+            Err(reason) if is_locked(&reason) => {
                 anyhow::bail!("the cache {} is in use by another process", dir.display());
             }
             Ok(db) => Open::new(db),
@@ -308,6 +313,24 @@ fn place(kind: Kind, key: &str) -> [u8; 32] {
     hash.update([kind.tag(), 0]);
     hash.update(key.as_bytes());
     hash.finalize().into()
+}
+
+/// sled lets go of its lock from a thread of its own, a moment after its last handle, or when a child that was being
+/// forked just then is gone: so "in use" is believed only after two seconds.
+fn open_when_free(dir: &Path) -> Result<sled::Db, String> {
+    let mut opened = open_sled(dir);
+    for _ in 0..LOCK_TRIES {
+        if !opened.as_ref().is_err_and(|reason| is_locked(reason)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        opened = open_sled(dir);
+    }
+    opened
+}
+
+fn is_locked(reason: &str) -> bool {
+    reason.contains("could not acquire lock")
 }
 
 /// sled panics over some damaged files; a panic is one more way not to open.

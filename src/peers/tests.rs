@@ -27,15 +27,7 @@ impl World {
 
     fn peers(clock: &Clock, folder: &tempfile::TempDir) -> Peers {
         let fetch = testing::fetch();
-        // sled lets go of its lock from a thread of its own, a moment after the last handle.
-        let open = || Cache::open(&folder.path().join("cache"));
-        let disk = (0..500).find_map(|_| {
-            open().ok().or_else(|| {
-                std::thread::sleep(Duration::from_millis(10));
-                None
-            })
-        });
-        let disk = disk.unwrap();
+        let disk = Cache::open(&folder.path().join("cache")).unwrap();
         Peers::new(testing::signed_client(clock.clone(), &fetch), disk, clock.clone(), &fetch)
     }
 
