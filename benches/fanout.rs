@@ -1,9 +1,10 @@
 //! How many deliveries a second go out: one author's posts to 100 and to 1,000 subscribers on loopback, forwarded and
 //! announced; beside a sender that does nothing but send, an RSA signature, and an append, in the same run.
 //!
-//! `cargo bench --bench fanout` runs all; `-- forward` and `-- announce` run a part, `-- 500` forwards to that many, `-- 1000
-//! alone` leaves out what the relay is compared with (for a profiler). As a test it does the same with five subscribers
-//! and two posts and looks only at whether each gets each post once.
+//! `cargo bench --bench fanout` runs all; `-- forward` and `-- announce` run a part, `-- 500` forwards to that many,
+//! `-- 1000 alone` leaves out what the relay is compared with (for a profiler), `-- 100 slow` has subscribers that take
+//! 100 ms to answer, as distant ones do. As a test it does the same with five subscribers and two posts and looks only at
+//! whether each gets each post once.
 //!
 //! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
@@ -36,6 +37,8 @@ use support::{Call, LONG, Rounds, TestRelay, Watch, append};
 
 const KEY_PEM: &str = include_str!("../tests/fixtures/keys/relay.rsa.pk8.pem");
 const ROUNDS: usize = 3;
+/// How long a distant subscriber takes to answer.
+const SLOW: Duration = Duration::from_millis(100);
 /// Posts that the poster sends at once.
 const POSTS_AT_ONCE: usize = 4;
 
@@ -63,9 +66,10 @@ fn main() -> anyhow::Result<()> {
 
 /// Posts that are forwarded as they came: what the relay can do when nothing holds it back.
 async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
-    let alone = call.says("alone");
+    let delay = if call.says("slow") { SLOW } else { Duration::ZERO };
+    let alone = call.says("alone") || !delay.is_zero();
     let before = resident();
-    let stage = Stage::set(Family::Mastodon, subscribers).await?;
+    let stage = Stage::set(Family::Mastodon, subscribers, delay).await?;
     let joined = resident();
     // Opens connections, and lets the relay learn what its new subscribers run.
     let body = stage.warm_up().await?;
@@ -87,7 +91,10 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     let after = resident();
 
     let out = &mut call.out();
-    let title = format!("{subscribers} subscribers, rounds of {posts} posts of {} bytes, forwarded.", body.len());
+    let bytes = body.len();
+    let title = format!(
+        "{subscribers} subscribers that take {delay:?} to answer, rounds of {posts} posts of {bytes} bytes, forwarded."
+    );
     rounds.write(out, &title, &[BARE, SIGN])?;
     let shown = |mebibytes: Option<f64>| mebibytes.map_or_else(|| "-".to_owned(), |some| format!("{some:.0}"));
     writeln!(
@@ -103,7 +110,7 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
 
 /// Posts that are announced: each makes its subscribers fetch it from its origin, so these are paced.
 async fn announces(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
-    let stage = Stage::set(Family::Akkoma, subscribers).await?;
+    let stage = Stage::set(Family::Akkoma, subscribers, Duration::ZERO).await?;
     if call.full {
         // The relay counts its audience every ten seconds; no pace is set before.
         tokio::time::sleep(Duration::from_secs(12)).await;
@@ -141,13 +148,13 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(family: Family, subscribers: usize) -> anyhow::Result<Self> {
+    async fn set(family: Family, subscribers: usize, delay: Duration) -> anyhow::Result<Self> {
         let relay = TestRelay::start().await?;
         let poster =
             Instance::start(Family::Mastodon, Options { name: "poster".to_owned(), ..Options::default() }).await?;
         let answer = poster.join(relay.url()).await?;
         ensure!(answer.is_ok() && poster.wait_accepted(LONG).await, "the poster is not accepted: {}", answer.text());
-        let swarm = Swarm::start(subscribers, SwarmOptions { family, ..SwarmOptions::default() }).await?;
+        let swarm = Swarm::start(subscribers, SwarmOptions { family, delay, ..SwarmOptions::default() }).await?;
         let taken = swarm.join_all(relay.url(), 32).await?;
         ensure!(taken == number(subscribers), "{taken} of {subscribers} may join");
         ensure!(swarm.wait_accepted(taken, LONG).await, "{} of {taken} are accepted", swarm.accepted());

@@ -50,7 +50,7 @@ const DIGEST: &str = "SHA-256 of the body";
 const VERIFY: &str = "bare RSA-2048 verification";
 const NO_FSYNC: &str = "append without fsync";
 const FSYNC: &str = "append, one fsync each";
-const BARE_POST: &str = "bare POST, 64 connections";
+const BARE_POST: &str = "bare POST, 64 at once";
 
 fn main() -> anyhow::Result<()> {
     let Some(call) = Call::read("verify") else { return Ok(()) };
@@ -143,7 +143,7 @@ async fn inbox(call: &Call) -> anyhow::Result<()> {
         for &at_once in &in_flight {
             if call.wants("inbox") {
                 inside.note(
-                    &format!("accepted, {at_once} in flight"),
+                    &format!("accepted, {at_once} at once"),
                     direct(&relay, fresh(size(at_once)).await?, at_once).await?,
                 );
             }
@@ -152,7 +152,7 @@ async fn inbox(call: &Call) -> anyhow::Result<()> {
             let bare = fresh(size(64)).await?;
             over_http.note(BARE_POST, posted(&member.address, bare, 64).await?);
             for &at_once in &in_flight {
-                let row = format!("accepted, {at_once} connections");
+                let row = format!("accepted, {at_once} at once");
                 over_http.note(&row, posted(authority(relay.url()), fresh(size(at_once)).await?, at_once).await?);
             }
         }
@@ -165,16 +165,9 @@ async fn inbox(call: &Call) -> anyhow::Result<()> {
         let title = "The same over kept-alive connections; the sender is in the same process and on the same cores.";
         over_http.write(out, title, &[NO_FSYNC, FSYNC, BARE_POST])?;
     }
-    writeln!(
-        out,
-        "\n{} entries in the log, {} bytes in the store.",
-        first,
-        relay.server.app().state.store.file_bytes()
-    )?;
-    let entries = relay.server.app().state.log.head();
-    relay.stop().await?;
-    ensure!(entries.0 > 0, "nothing was appended");
-    Ok(())
+    let state = &relay.server.app().state;
+    writeln!(out, "\n{} entries in the log, {} MiB in the store.", state.log.head(), state.store.file_bytes() >> 20)?;
+    relay.stop().await
 }
 
 /// Gives the requests to the relay's room, `at_once` at a time; all must be relayed.
