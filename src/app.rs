@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use axum::extract::FromRef as _;
 
 use crate::cache::Cache;
@@ -12,12 +11,13 @@ use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::http::{HttpState, InboxSlots};
 use crate::identity::Identity;
+use crate::ids::Authority;
 use crate::log::Log;
 use crate::net::{Client, SignedClient};
 use crate::peers::Peers;
 use crate::policy::Rules;
 use crate::relay::{Relay, Services, Signals};
-use crate::store::Store;
+use crate::store::{Store, make_private};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -45,7 +45,9 @@ impl App {
         let agent = format!("shearwater/{} (+{public_url}/)", env!("CARGO_PKG_VERSION"));
         let client = Client::new(&config.net, &config.fetch, &agent)?;
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
-        let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch);
+        let joined = store.clone();
+        let is_familiar = Arc::new(move |authority: &Authority| joined.subscriber(authority).is_some());
+        let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch).with_familiar(is_familiar);
         let delivery = Delivery::new(delivery::Services {
             config: config.delivery.clone(),
             audience: config.relay.announce_audience,
@@ -70,7 +72,7 @@ impl App {
                 log: log.clone(),
                 peers,
                 identity: identity.clone(),
-                clock,
+                clock: clock.clone(),
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 signals,
@@ -87,6 +89,7 @@ impl App {
             supervisor,
             metrics,
             inbox_slots,
+            followed: crate::http::Followed::new(clock),
         };
         Ok(Self { state })
     }
@@ -109,14 +112,4 @@ impl App {
     pub fn supervisor(&self) -> Supervisor {
         Supervisor::from_ref(&self.state)
     }
-}
-
-/// Makes the data folder, readable by nobody else.
-fn make_private(dir: &std::path::Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making the folder data_dir = {}", dir.display()))
 }

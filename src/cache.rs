@@ -3,8 +3,9 @@
 //! a power cut and its files may not open again (which is why `store` is another engine). Then the folder is moved aside
 //! and the cache starts empty.
 //!
-//! Promises: a missing, damaged or full cache is a miss and never an error; records written under the rules of another
-//! [`NAMESPACE`] are never read; count, size of values and size on disk are bounded.
+//! Promises: a missing, damaged or full cache is a miss and never an error (a relay whose disk has no room for one runs
+//! without); records written under the rules of another
+//! [`NAMESPACE`] are never read; count, size of values, their sum and size on disk are bounded, while running too.
 //!
 //! The calls block, for microseconds from memory and the length of one read from disk: short enough for async threads.
 
@@ -13,14 +14,19 @@ use std::hash::BuildHasher as _;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
+
+/// How often, and after what pause, a cache that is in use is tried again.
+const LOCK_TRIES: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The name of the tree in use. Change it whenever the rules change by which documents are checked before they are kept:
 /// what was believed under the older rules is then dropped at the next start.
@@ -32,8 +38,18 @@ pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Records kept; beyond it, each new one pushes out one at random, which costs no bookkeeping.
 const MAX_RECORDS: usize = 200_000;
 
-/// Beyond this size at the start, the cache starts anew: sled does not give space back on its own.
-const MAX_DISK_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// Bytes of values kept; beyond it, new ones push out others as well.
+const MAX_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Beyond this size on disk the cache starts anew: sled does not give space back on its own, and may need several times
+/// the size of what it keeps.
+const MAX_DISK_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// How often the size on disk is looked at, in bytes written.
+const LOOK_EVERY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Records that one new record pushes out at most, so that no call takes long: it may be as big as many small ones.
+const PUSHED_OUT: usize = 32;
 
 /// Pages that sled keeps in memory.
 const MEMORY_BYTES: u64 = 16 * 1024 * 1024;
@@ -76,51 +92,67 @@ pub struct Cached {
 
 /// The handle. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Cache {
-    tree: sled::Tree,
-    records: Arc<AtomicUsize>,
-    max_records: usize,
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    dir: PathBuf,
+    limits: Limits,
+    /// `None`: there is no cache on disk. Whoever starts it anew holds the lock alone; for the others that is a miss.
+    open: RwLock<Option<Open>>,
     chance: RandomState,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    records: usize,
+    bytes: u64,
+    disk_bytes: u64,
+    look_every: u64,
+}
+
+const LIMITS: Limits =
+    Limits { records: MAX_RECORDS, bytes: MAX_BYTES, disk_bytes: MAX_DISK_BYTES, look_every: LOOK_EVERY_BYTES };
+
+/// The files, open.
+#[derive(Debug)]
+struct Open {
+    db: sled::Db,
+    tree: sled::Tree,
+    records: AtomicUsize,
+    bytes: AtomicU64,
+    pushed_out: AtomicU64,
+    /// Since the size on disk was looked at.
+    written: AtomicU64,
+}
+
 impl Cache {
-    /// Opens the cache in this folder, or a new one if what is there does not open.
+    /// Opens the cache in this folder, or a new one if what is there does not open. Where not even that can be had (no
+    /// permission, no space), nothing is kept.
     ///
     /// # Errors
-    /// Another process has it open, or not even an empty cache can be made: no permission, no space.
+    /// Another process has it open.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        Self::open_with(dir, MAX_RECORDS)
+        Self::open_with(dir, LIMITS)
     }
 
-    fn open_with(dir: &Path, max_records: usize) -> anyhow::Result<Self> {
-        let db = match open_sled(dir) {
-            Ok(db) if db.size_on_disk().unwrap_or(u64::MAX) <= MAX_DISK_BYTES => db,
-            Ok(db) => {
-                drop(db);
-                tracing::info!(folder = %dir.display(), "the cache has grown too big and starts anew");
-                std::fs::remove_dir_all(dir).with_context(|| format!("removing the cache {}", dir.display()))?;
-                open_sled(dir).map_err(anyhow::Error::msg)?
-            }
-            Err(reason) if reason.contains("could not acquire lock") => {
+    fn open_with(dir: &Path, limits: Limits) -> anyhow::Result<Self> {
+        let open = match open_when_free(dir) {
+            Err(reason) if is_locked(&reason) => {
                 anyhow::bail!("the cache {} is in use by another process", dir.display());
             }
-            Err(reason) => {
-                let aside = move_aside(dir).with_context(|| format!("moving the cache {} aside", dir.display()))?;
-                tracing::warn!(folder = %dir.display(), aside = %aside.display(), %reason,
-                    "the cache does not open: moved aside, starting an empty one");
-                open_sled(dir).map_err(anyhow::Error::msg).context("starting an empty cache")?
-            }
+            Ok(db) => Open::new(db),
+            Err(reason) => start_over(dir, &reason),
         };
-        drop_older(&db);
-        let tree = db.open_tree(NAMESPACE).context("opening the cache")?;
-        let records = Arc::new(AtomicUsize::new(tree.len()));
-        Ok(Self { tree, records, max_records, chance: RandomState::new() })
+        let open = open.and_then(|open| if open.is_too_big(limits) { start_anew(dir, open) } else { Ok(open) });
+        let open = open.inspect_err(|error| without(dir, error)).ok();
+        Ok(Self(Arc::new(Inner { dir: dir.to_owned(), limits, open: RwLock::new(open), chance: RandomState::new() })))
     }
 
     /// The record, if there is one that can be read.
     #[must_use]
     pub fn get(&self, kind: Kind, key: &str) -> Option<Cached> {
-        let stored = self.tree.get(place(kind, key)).ok()??;
+        let stored = self.with(|open| open.tree.get(place(kind, key)).ok()?)?;
         let (at, bytes) = stored.split_first_chunk::<8>()?;
         Some(Cached { bytes: Bytes::copy_from_slice(bytes), at: Timestamp::from_millis(i64::from_be_bytes(*at)) })
     }
@@ -128,7 +160,7 @@ impl Cache {
     /// Whether there is a record; does not read its value.
     #[must_use]
     pub fn contains(&self, kind: Kind, key: &str) -> bool {
-        self.tree.contains_key(place(kind, key)).unwrap_or(false)
+        self.with(|open| open.tree.contains_key(place(kind, key)).ok()).unwrap_or(false)
     }
 
     /// Keeps a record, in place of the one that was there. Values over [`MAX_VALUE_BYTES`] are not kept, and remove it.
@@ -140,29 +172,33 @@ impl Cache {
         let mut stored = Vec::with_capacity(8 + bytes.len());
         stored.extend_from_slice(&at.millis().to_be_bytes());
         stored.extend_from_slice(bytes);
-        match self.tree.insert(place(kind, key), stored) {
-            Ok(Some(_before)) => {}
-            Ok(None) => {
-                let count = self.records.fetch_add(1, Ordering::Relaxed) + 1;
-                if count > self.max_records {
-                    self.push_one_out(count);
+        let too_big = self.with(|open| {
+            open.insert(place(kind, key), stored);
+            for _ in 0..PUSHED_OUT {
+                if !open.is_full(self.0.limits) {
+                    break;
                 }
+                open.push_one_out(&self.0.chance);
             }
-            Err(error) => tracing::debug!(%error, "the cache did not take a record"),
+            Some(open.is_due(self.0.limits) && open.is_too_big(self.0.limits))
+        });
+        if too_big == Some(true) {
+            self.restart();
         }
     }
 
     /// Forgets a record.
     pub fn remove(&self, kind: Kind, key: &str) {
-        if let Ok(Some(_gone)) = self.tree.remove(place(kind, key)) {
-            self.records.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.with(|open| {
+            open.take_out(place(kind, key));
+            Some(())
+        });
     }
 
     /// How many records there are, about.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records.load(Ordering::Relaxed)
+        self.with(|open| Some(open.records.load(Ordering::Relaxed))).unwrap_or_default()
     }
 
     /// Whether there are none.
@@ -171,16 +207,104 @@ impl Cache {
         self.len() == 0
     }
 
-    /// Places are hashes, so the record after a random place is a random record.
-    fn push_one_out(&self, count: usize) {
-        let from = self.chance.hash_one(count).to_be_bytes();
-        let found = self.tree.get_gt(from).ok().flatten().or_else(|| self.tree.first().ok().flatten());
-        if let Some((key, _value)) = found
-            && let Ok(Some(_gone)) = self.tree.remove(key)
-        {
-            self.records.fetch_sub(1, Ordering::Relaxed);
+    /// Does something with the files, if there are any and nobody exchanges them just now.
+    fn with<T>(&self, act: impl FnOnce(&Open) -> Option<T>) -> Option<T> {
+        act(self.0.open.try_read().ok()?.as_ref()?)
+    }
+
+    /// Exchanges files that have grown too big for new ones. Rare, and as long as it takes nobody else waits for it.
+    fn restart(&self) {
+        let mut open = self.0.open.write().unwrap_or_else(PoisonError::into_inner);
+        // Of two who found it too big, the second finds it small.
+        if let Some(big) = open.take_if(|open| open.is_too_big(self.0.limits)) {
+            *open = start_anew(&self.0.dir, big).inspect_err(|error| without(&self.0.dir, error)).ok();
         }
     }
+}
+
+impl Open {
+    fn new(db: sled::Db) -> anyhow::Result<Self> {
+        drop_older(&db);
+        let tree = db.open_tree(NAMESPACE).context("opening the cache")?;
+        let (records, bytes) =
+            tree.iter().values().flatten().fold((0, 0), |(records, bytes), value| (records + 1, bytes + size(&value)));
+        let (records, bytes) = (AtomicUsize::new(records), AtomicU64::new(bytes));
+        Ok(Self { db, tree, records, bytes, pushed_out: AtomicU64::new(0), written: AtomicU64::new(0) })
+    }
+
+    fn insert(&self, place: [u8; 32], stored: Vec<u8>) {
+        let added = size(&stored);
+        match self.tree.insert(place, stored) {
+            Ok(before) => {
+                self.bytes.fetch_add(added, Ordering::Relaxed);
+                self.written.fetch_add(added, Ordering::Relaxed);
+                match before {
+                    Some(before) => drop(self.bytes.fetch_sub(size(&before), Ordering::Relaxed)),
+                    None => drop(self.records.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the cache did not take a record"),
+        }
+    }
+
+    fn take_out(&self, place: impl AsRef<[u8]>) {
+        if let Ok(Some(gone)) = self.tree.remove(place) {
+            self.records.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(size(&gone), Ordering::Relaxed);
+        }
+    }
+
+    fn is_full(&self, limits: Limits) -> bool {
+        self.records.load(Ordering::Relaxed) > limits.records || self.bytes.load(Ordering::Relaxed) > limits.bytes
+    }
+
+    /// Places are hashes, so the record after a random place is a random record.
+    fn push_one_out(&self, chance: &RandomState) {
+        let from = chance.hash_one(self.pushed_out.fetch_add(1, Ordering::Relaxed)).to_be_bytes();
+        let found = self.tree.get_gt(from).ok().flatten().or_else(|| self.tree.first().ok().flatten());
+        if let Some((place, _value)) = found {
+            self.take_out(place);
+        }
+    }
+
+    /// Whether it is time to look at the size on disk.
+    fn is_due(&self, limits: Limits) -> bool {
+        let due = self.written.load(Ordering::Relaxed) >= limits.look_every;
+        if due {
+            self.written.store(0, Ordering::Relaxed);
+        }
+        due
+    }
+
+    fn is_too_big(&self, limits: Limits) -> bool {
+        self.db.size_on_disk().unwrap_or(u64::MAX) > limits.disk_bytes
+    }
+}
+
+fn size(stored: &[u8]) -> u64 {
+    u64::try_from(stored.len()).unwrap_or(u64::MAX)
+}
+
+/// An empty cache in place of one that has grown too big.
+fn start_anew(dir: &Path, big: Open) -> anyhow::Result<Open> {
+    // Closes it: the files cannot be exchanged under it.
+    drop(big);
+    tracing::info!(folder = %dir.display(), "the cache has grown too big and starts anew");
+    std::fs::remove_dir_all(dir).with_context(|| format!("removing the cache {}", dir.display()))?;
+    Open::new(open_sled(dir).map_err(anyhow::Error::msg)?)
+}
+
+/// An empty cache in place of one that does not open.
+fn start_over(dir: &Path, reason: &str) -> anyhow::Result<Open> {
+    let aside = move_aside(dir).with_context(|| format!("{reason}; moving the cache {} aside", dir.display()))?;
+    tracing::warn!(folder = %dir.display(), aside = %aside.display(), %reason,
+        "the cache does not open: moved aside, starting an empty one");
+    Open::new(open_sled(dir).map_err(anyhow::Error::msg).context("starting an empty cache")?)
+}
+
+fn without(dir: &Path, error: &anyhow::Error) {
+    let error = format!("{error:#}");
+    tracing::warn!(folder = %dir.display(), %error, "no cache on disk can be had: running without one");
 }
 
 /// Where a record lies: a hash, so that keys have one length and no order that a stranger could choose.
@@ -189,6 +313,24 @@ fn place(kind: Kind, key: &str) -> [u8; 32] {
     hash.update([kind.tag(), 0]);
     hash.update(key.as_bytes());
     hash.finalize().into()
+}
+
+/// sled lets go of its lock from a thread of its own, a moment after its last handle, or when a child that was being
+/// forked just then is gone: so "in use" is believed only after two seconds.
+fn open_when_free(dir: &Path) -> Result<sled::Db, String> {
+    let mut opened = open_sled(dir);
+    for _ in 0..LOCK_TRIES {
+        if !opened.as_ref().is_err_and(|reason| is_locked(reason)) {
+            break;
+        }
+        std::thread::sleep(LOCK_PAUSE);
+        opened = open_sled(dir);
+    }
+    opened
+}
+
+fn is_locked(reason: &str) -> bool {
+    reason.contains("could not acquire lock")
 }
 
 /// sled panics over some damaged files; a panic is one more way not to open.
@@ -301,13 +443,61 @@ mod tests {
     #[test]
     fn count_and_size_are_bounded() {
         let dir = folder();
-        let cache = Cache::open_with(&dir.path().join("cache"), 50).unwrap();
+        let cache = Cache::open_with(&dir.path().join("cache"), Limits { records: 50, ..LIMITS }).unwrap();
         for n in 0..500 {
             cache.put(Kind::Actor, &format!("https://a.example/{n}"), b"{}", NOON);
         }
-        assert_eq!((cache.len(), cache.tree.len()), (50, 50));
+        assert_eq!((cache.len(), cache.with(|open| Some(open.tree.len()))), (50, Some(50)));
         cache.put(Kind::Actor, "big", b"small", NOON);
         cache.put(Kind::Actor, "big", &vec![b'x'; MAX_VALUE_BYTES + 1], NOON);
         assert!(!cache.contains(Kind::Actor, "big"), "an old value must not outlive its successor");
+    }
+
+    #[test]
+    fn the_sum_of_values_is_bounded_and_known_after_a_restart() {
+        let dir = folder();
+        let path = dir.path().join("cache");
+        let limits = Limits { bytes: 100_000, ..LIMITS };
+        let bytes = |cache: &Cache| cache.with(|open| Some(open.bytes.load(Ordering::Relaxed))).unwrap();
+        let cache = Cache::open_with(&path, limits).unwrap();
+        for n in 0..100 {
+            for value in [&[b'x'; 10][..], &[b'x'; 4000]] {
+                cache.put(Kind::Actor, &format!("https://a.example/{n}"), value, NOON);
+            }
+        }
+        assert!((80_000..=100_000).contains(&bytes(&cache)), "{}", bytes(&cache));
+        let before = (bytes(&cache), cache.len());
+        drop(cache);
+        let cache = Cache::open_with(&path, limits).unwrap();
+        assert_eq!((bytes(&cache), cache.len()), before);
+    }
+
+    #[test]
+    fn a_cache_that_outgrows_the_disk_starts_anew_while_running() {
+        let dir = folder();
+        let path = dir.path().join("cache");
+        let limits = Limits { disk_bytes: 2 * 1024 * 1024, look_every: 100_000, ..LIMITS };
+        let cache = Cache::open_with(&path, limits).unwrap();
+        let clone = cache.clone();
+        // Bytes that do not compress: else there is little to be written.
+        let noise: Vec<u8> = (0..128_u64).flat_map(|n| <[u8; 32]>::from(Sha256::digest(n.to_be_bytes()))).collect();
+        for n in 0..2000 {
+            cache.put(Kind::Actor, &format!("https://a.example/{n}"), &noise, NOON);
+        }
+        assert!(cache.len() < 1000, "{} records of 4 KB", cache.len());
+        assert!(cache.with(|open| open.db.size_on_disk().ok()).unwrap() < 4 * 1024 * 1024);
+        cache.put(Kind::Actor, "x", b"1", NOON);
+        assert!(clone.contains(Kind::Actor, "x"), "all handles see the new one");
+        assert!(Cache::open(&path).is_err(), "which is open");
+    }
+
+    #[test]
+    fn where_no_cache_can_be_made_nothing_is_kept() {
+        let dir = folder();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        let cache = Cache::open(&file.join("cache")).unwrap();
+        cache.put(Kind::Actor, "x", b"1", NOON);
+        assert_eq!((cache.get(Kind::Actor, "x"), cache.len()), (None, 0));
     }
 }

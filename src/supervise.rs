@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -84,9 +85,9 @@ impl Supervisor {
             loop {
                 let worker = make();
                 let name = worker.name();
-                let before = supervisor.units(name);
-                let Err(error) = supervisor.guard(worker).await else { break };
-                failures = if supervisor.units(name) > before { 1 } else { failures + 1 };
+                let worked = Arc::new(AtomicBool::new(false));
+                let Err(error) = supervisor.guard(worker, worked.clone()).await else { break };
+                failures = if worked.load(Ordering::Relaxed) { 1 } else { failures + 1 };
                 if supervisor.soft.is_cancelled() {
                     break;
                 }
@@ -161,21 +162,26 @@ impl Supervisor {
     }
 
     /// Runs a worker in a task of its own, so that its panic is an error like any other.
-    async fn guard<W: Worker>(&self, worker: W) -> anyhow::Result<()> {
+    async fn guard<W: Worker>(&self, worker: W, worked: Arc<AtomicBool>) -> anyhow::Result<()> {
         let supervisor = self.clone();
-        match self.spawn(async move { supervisor.run(worker).await }).await {
+        match self.spawn(async move { supervisor.run(worker, &worked).await }).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(anyhow::anyhow!("it panicked: {}", panic_text(error.into_panic()))),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn run<W: Worker>(&self, mut worker: W) -> anyhow::Result<()> {
+    /// `worked` becomes true with the first look that did not fail. One that finds nothing to do counts too: there are
+    /// workers that never have more than that to report, and their failures are far apart, not in a row.
+    async fn run<W: Worker>(&self, mut worker: W, worked: &AtomicBool) -> anyhow::Result<()> {
         let name = worker.name();
         while !self.soft.is_cancelled() {
             self.note(name, |status| status.state = "working");
-            let worked = self.hard.run_until_cancelled(worker.work()).await;
-            match worked {
+            let done = self.hard.run_until_cancelled(worker.work()).await;
+            if matches!(done, Some(Ok(_))) {
+                worked.store(true, Ordering::Relaxed);
+            }
+            match done {
                 None => break,
                 Some(Ok(true)) => self.note(name, |status| status.units += 1),
                 Some(Ok(false)) => {
@@ -187,10 +193,6 @@ impl Supervisor {
         }
         self.note(name, |status| status.state = "stopped");
         Ok(())
-    }
-
-    fn units(&self, name: &str) -> u64 {
-        lock(&self.table).get(name).map_or(0, |status| status.units)
     }
 
     fn note(&self, name: &'static str, change: impl FnOnce(&mut WorkerStatus)) {
@@ -219,7 +221,7 @@ fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -259,6 +261,38 @@ mod tests {
         assert!(supervisor.stop(Duration::from_secs(1)).await);
         assert_eq!(supervisor.fatal(), None);
         assert_eq!(supervisor.status()["clumsy"].state, "stopped");
+    }
+
+    /// Never has a unit to report, and falls at every other look.
+    struct Stumbling {
+        looks: Arc<AtomicU32>,
+    }
+
+    impl Worker for Stumbling {
+        fn name(&self) -> &'static str {
+            "stumbling"
+        }
+
+        async fn work(&mut self) -> anyhow::Result<bool> {
+            anyhow::ensure!(self.looks.fetch_add(1, Ordering::SeqCst).is_multiple_of(2), "every other time");
+            Ok(false)
+        }
+
+        async fn wait(&mut self) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_are_not_in_a_row_stop_nothing_however_many() {
+        let supervisor = Supervisor::new(Clock::system());
+        let looks = Arc::new(AtomicU32::new(0));
+        let shared = looks.clone();
+        supervisor.start(move || Stumbling { looks: shared.clone() });
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(looks.load(Ordering::SeqCst) > 2 * TRIES, "it goes on");
+        assert_eq!(supervisor.fatal(), None);
+        assert!(supervisor.stop(Duration::from_secs(1)).await);
     }
 
     #[tokio::test(start_paused = true)]

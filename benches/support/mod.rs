@@ -211,12 +211,13 @@ impl TestRelay {
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let dir = tempfile::tempdir().context("a temporary folder")?;
         let mut config = Config::embedded();
-        config.data_dir = dir.path().to_owned();
+        (config.policy.server_rate, config.policy.actor_rate) = (0, 0);
+        config.data_dir = dir.path().join("data");
         config.http.listen = "127.0.0.1:0".parse().map_err(|_cause| anyhow::anyhow!("http.listen"))?;
         config.ops.listen = config.http.listen.clone();
         config.fetch.allow_private = vec!["127.0.0.0/8".parse()?];
         config.fetch.allow_http = true;
-        place_keys(&dir.path().join("keys")).context("the relay's keys")?;
+        place_keys(&dir.path().join("data/keys")).context("the relay's keys")?;
         let server = Box::pin(Server::start(config, Clock::system())).await?;
         Ok(Self { server, dir })
     }
@@ -235,7 +236,7 @@ impl TestRelay {
 
 /// Puts keys where the relay looks: making an RSA key takes a second or so.
 fn place_keys(dir: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(0o700).create(dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     for (name, text) in [
         ("rsa.pem", include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem")),
         ("ed25519.pem", include_str!("../../tests/fixtures/keys/relay.ed25519.pk8.pem")),

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{ConfigArg, block_on, print};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::store::{Store, import};
+use crate::log::Log;
+use crate::store::{Store, import, make_private};
 
 #[derive(Debug, Args)]
 pub(super) struct FollowArgs {
@@ -60,6 +61,18 @@ pub(super) struct RejectArgs {
     list: ListArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct ModeArgs {
+    /// The server: small.example.
+    host: String,
+    /// "auto": forward what its software takes, announce the rest. "announce": always announce. "forward": always forward
+    /// what can be forwarded.
+    #[arg(value_parser = ["auto", "announce", "forward"])]
+    mode: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AdminCommand {
     /// List servers that joined or wait, and how delivery to them fares.
@@ -68,6 +81,8 @@ pub(super) enum AdminCommand {
     Approve(HostArgs),
     /// Turn a waiting server away, or remove one that joined.
     Reject(RejectArgs),
+    /// Set what a server gets. Also ends a downgrade: the time in which all is announced because it refused a forward.
+    Mode(ModeArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
     /// List the background workers and how they fare.
@@ -81,14 +96,29 @@ pub(super) enum AdminCommand {
 pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
     match command {
         AdminCommand::Subscribers(list) => {
-            let columns =
-                ["host", "state", "mode", "styles", "software", "version", "health", "lag", "last_reason", "seen_at"];
+            let columns = [
+                "host",
+                "state",
+                "mode",
+                "announce_until",
+                "styles",
+                "software",
+                "version",
+                "health",
+                "lag",
+                "last_reason",
+                "seen_at",
+            ];
             table(&list, "GET", "subscribers", None, &columns)
         }
         AdminCommand::Approve(args) => one(&args.list, "POST", &format!("subscribers/{}/approve", args.host), None),
         AdminCommand::Reject(args) => {
             let path = format!("subscribers/{}/reject", args.host);
             one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
+        }
+        AdminCommand::Mode(args) => {
+            let path = format!("subscribers/{}/mode", args.host);
+            one(&args.list, "POST", &path, Some(json!({ "mode": args.mode })))
         }
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
@@ -206,8 +236,8 @@ fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {
     let data_dir = Config::data_dir(arg.config.as_deref())?;
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text)?;
-    std::fs::create_dir_all(&data_dir)?;
+    make_private(&data_dir)?;
     let store = Store::open(&data_dir, Clock::system())?;
-    let done = block_on(async { import(&store, &mut text.as_slice()).await })?;
+    let done = block_on(async { import(&store, &mut text.as_slice(), Log::next_in).await })?;
     print(&format!("{}\n", json!(done)))
 }

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::identity::Identity;
+use crate::store::make_private;
 
 /// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
 const EX_CONFIG: u8 = 78;
@@ -120,7 +121,7 @@ fn show(file: Option<&Path>) -> anyhow::Result<()> {
 
 fn keys(file: Option<&Path>) -> anyhow::Result<()> {
     let config = Config::load(file)?;
-    std::fs::create_dir_all(&config.data_dir)?;
+    make_private(&config.data_dir)?;
     let identity = Identity::load_or_create(&config, &config.public_url, Clock::system().now())?;
     let (ids, keys) = (&identity.ids, &identity.keys);
     print(&format!(

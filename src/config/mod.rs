@@ -8,9 +8,9 @@ mod sections;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
-use figment::value::{Dict, Value};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -117,7 +117,9 @@ impl Config {
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        Ok(figment.merge(Env::prefixed("SHEARWATER_").split("__").lowercase(true)))
+        let env = Env::prefixed("SHEARWATER_").split("__").lowercase(true);
+        let texts: Vec<_> = env.iter().map(|(key, value)| (key.as_str().to_owned(), value)).collect();
+        Ok(texts_as_texts(figment.merge(env.clone()), &env, texts))
     }
 
     /// Tries each key by itself over the defaults, which are right: so that one mistake hides no other.
@@ -180,8 +182,8 @@ impl Config {
         if let Err(text) = self.check_public_url() {
             wrong("public_url", text);
         }
-        if !self.identity.actor_path.starts_with('/') || self.identity.actor_path.len() < 2 {
-            wrong("identity.actor_path", "must be a path such as \"/actor\"".to_owned());
+        if let Err(text) = check_actor_path(&self.identity.actor_path) {
+            wrong("identity.actor_path", text);
         }
         let plain =
             |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
@@ -193,6 +195,19 @@ impl Config {
         }
         if !plain(&self.identity.key_fragment) {
             wrong("identity.key_fragment", "letters, digits, `_`, `.` and `-` only".to_owned());
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.ops.log) {
+            wrong("ops.log", format!("{:?} is no filter such as \"info\": {error}", self.ops.log));
+        }
+        let files = [
+            ("identity.rsa_key_file", &self.identity.rsa_key_file),
+            ("identity.ed25519_key_file", &self.identity.ed25519_key_file),
+        ];
+        let files = files.into_iter().filter(|(_, path)| !path.as_os_str().is_empty());
+        for (key, path) in files.chain(self.net.extra_roots.iter().map(|path| ("net.extra_roots", path))) {
+            if !path.is_file() {
+                wrong(key, format!("{} is not there, is no file, or is hidden from this user", path.display()));
+            }
         }
         if self.delivery.retry.is_empty() {
             wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
@@ -239,6 +254,60 @@ impl Config {
             return Err("must begin with https:// (http:// needs `fetch.allow_http`, for development)".to_owned());
         }
         Ok(())
+    }
+}
+
+/// Addresses that are others' already: no actor may lie at them or below them.
+const TAKEN: [&str; 5] = [".well-known", "activities", "announces", "nodeinfo", "robots.txt"];
+/// What lies beside the actor; see `wire::author::OurIds`.
+const BESIDE: [&str; 4] = ["inbox", "outbox", "followers", "following"];
+
+/// A path that makes a canonical id, means nothing special to the router, and is no other address of ours.
+fn check_actor_path(path: &str) -> Result<(), String> {
+    let names: Vec<&str> = path.strip_prefix('/').ok_or("must be a path such as \"/actor\"")?.split('/').collect();
+    let plain = |name: &str| {
+        !matches!(name, "" | "." | "..") && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-~@".contains(c))
+    };
+    if !names.iter().all(|name| plain(name)) {
+        return Err(format!(
+            "{path:?}: letters, digits, `_`, `.`, `-`, `~` and `@` between single slashes only, none at the end"
+        ));
+    }
+    if names.first().is_some_and(|name| TAKEN.contains(name)) || names.last().is_some_and(|name| BESIDE.contains(name))
+    {
+        return Err(format!("{path:?} is an address of something else that the relay serves"));
+    }
+    Ok(())
+}
+
+/// Environment variables say no types, so figment guesses them: `2024` becomes a number. Where the defaults have a text,
+/// what was written is the text.
+fn texts_as_texts(mut figment: Figment, from: &Env, variables: Vec<(String, String)>) -> Figment {
+    let defaults = Figment::from(Toml::string(DEFAULT));
+    let is_text = |figment: &Figment, key: &str| matches!(figment.find_value(key), Ok(Value::String(..)));
+    for (key, text) in variables {
+        if is_text(&defaults, &key) && !is_text(&figment, &key) {
+            figment = figment.merge(Text { from: from.metadata(), key, text });
+        }
+    }
+    figment
+}
+
+/// One text of the environment, as a layer.
+struct Text {
+    from: Metadata,
+    key: String,
+    text: String,
+}
+
+impl Provider for Text {
+    fn metadata(&self) -> Metadata {
+        self.from.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(&self.key, Value::from(self.text.as_str()));
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
     }
 }
 
@@ -350,5 +419,55 @@ mod tests {
         let mut keys = wrong_keys(text);
         keys.sort();
         assert_eq!(keys, ["delivery.in_flight", "delivery.retry", "store.retention"]);
+    }
+    #[test]
+    fn an_actor_path_is_plain_and_nobody_elses() {
+        let with = |path: &str| read(&format!("public_url = \"https://r.example\"\n[identity]\nactor_path = {path:?}"));
+        for path in ["/actor", "/relay", "/users/relay", "/@relay", "/search/actor", "/a/b/c", "/inbox/actor"] {
+            assert!(with(path).is_ok(), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "actor",
+            "/actor/",
+            "//actor",
+            "/users//relay",
+            "/../actor",
+            "/{actor}",
+            "/{*actor}",
+            "/*actor",
+            "/:actor",
+            "/the actor",
+            "/actor#key",
+            "/actor?x",
+            "/%61ctor",
+            "/inbox",
+            "/users/following",
+            "/robots.txt",
+            "/nodeinfo/2.1",
+            "/.well-known/webfinger",
+            "/announces/actor",
+        ] {
+            let error = with(path).expect_err(path);
+            assert_eq!(
+                error.0.iter().map(|one| one.key.as_str()).collect::<Vec<_>>(),
+                ["identity.actor_path"],
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_would_fail_at_the_start_is_named_before() {
+        let text = "public_url = \"https://r.example\"\n[ops]\nlog = \"info,shearwater=loud\"\n\
+            [identity]\nrsa_key_file = \"/nowhere/rsa.pem\"\ned25519_key_file = \"/nowhere/ed.pem\"\n\
+            [net]\nextra_roots = [\"/nowhere/ca.pem\", \"/\"]";
+        let mut keys = wrong_keys(text);
+        keys.sort();
+        let expected =
+            ["identity.ed25519_key_file", "identity.rsa_key_file", "net.extra_roots", "net.extra_roots", "ops.log"];
+        assert_eq!(keys, expected);
+        assert!(read("public_url = \"https://r.example\"\n[ops]\nlog = \"info,shearwater::net=debug\"").is_ok());
     }
 }

@@ -75,6 +75,8 @@ pub struct Policy {
     pub block: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub silence: Vec<String>,
+    pub server_rate: u32,
+    pub actor_rate: u32,
 }
 
 /// `[fetch]`: reading remote documents.

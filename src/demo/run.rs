@@ -122,7 +122,7 @@ impl Relay {
     async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("shearwater-demo-").tempdir().context("making a folder")?;
         let mut config = Config::embedded();
-        folder.path().clone_into(&mut config.data_dir);
+        config.data_dir = folder.path().join("data");
         config.http.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config.ops.listen = Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config.fetch.allow_private = vec!["127.0.0.0/8".parse().context("the loopback range")?];

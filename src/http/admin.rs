@@ -11,7 +11,7 @@ use super::error;
 use crate::delivery::Delivery;
 use crate::ids::Authority;
 use crate::relay::Relay;
-use crate::store::{Following, Refusal, Store, Style, SubscriberState, export as export_store};
+use crate::store::{Following, Mode, Refusal, Store, Style, SubscriberState, export as export_store};
 use crate::supervise::Supervisor;
 
 pub(super) async fn subscribers(
@@ -37,6 +37,7 @@ pub(super) async fn subscribers(
             "styles": styles,
             "software": facts.software,
             "version": facts.version,
+            "announce_until": facts.announce_until.map(|until| until.rfc3339()),
             "joined_at": subscriber.joined_at.rfc3339(),
             "seen_at": subscriber.seen_at.rfc3339(),
             "health": lane.map(|lane| lane.state),
@@ -73,6 +74,27 @@ pub(super) async fn reject(
         Err(error) => Err(error),
     };
     answer(done.map(|()| json!({ "rejected": authority, "reason": reason })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wanted {
+    mode: Mode,
+}
+
+/// Sets what a subscriber gets, and ends a downgrade.
+pub(super) async fn mode(
+    State(store): State<Store>,
+    Path(authority): Path<String>,
+    Json(wanted): Json<Wanted>,
+) -> Response {
+    let mode = wanted.mode;
+    let done = match host(&authority) {
+        Ok(key) => store.write(move |tx| tx.set_mode(&key, mode)).await.map_err(anyhow::Error::from),
+        Err(error) => Err(error),
+    };
+    let done =
+        done.and_then(|found| if found { Ok(()) } else { Err(anyhow::anyhow!("{authority} did not ask to join")) });
+    answer(done.map(|()| json!({ "host": authority, "mode": mode })))
 }
 
 pub(super) async fn following(State(store): State<Store>) -> Response {

@@ -13,15 +13,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::{not_found, problem};
-use super::state::InboxSlots;
+use super::error::{internal, not_found, problem};
+use super::state::{Followed, InboxSlots};
 use crate::config::{Admission, Config};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::relay::Relay;
 use crate::relay::inbox::Answer;
 use crate::relay::verify::{Received, Rejection};
-use crate::store::{FollowState, Following, SeenSet, Store};
+use crate::store::{SeenSet, Store};
 use crate::wire::{author, discovery};
 
 const ACTIVITY: &str = "application/activity+json";
@@ -99,6 +99,7 @@ async fn read_body(
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Rejection> {
     let too_big = || refuse(413, "body-size", format!("the body is over {limit} bytes"), "Send smaller activities.");
     if body.size_hint().lower() > limit as u64 {
+        discard(&mut body, limit).await;
         return Err(too_big());
     }
     let (mut read, mut held) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
@@ -117,6 +118,15 @@ async fn read_body(
         read.extend_from_slice(&data);
     }
     Ok((read.freeze(), held))
+}
+
+/// Reads on for a while and keeps nothing: a sender that is cut off while it still sends never sees the answer.
+async fn discard(body: &mut Body, limit: usize) {
+    let mut rest = limit.saturating_mul(2);
+    while let Some(Ok(frame)) = body.frame().await {
+        let Some(left) = rest.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+        rest = left;
+    }
 }
 
 /// The relay's actor. JSON for every program; a browser that asks for HTML alone is shown the home page.
@@ -175,7 +185,7 @@ pub(super) async fn followers(
     let mut actors: Vec<String> =
         active.flat_map(|one| one.registrations.iter().map(|one| one.actor.to_string())).collect();
     actors.sort();
-    activity_json(&collection(&identity.ids.followers, actors, config.relay.show_subscribers))
+    activity_json(&collection(&identity.ids.followers, &actors, config.relay.show_subscribers))
 }
 
 /// How many the relay follows, and, if the operator wants, whom.
@@ -183,14 +193,18 @@ pub(super) async fn following(
     State(identity): State<Identity>,
     State(store): State<Store>,
     State(config): State<Arc<Config>>,
+    State(followed): State<Followed>,
 ) -> Response {
-    let rows = store.all::<Following>().unwrap_or_default();
-    let accepted = rows.into_iter().filter(|(_, one)| one.state == FollowState::Accepted);
-    let actors = accepted.map(|(actor, _)| actor).collect();
-    activity_json(&collection(&identity.ids.following, actors, config.relay.show_subscribers))
+    match followed.actors(&store) {
+        Ok(actors) => activity_json(&collection(&identity.ids.following, &actors, config.relay.show_subscribers)),
+        Err(error) => {
+            tracing::error!(%error, "whom the relay follows could not be read");
+            internal()
+        }
+    }
 }
 
-fn collection(id: &crate::ids::Iri, members: Vec<String>, show: bool) -> Value {
+fn collection(id: &crate::ids::Iri, members: &[String], show: bool) -> Value {
     let mut document = author::collection(id, members.len() as u64);
     if !show && let Some(object) = document.as_object_mut() {
         // A count without members: no list of who joined unless the operator wants one.

@@ -14,20 +14,23 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Limits, Listener};
-pub use state::{HttpState, InboxSlots};
+pub use state::{Followed, HttpState, InboxSlots};
 
+use crate::ids::Iri;
 use crate::telemetry::Metrics;
 
-/// What the world may call: other servers, and people with a browser.
+/// What the world may call: other servers, and people with a browser. What belongs to the actor answers at the addresses
+/// that the actor names.
 pub fn public(state: HttpState) -> Router {
-    let actor_path = state.actor_path().to_owned();
+    let ids = state.identity.ids.clone();
+    let path = |id: &Iri| id.url().path().to_owned();
     Router::new()
         // Other servers.
-        .route("/inbox", post(federation::inbox))
-        .route(&actor_path, get(federation::actor))
-        .route("/outbox", get(federation::outbox))
-        .route("/followers", get(federation::followers))
-        .route("/following", get(federation::following))
+        .route(&path(&ids.inbox), post(federation::inbox))
+        .route(&path(&ids.actor), get(federation::actor))
+        .route(&path(&ids.outbox), get(federation::outbox))
+        .route(&path(&ids.followers), get(federation::followers))
+        .route(&path(&ids.following), get(federation::following))
         .route("/announces/{hash}", get(federation::announce))
         .route("/.well-known/webfinger", get(federation::webfinger))
         .route("/.well-known/host-meta", get(federation::host_meta))
@@ -59,6 +62,7 @@ pub fn admin(state: HttpState) -> Router {
         .route("/api/admin/v1/subscribers", get(admin::subscribers))
         .route("/api/admin/v1/subscribers/{authority}/approve", post(admin::approve))
         .route("/api/admin/v1/subscribers/{authority}/reject", post(admin::reject))
+        .route("/api/admin/v1/subscribers/{authority}/mode", post(admin::mode))
         .route("/api/admin/v1/following", get(admin::following).post(admin::follow).delete(admin::unfollow))
         .route("/api/admin/v1/refusals", get(admin::refusals))
         .route("/api/admin/v1/workers", get(admin::workers))

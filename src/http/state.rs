@@ -1,16 +1,18 @@
 //! What handlers may ask for: small handles, each taken out by the handler that wants it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::relay::Relay;
-use crate::store::Store;
+use crate::store::{FollowState, Following, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -27,13 +29,10 @@ pub struct HttpState {
     pub supervisor: Supervisor,
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,
+    pub followed: Followed,
 }
 
 impl HttpState {
-    pub(super) fn actor_path(&self) -> &str {
-        &self.config.identity.actor_path
-    }
-
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -56,5 +55,83 @@ impl InboxSlots {
     #[must_use]
     pub fn new(requests: usize) -> Self {
         Self { requests: Arc::new(Semaphore::new(requests)), bytes: Arc::new(Semaphore::new(Self::BYTES)) }
+    }
+}
+
+/// How long [`Followed`] is shown before the table is read again.
+const FOLLOWED_LIFE: Duration = Duration::from_secs(60);
+
+/// Whom the relay follows, as the world sees it: read from the store once a minute, since anybody may ask at any rate.
+#[derive(Clone)]
+pub struct Followed {
+    clock: Clock,
+    last: Arc<Mutex<Option<Reading>>>,
+}
+
+/// When, and what was there.
+type Reading = (Timestamp, Arc<Vec<String>>);
+
+impl Followed {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, last: Arc::default() }
+    }
+
+    /// The actors that accepted our Follow, in order.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn actors(&self, store: &Store) -> Result<Arc<Vec<String>>, StoreError> {
+        let now = self.clock.now();
+        // Held while reading, so that of many who ask one reads.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, actors)) = &*last
+            && *at <= now
+            && now < at.plus(FOLLOWED_LIFE)
+        {
+            return Ok(actors.clone());
+        }
+        let rows = store.all::<Following>()?.into_iter();
+        let accepted = rows.filter(|(_, one)| one.state == FollowState::Accepted);
+        let actors = Arc::new(accepted.map(|(actor, _)| actor).collect::<Vec<_>>());
+        *last = Some((now, actors.clone()));
+        Ok(actors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Iri;
+    use crate::store::Style;
+
+    #[tokio::test]
+    async fn whom_the_relay_follows_is_read_once_a_minute_however_many_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let followed = Followed::new(clock.clone());
+        let follow = async |host: &str, state: FollowState| {
+            let actor = Iri::parse(&format!("https://{host}/actor")).unwrap();
+            let row = Following {
+                inbox: actor.clone(),
+                actor,
+                style: Style::Litepub,
+                follow_id: String::new(),
+                state,
+                by_operator: false,
+                at: Timestamp::default(),
+            };
+            store.write(move |tx| tx.put(row.actor.as_str(), &row)).await.unwrap();
+        };
+        follow("a.example", FollowState::Accepted).await;
+        follow("b.example", FollowState::Pending).await;
+        assert_eq!(*followed.actors(&store).unwrap(), ["https://a.example/actor"]);
+        follow("b.example", FollowState::Accepted).await;
+        clock.advance(Duration::from_secs(59));
+        assert_eq!(followed.actors(&store).unwrap().len(), 1);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(followed.actors(&store).unwrap().len(), 2);
     }
 }

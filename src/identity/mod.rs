@@ -107,15 +107,9 @@ impl Slot<'_> {
     }
 }
 
-/// A folder that only its owner may enter, and its parents.
+/// A folder that only its owner may enter, and its parents where they are missing.
 fn make_folder(path: &Path) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Reads a file that nobody else may read.
@@ -193,6 +187,7 @@ mod tests {
         assert_eq!(first.keys.rsa.key_id().as_str(), "https://relay.example/actor#main-key");
         assert_eq!(first.keys.ed25519.key_id(), &first.ids.ed25519_key_id);
         assert_eq!((mode(&keys), mode(&keys.join("ed25519.pem"))), (0o700, 0o600));
+        assert_eq!(mode(&config.data_dir), 0o700, "the folder above them too");
         let mut names: Vec<_> = std::fs::read_dir(&keys).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["created", "ed25519.pem", "rsa.pem"], "nothing half-made stays behind");

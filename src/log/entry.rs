@@ -113,7 +113,7 @@ impl Draft {
 }
 
 impl Entry {
-    /// Reads what [`Draft::encode`] wrote. For fuzzers too: any bytes are refused or read, never a panic.
+    /// Reads what `Draft::encode` wrote. For fuzzers too: any bytes are refused or read, never a panic.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] with the place.
@@ -130,5 +130,28 @@ impl Entry {
         let Head { at, kind, object, actor, activity, supplier, carried, published } = head;
         let body = Bytes::copy_from_slice(body);
         Ok(Self { seq, draft: Draft { at, kind, object, actor, activity, supplier, carried, published, body } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_keeps_its_golden_bytes() {
+        let iri = |text: &str| Iri::parse(text).unwrap();
+        let draft = Draft {
+            at: Timestamp::from_secs(1_787_486_400),
+            kind: Kind::Create,
+            object: iri("https://small.example/notes/1"),
+            actor: iri("https://small.example/users/ada"),
+            activity: "https://small.example/notes/1/activity".to_owned(),
+            supplier: iri("https://small.example/").authority(),
+            carried: true,
+            published: Some(Timestamp::from_secs(1_787_486_399)),
+            body: Bytes::from_static(br#"{"type":"Create"}"#),
+        };
+        let kept = crate::store::testing::golden("log", &draft.encode().unwrap());
+        assert_eq!(Entry::decode(Seq(5), &kept).unwrap(), Entry { seq: Seq(5), draft });
     }
 }

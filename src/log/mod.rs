@@ -62,9 +62,9 @@ impl Log {
     /// The engine's.
     pub fn append(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<Seq, StoreError> {
         let seq = Self::next_in(tx)?;
-        tx.engine().open_table(LOG)?.insert(seq.0, draft.encode()?.as_slice())?;
+        tx.insert(LOG, seq.0, draft.encode()?.as_slice())?;
         if draft.kind == Kind::Create {
-            tx.engine().open_table(ANNOUNCES)?.insert(draft.announce_hash().as_str(), seq.0)?;
+            tx.insert(ANNOUNCES, draft.announce_hash().as_str(), seq.0)?;
         }
         let (log, entry) = (self.clone(), Arc::new(Entry { seq, draft }));
         tx.after_commit(move |_store| log.publish(entry));
@@ -127,7 +127,8 @@ impl Log {
         Ok(self.at_or_after(seq)?.filter(|entry| entry.seq == seq))
     }
 
-    /// Forgets entries accepted before `before` whose place is below `keep_from`, a thousand at a time; how many.
+    /// Forgets entries accepted before `before` whose place is below `keep_from`, a thousand at a time; how many. A damaged
+    /// one among them goes too, whatever its age: nobody can read it.
     ///
     /// # Errors
     /// The store's.
@@ -167,16 +168,31 @@ impl Log {
     }
 }
 
+/// Everything is decided before anything is written, so that nothing has to be taken back.
 fn trim_batch(tx: &mut Tx<'_>, before: Timestamp, limit: Seq) -> Result<usize, StoreError> {
     let mut old = Vec::new();
+    let mut damaged = 0_u32;
     let mut table = tx.engine().open_table(LOG)?;
     for row in table.range(..limit.0)?.take(TRIM_BATCH) {
         let (seq, bytes) = row?;
-        let entry = Entry::decode(Seq(seq.value()), bytes.value())?;
-        if entry.at >= before {
-            break;
+        let seq = Seq(seq.value());
+        match Entry::decode(seq, bytes.value()) {
+            Ok(entry) if entry.at >= before => break,
+            Ok(entry) => old.push((seq, (entry.kind == Kind::Create).then(|| entry.announce_hash()))),
+            Err(StoreError::Damaged(why)) => {
+                tracing::error!(log.seq = %seq, why, "a damaged entry is forgotten");
+                damaged += 1;
+                old.push((seq, None));
+            }
+            Err(error) => {
+                // A later release wrote it and can read it: it stays until that one runs again.
+                tracing::warn!(log.seq = %seq, %error, "the log is not trimmed beyond this entry");
+                break;
+            }
         }
-        old.push((entry.seq, (entry.kind == Kind::Create).then(|| entry.announce_hash())));
+    }
+    if damaged > 0 {
+        tracing::error!(damaged, "entries of the log could not be read: is the disk failing?");
     }
     let mut announces = tx.engine().open_table(ANNOUNCES)?;
     for (seq, hash) in &old {
@@ -245,15 +261,40 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Clock::system()).unwrap();
         let log = Log::open(&store).unwrap();
-        let (writer, draft) = (log.clone(), draft(Timestamp::default(), 1));
+        let (writer, first) = (log.clone(), draft(Timestamp::default(), 1));
         let failed: Result<(), _> = store
             .write(move |tx| {
-                writer.append(tx, draft)?;
-                Err(StoreError::Failed("on purpose".to_owned()))
+                writer.append(tx, first)?;
+                Err(StoreError::Declined("on purpose".to_owned()))
             })
             .await;
         assert!(failed.is_err());
         assert_eq!(log.head(), Seq(0));
         assert!(Log::open(&store).unwrap().is_empty());
+        assert!(log.announced(&draft(Timestamp::default(), 1).announce_hash()).unwrap().is_none());
+        let writer = log.clone();
+        let seq = store.write(move |tx| writer.append(tx, draft(Timestamp::default(), 2))).await;
+        assert_eq!(seq.unwrap(), Seq(1), "and the store goes on");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_entry_is_trimmed_with_the_old_ones_and_one_of_a_later_release_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let log = Log::open(&store).unwrap();
+        for number in 1..=6 {
+            let (writer, draft) = (log.clone(), draft(clock.now(), number));
+            store.write(move |tx| writer.append(tx, draft)).await.unwrap();
+        }
+        let write = async |seq: u64, bytes: Vec<u8>| {
+            store.write(move |tx| tx.insert(LOG, seq, bytes.as_slice())).await.unwrap();
+        };
+        write(2, b"no entry".to_vec()).await;
+        write(4, crate::store::frame(99, b"from a later release")).await;
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(log.trim(clock.now(), Seq(100)).await.unwrap(), 3);
+        assert_eq!(log.trim(clock.now(), Seq(100)).await.unwrap(), 0);
+        assert_eq!(log.len().unwrap(), 3);
     }
 }

@@ -1,12 +1,14 @@
-//! Per host: how many fetches may be under way, and the breaker that gives a server which does not answer a rest. Decides
+//! Per host: how many fetches may be under way, how often others may lead us to it, and the breaker that gives a server which does not answer a rest. Decides
 //! only whether a fetch may start; `signed` does the fetching. Deliveries have lanes and breakers of their own.
 //!
 //! Promise: however many hosts strangers name, the memory kept is bounded; a host forgotten too early merely starts with
 //! a clean slate.
 
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,11 +30,17 @@ const LONGEST_REST: Duration = Duration::from_secs(10 * 60);
 /// Fetches that may wait for one host's turn. More means somebody uses us against it, or it is very slow.
 const WAITING_PER_HOST: usize = 64;
 
+/// Redirects from other hosts that are followed to one host, per second: a host that somebody else points us at has not
+/// asked for our visits.
+const LED_PER_SECOND: NonZero<u32> = NonZero::new(10).unwrap();
+
 /// All hosts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Hosts {
     hosts: Cache<Authority, Arc<Host>>,
     all: Arc<Semaphore>,
+    /// What fetches for strangers may hold of `all`.
+    strangers: Arc<Semaphore>,
     per_host: usize,
     clock: Clock,
 }
@@ -41,6 +49,7 @@ pub(super) struct Hosts {
 struct Host {
     slots: Arc<Semaphore>,
     waiting: Semaphore,
+    led: DefaultDirectRateLimiter,
     breaker: Mutex<Breaker>,
 }
 
@@ -49,7 +58,7 @@ struct Host {
 pub(super) struct Turn {
     host: Arc<Host>,
     clock: Clock,
-    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    _places: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
 impl Turn {
@@ -61,29 +70,44 @@ impl Turn {
 }
 
 impl Hosts {
-    /// At most `in_flight` fetches in all and `per_host` to one host.
+    /// At most `in_flight` fetches in all, half of them for strangers, and `per_host` to one host.
     pub(super) fn new(in_flight: usize, per_host: usize, clock: Clock) -> Self {
         let hosts =
             Cache::builder().max_capacity(HOSTS).eviction_policy(EvictionPolicy::lru()).time_to_idle(HOST_IDLE).build();
-        let all = Arc::new(Semaphore::new(in_flight.min(Semaphore::MAX_PERMITS)));
-        Self { hosts, all, per_host: per_host.min(Semaphore::MAX_PERMITS), clock }
+        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let (all, strangers) = (places(in_flight), places((in_flight / 2).max(1)));
+        Self { hosts, all, strangers, per_host: per_host.min(Semaphore::MAX_PERMITS), clock }
     }
 
-    /// Waits for a turn at this host. Cancel-safe; the caller sets the deadline.
+    /// Waits for a turn at this host, among strangers or not. Cancel-safe; the caller sets the deadline.
     ///
     /// # Errors
     /// One word: the host has a rest, or too many wait for it already.
-    pub(super) async fn turn(&self, authority: &Authority) -> Result<Turn, &'static str> {
-        let host = self.hosts.get_with_by_ref(authority, async { Arc::new(Host::new(self.per_host)) }).await;
+    pub(super) async fn turn(&self, authority: &Authority, stranger: bool) -> Result<Turn, &'static str> {
+        let host = self.host(authority).await;
         host.awake(self.clock.now())?;
         // The host's own place first: whoever waits for a slow host must not hold one of the places for all.
         let waiting = host.waiting.try_acquire().map_err(|_full| "busy")?;
         let own = host.slots.clone().acquire_owned().await.map_err(|_closed| "busy")?;
         drop(waiting);
+        let strange =
+            if stranger { Some(self.strangers.clone().acquire_owned().await.map_err(|_closed| "busy")?) } else { None };
         let shared = self.all.clone().acquire_owned().await.map_err(|_closed| "busy")?;
         // Those before us in the queue may have found out meanwhile.
         host.awake(self.clock.now())?;
-        Ok(Turn { host, clock: self.clock.clone(), _places: (own, shared) })
+        Ok(Turn { host, clock: self.clock.clone(), _places: (own, strange, shared) })
+    }
+
+    /// Charges this host's budget for a redirect from another host.
+    ///
+    /// # Errors
+    /// One word: it is used up.
+    pub(super) async fn led_to(&self, authority: &Authority) -> Result<(), &'static str> {
+        self.host(authority).await.led.check().map_err(|_used_up| "busy")
+    }
+
+    async fn host(&self, authority: &Authority) -> Arc<Host> {
+        self.hosts.get_with_by_ref(authority, async { Arc::new(Host::new(self.per_host)) }).await
     }
 }
 
@@ -92,6 +116,7 @@ impl Host {
         Self {
             slots: Arc::new(Semaphore::new(slots)),
             waiting: Semaphore::new(WAITING_PER_HOST),
+            led: DefaultDirectRateLimiter::direct(Quota::per_second(LED_PER_SECOND)),
             breaker: Mutex::new(Breaker::default()),
         }
     }
@@ -151,23 +176,35 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_secs(1000));
         let hosts = Hosts::new(8, 2, clock.clone());
         let (slow, other) = (Authority::parse("slow.example").unwrap(), Authority::parse("other.example").unwrap());
-        let held = (hosts.turn(&slow).await.unwrap(), hosts.turn(&slow).await.unwrap());
-        let third = tokio::time::timeout(Duration::from_millis(20), hosts.turn(&slow)).await;
+        let held = (hosts.turn(&slow, false).await.unwrap(), hosts.turn(&slow, false).await.unwrap());
+        let third = tokio::time::timeout(Duration::from_millis(20), hosts.turn(&slow, false)).await;
         assert!(third.is_err(), "the third waits");
-        let turn = hosts.turn(&other).await.unwrap();
+        let turn = hosts.turn(&other, false).await.unwrap();
         for _ in 0..4 {
             turn.went(false);
         }
         turn.went(true);
         turn.went(false);
-        assert!(hosts.turn(&other).await.is_ok());
+        assert!(hosts.turn(&other, false).await.is_ok());
         drop(held);
-        let turn = hosts.turn(&slow).await.unwrap();
+        let turn = hosts.turn(&slow, false).await.unwrap();
         for _ in 0..5 {
             turn.went(false);
         }
-        assert_eq!(hosts.turn(&slow).await.unwrap_err(), "resting");
+        assert_eq!(hosts.turn(&slow, false).await.unwrap_err(), "resting");
         clock.advance(Duration::from_secs(60));
-        assert!(hosts.turn(&slow).await.is_ok());
+        assert!(hosts.turn(&slow, false).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn strangers_take_half_of_the_places_at_most() {
+        let hosts = Hosts::new(4, 4, Clock::manual(Timestamp::from_secs(1000)));
+        let host = |name: &str| Authority::parse(name).unwrap();
+        let _slow =
+            (hosts.turn(&host("a.example"), true).await.unwrap(), hosts.turn(&host("b.example"), true).await.unwrap());
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, hosts.turn(&host("c.example"), true)).await.is_err(), "the third waits");
+        let friend = tokio::time::timeout(soon, hosts.turn(&host("d.example"), false)).await;
+        assert!(friend.is_ok_and(|turn| turn.is_ok()), "who is no stranger does not");
     }
 }

@@ -2,7 +2,7 @@
 //! document that its origin serves it under its id (`fetched` judges that), not what it means.
 //!
 //! Promises: at most three redirects, each judged by the guard and signed anew for its own host, never to another scheme;
-//! one deadline over the whole journey; no more fetches under way than configured, in all and per host; a host that does
+//! one deadline over the whole journey; a fetch for a key never leaves the key's origin; no more fetches under way than configured, in all and per host; a host that does
 //! not answer gets a rest.
 
 use std::num::NonZero;
@@ -36,6 +36,9 @@ const ACCEPT_DOCUMENT: HeaderValue = HeaderValue::from_static(
 
 /// Redirects followed on one journey, the second look at a claimed id included.
 const REDIRECTS: u32 = 3;
+
+/// The deadline of a fetch for a stranger: unsigned requests cause these, and whoever serves slowly holds a place.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How much of the answer to a delivery is read: enough for an error text in the log.
 const POST_ANSWER_BYTES: usize = 4 * 1024;
@@ -71,7 +74,13 @@ pub struct SignedClient {
 /// One fetch from its first request to its last: what it may still spend.
 struct Journey {
     deadline: Instant,
+    /// From its beginning to its deadline.
+    limit: Duration,
     redirects: u32,
+    /// No redirect to another origin is followed.
+    at_home: bool,
+    /// Holds one of the strangers' places.
+    stranger: bool,
 }
 
 /// What was found at the end of the redirects.
@@ -116,8 +125,23 @@ impl SignedClient {
     /// # Errors
     /// [`FetchFault`].
     pub async fn get(&self, address: &Iri) -> Result<Fetched, FetchFault> {
+        self.get_on(address, self.journey()).await
+    }
+
+    /// The same for a document that a key is to be read from: not a single redirect to another origin is followed, since
+    /// nothing there could be the key's. Who is not `familiar` has less time and shares half of the places.
+    ///
+    /// # Errors
+    /// [`FetchFault`].
+    pub async fn get_key(&self, address: &Iri, familiar: bool) -> Result<Fetched, FetchFault> {
+        let limit = if familiar { self.timeout } else { self.timeout.min(STRANGER_TIMEOUT) };
+        let deadline = Instant::now() + limit;
+        let journey = Journey { deadline, limit, at_home: true, stranger: !familiar, ..self.journey() };
+        self.get_on(address, journey).await
+    }
+
+    async fn get_on(&self, address: &Iri, mut journey: Journey) -> Result<Fetched, FetchFault> {
         let requested = address.without_fragment();
-        let mut journey = self.journey();
         let arrival = self.travel(&requested, &mut journey).await?;
         let id = id_of(&arrival)?;
         match judge(&requested, &arrival.came_from, &id, false) {
@@ -144,8 +168,8 @@ impl SignedClient {
         loop {
             self.check(&here)?;
             let headers = vec![(ACCEPT, HeaderValue::from_static(kind.accept))];
-            let answer = self.ask(&here, headers, kind.limit, journey.deadline).await?;
-            if let Some(next) = journey.redirected(&here, &answer)? {
+            let answer = self.ask(&here, headers, kind.limit, &journey).await?;
+            if let Some(next) = self.follow(&mut journey, &here, &answer).await? {
                 here = next;
                 continue;
             }
@@ -182,7 +206,13 @@ impl SignedClient {
     }
 
     fn journey(&self) -> Journey {
-        Journey { deadline: Instant::now() + self.timeout, redirects: REDIRECTS }
+        Journey {
+            deadline: Instant::now() + self.timeout,
+            limit: self.timeout,
+            redirects: REDIRECTS,
+            at_home: false,
+            stranger: false,
+        }
     }
 
     /// The client asks the guard as well; asked here, nothing is signed for and remembered of what it refuses.
@@ -190,13 +220,23 @@ impl SignedClient {
         self.client.guard().check_url(&here.url()).map_err(FetchFault::Refused)
     }
 
+    /// Where an answer leads on to, if it does. Whoever is led to has its budget charged, or strangers could turn us on it.
+    async fn follow(&self, journey: &mut Journey, here: &Iri, answer: &Answer) -> Result<Option<Iri>, FetchFault> {
+        let Some(next) = journey.redirected(here, answer)? else { return Ok(None) };
+        self.check(&next)?;
+        if next.authority() != here.authority() {
+            self.hosts.led_to(&next.authority()).await.map_err(FetchFault::TryLater)?;
+        }
+        Ok(Some(next))
+    }
+
     /// Follows redirects to a document.
     async fn travel(&self, from: &Iri, journey: &mut Journey) -> Result<Arrival, FetchFault> {
         let mut here = from.clone();
         loop {
             self.check(&here)?;
-            let answer = self.knock(&here, journey.deadline).await?;
-            if let Some(next) = journey.redirected(&here, &answer)? {
+            let answer = self.knock(&here, journey).await?;
+            if let Some(next) = self.follow(journey, &here, &answer).await? {
                 here = next;
                 continue;
             }
@@ -208,14 +248,14 @@ impl SignedClient {
 
     /// One signed GET; a second one with the other profile when the first was answered 400 or 401 (Akkoma authenticates
     /// with 400). Which profile worked is remembered.
-    async fn knock(&self, here: &Iri, deadline: Instant) -> Result<Answer, FetchFault> {
+    async fn knock(&self, here: &Iri, journey: &Journey) -> Result<Answer, FetchFault> {
         let authority = here.authority();
         let scheme = self.schemes.get(&authority).await.unwrap_or(Scheme::Cavage);
-        let first = self.ask_signed(here, scheme, deadline).await?;
+        let first = self.ask_signed(here, scheme, journey).await?;
         if !matches!(first.status, 400 | 401) {
             return Ok(first);
         }
-        let second = self.ask_signed(here, scheme.other(), deadline).await?;
+        let second = self.ask_signed(here, scheme.other(), journey).await?;
         if matches!(second.status, 200..=399 | 404 | 410) {
             self.schemes.insert(authority, scheme.other()).await;
         }
@@ -223,10 +263,10 @@ impl SignedClient {
         Ok(if matches!(second.status, 400 | 401) { first } else { second })
     }
 
-    async fn ask_signed(&self, here: &Iri, scheme: Scheme, deadline: Instant) -> Result<Answer, FetchFault> {
+    async fn ask_signed(&self, here: &Iri, scheme: Scheme, journey: &Journey) -> Result<Answer, FetchFault> {
         let mut headers = self.sign(scheme, Method::GET, here.url(), None).await?;
         headers.push((ACCEPT, ACCEPT_DOCUMENT));
-        self.ask(here, headers, self.max_body, deadline).await
+        self.ask(here, headers, self.max_body, journey).await
     }
 
     /// One request, when the host's turn comes.
@@ -235,15 +275,15 @@ impl SignedClient {
         here: &Iri,
         headers: Vec<(HeaderName, HeaderValue)>,
         read_limit: usize,
-        deadline: Instant,
+        journey: &Journey,
     ) -> Result<Answer, FetchFault> {
-        let turn = match timeout_at(deadline, self.hosts.turn(&here.authority())).await {
+        let turn = match timeout_at(journey.deadline, self.hosts.turn(&here.authority(), journey.stranger)).await {
             Ok(turn) => turn.map_err(FetchFault::TryLater)?,
             Err(_elapsed) => return Err(FetchFault::TryLater("busy")),
         };
-        let timeout = deadline.saturating_duration_since(Instant::now());
+        let timeout = journey.deadline.saturating_duration_since(Instant::now());
         // What was left of the time decides whether running out of it says anything about the host.
-        let fair = timeout >= self.timeout / 2;
+        let fair = timeout >= journey.limit / 2;
         let url = here.url();
         let request = Outgoing { method: Method::GET, url, headers, body: None, timeout, read_limit, strict: false };
         let outcome = self.client.send(request).await;
@@ -296,7 +336,11 @@ impl Journey {
         if next.scheme() != here.url().scheme() {
             return Err(invalid("a redirect to another scheme"));
         }
-        canonical(&next).map(Some)
+        let next = canonical(&next)?;
+        if self.at_home && !next.same_origin(here) {
+            return Err(invalid("a redirect to another origin"));
+        }
+        Ok(Some(next))
     }
 }
 
@@ -571,5 +615,55 @@ mod tests {
         assert!(matches!(client().get_json(&site.iri("/jrd").url(), kind).await, Err(FetchFault::Invalid(_))));
         other.set("/jrd", Page::typed("application/json", format!("{{}}{}", " ".repeat(64 * 1024))));
         assert!(matches!(client().get_json(&site.iri("/jrd").url(), kind).await, Err(FetchFault::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn a_key_is_not_looked_for_at_another_origin() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        site.set("/away", Page::redirect(&other.url("/x")));
+        site.set("/moved", Page::redirect(&site.url("/x")));
+        site.set("/x", note(&site.url("/x")));
+        for familiar in [true, false] {
+            let fault = client().get_key(&site.iri("/away"), familiar).await.unwrap_err();
+            assert!(matches!(fault, FetchFault::Invalid(_)), "{fault:?}");
+            assert_eq!(client().get_key(&site.iri("/moved"), familiar).await.unwrap().id, site.iri("/x"));
+        }
+        assert!(other.asked().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_others_redirect_to_is_visited_ten_times_a_second_at_most() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let (client, started) = (client(), std::time::Instant::now());
+        site.set("/away", Page::redirect(&other.url("/x")));
+        let mut asking = tokio::task::JoinSet::new();
+        for n in 0..60 {
+            let (client, from) = (client.clone(), site.iri("/away"));
+            asking.spawn(async move {
+                if n % 2 == 0 {
+                    client.get(&from).await.unwrap_err()
+                } else {
+                    client.get_json(&from.url(), JsonKind::NODEINFO).await.unwrap_err()
+                }
+            });
+        }
+        let outcomes = asking.join_all().await;
+        let allowed = 10 + usize::try_from(started.elapsed().as_millis() / 100).unwrap() + 1;
+        assert!(other.asked().len() <= allowed, "{} visits", other.asked().len());
+        assert!(
+            outcomes.contains(&FetchFault::TryLater("busy")) && outcomes.contains(&FetchFault::Gone { status: 404 })
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stranger_who_serves_slowly_has_four_seconds() {
+        let (addr, _) = raw_server(OPEN, b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{zzz").await;
+        let mut fetch = testing::fetch();
+        fetch.timeout = Duration::from_secs(60);
+        let client = testing::signed_client(Clock::manual(NOON), &fetch);
+        let iri = Iri::parse(&format!("http://{addr}/x")).unwrap();
+        let started = std::time::Instant::now();
+        assert_eq!(client.get_key(&iri, false).await.unwrap_err(), FetchFault::TryLater("timeout"));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }

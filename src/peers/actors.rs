@@ -2,6 +2,7 @@
 //! claimed for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -10,9 +11,12 @@ use super::{PeerFault, Peers};
 use crate::cache::Kind;
 use crate::clock::Timestamp;
 use crate::ids::Iri;
-use crate::net::Fetched;
+use crate::net::{FetchFault, Fetched};
 use crate::wire::actor::RemoteActor;
 use crate::wire::json;
+
+/// How long a 404 or 410 is believed of an id that we never read.
+const NEVER_KNOWN_LIFE: Duration = Duration::from_secs(60);
 
 impl Peers {
     /// From the disk if it is young enough there, else from its origin.
@@ -29,7 +33,13 @@ impl Peers {
 
     /// From its origin; the outcome goes to disk.
     pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
-        let outcome = match self.client.get(id).await {
+        let fetched = self.client.get(id).await;
+        self.take_actor(id, fetched)
+    }
+
+    /// Judges what came for this id and writes it down.
+    pub(super) fn take_actor(&self, id: &Iri, fetched: Result<Fetched, FetchFault>) -> Kept<Arc<RemoteActor>> {
+        let outcome = match fetched {
             Ok(fetched) => read_actor(id, &fetched.id, &fetched.value).map(|actor| (actor, fetched)),
             Err(fault) => Err(fault.into()),
         };
@@ -47,14 +57,21 @@ impl Peers {
         Kept::value(Arc::new(actor), now.plus(self.lifetimes.actor), fetched.bytes.len())
     }
 
-    /// A fault with its lifetime; a 404 or 410 is written down. The document itself stays: who is gone may still have
-    /// said goodbye with the key in it.
+    /// A fault with its lifetime; a 404 or 410 of what we knew is written down. The document itself stays: who is gone may
+    /// still have said goodbye with the key in it.
+    ///
+    /// What we never knew is believed to be missing for a minute only: strangers name ids before they exist.
     pub(super) fn keep_fault<T>(&self, id: &Iri, fault: PeerFault) -> Kept<T> {
         let now = self.clock.now();
+        let mut life = self.lifetimes.of(&fault);
         if let PeerFault::Gone { status } = fault {
-            self.disk.put(Kind::Missing, id.as_str(), &status.to_be_bytes(), now);
+            if [Kind::Actor, Kind::KeyOwner].into_iter().any(|kind| self.disk.contains(kind, id.as_str())) {
+                self.disk.put(Kind::Missing, id.as_str(), &status.to_be_bytes(), now);
+            } else {
+                life = life.min(NEVER_KNOWN_LIFE);
+            }
         }
-        let until = now.plus(self.lifetimes.of(&fault));
+        let until = now.plus(life);
         Kept::fault(fault, until)
     }
 
@@ -74,7 +91,7 @@ impl Peers {
     }
 
     /// Records from a future (a clock that was wrong once) are believed for no longer than new ones.
-    pub(super) fn until(&self, at: Timestamp, life: std::time::Duration) -> Timestamp {
+    pub(super) fn until(&self, at: Timestamp, life: Duration) -> Timestamp {
         at.min(self.clock.now()).plus(life)
     }
 

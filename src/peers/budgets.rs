@@ -1,8 +1,12 @@
 //! How often strangers can make us ask a host for keys: token buckets per host, in real time. Without them each bogus
 //! `keyId` would be a request at a host of the attacker's choice (Fedify CVE-2026-34148).
+//!
+//! And who may wait for a key that we do not know. Such requests are unsigned as yet, and each holds a connection and
+//! memory until another server has answered; without places of their own, one slow server would hold up the inbox for all.
 
+use std::collections::HashMap;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota};
@@ -20,6 +24,15 @@ const REREADS_PER_MINUTE: NonZero<u32> = NonZero::new(30).unwrap();
 /// Hosts remembered, and for how long after the last look: longer than any bucket takes to fill.
 const HOSTS: u64 = 20_000;
 const HOST_IDLE: Duration = Duration::from_secs(2 * 60);
+
+/// Requests that may wait in all, and of these for keys of authorities that are not familiar.
+const WAITING: usize = 128;
+const WAITING_STRANGERS: usize = WAITING / 2;
+
+/// Requests that may wait for keys of one authority: one that joined has many people, and a restart forgets none of them
+/// but may have to read them all again.
+const WAITING_PER_AUTHORITY: usize = 64;
+const WAITING_PER_STRANGER: usize = 8;
 
 /// Both kinds of bucket. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,5 +76,75 @@ impl Buckets {
     async fn take(&self, host: &Authority) -> bool {
         let full = async { Arc::new(DefaultDirectRateLimiter::direct(self.quota)) };
         self.hosts.get_with_by_ref(host, full).await.check().is_ok()
+    }
+}
+
+/// All places. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    strangers: usize,
+    /// Only those who hold a place, so at most [`WAITING`].
+    each: HashMap<Authority, usize>,
+}
+
+/// The right to wait; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    authority: Authority,
+    stranger: bool,
+}
+
+impl Places {
+    /// A place, if there is one now. Nobody queues.
+    pub(super) fn take(&self, authority: Authority, stranger: bool) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.each.get(&authority).copied().unwrap_or_default();
+        let most = if stranger { WAITING_PER_STRANGER } else { WAITING_PER_AUTHORITY };
+        if taken.all >= WAITING || own >= most || (stranger && taken.strangers >= WAITING_STRANGERS) {
+            return None;
+        }
+        taken.all += 1;
+        taken.strangers += usize::from(stranger);
+        taken.each.insert(authority.clone(), own + 1);
+        Some(Place { places: self.clone(), authority, stranger })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all -= 1;
+        taken.strangers -= usize::from(self.stranger);
+        if let Some(own) = taken.each.get_mut(&self.authority) {
+            *own -= 1;
+            if *own == 0 {
+                taken.each.remove(&self.authority);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_wait_for_one_stranger_more_for_a_member_and_strangers_leave_room_for_the_others() {
+        let places = Places::default();
+        let host = |n: usize| Authority::parse(&format!("h{n}.example")).unwrap();
+        let mut held: Vec<_> = (0..20).filter_map(|_| places.take(host(0), true)).collect();
+        assert_eq!(held.len(), 8);
+        held.extend((1..500).filter_map(|n| places.take(host(n), true)));
+        assert_eq!(held.len(), 64);
+        held.extend((500..999).filter_map(|n| places.take(host(n), false)));
+        assert_eq!(held.len(), 128);
+        drop(held);
+        assert!(places.0.lock().unwrap().each.is_empty());
+        assert_eq!((0..200).filter_map(|_| places.take(host(0), false)).collect::<Vec<_>>().len(), 64);
     }
 }

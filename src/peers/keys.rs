@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory::Kept;
-use super::{PeerFault, Peers};
+use super::{FIRST_READ_LIFE, PeerFault, Peers};
 use crate::cache::Kind;
-use crate::ids::Iri;
+use crate::ids::{Authority, Iri};
 use crate::net::Fetched;
 use crate::wire::actor::{ActorKey, KeyDocument, RemoteActor};
 use crate::wire::key::PublicKey;
@@ -26,25 +26,59 @@ const KEY_BYTES: usize = 1024;
 
 type KeptKey = Kept<Arc<ActorKey>>;
 
+/// What the disk knows of a key.
+pub(super) enum Stored {
+    /// The key, in its owner's document.
+    Key {
+        owner: Iri,
+        known: KeptKey,
+    },
+    /// That its document was missing not long ago.
+    Missing(KeptKey),
+    Nothing,
+}
+
 impl Peers {
-    /// From the documents we have, else from the key's address and its owner's.
-    pub(super) async fn load_key(&self, key_id: &Iri) -> KeptKey {
+    /// What the disk knows of a key, however old.
+    pub(super) fn stored_key(&self, key_id: &Iri) -> Stored {
         let document = key_id.without_fragment();
         let owner = self.stored_owner(key_id).unwrap_or_else(|| document.clone());
-        let known = self.stored_actor(&owner).and_then(|kept| self.key_of(kept, key_id));
-        let now = self.clock.now();
-        match known {
-            Some(known) if now < known.until => return known,
-            Some(known) => return self.renew_key(key_id, &owner, known).await,
-            None => {}
+        if let Some(known) = self.stored_actor(&owner).and_then(|kept| self.key_of(kept, key_id)) {
+            return Stored::Key { owner, known };
         }
-        if let Some(missing) = self.stored_missing(&document).filter(|kept| now < kept.until) {
-            return missing;
+        let missing = self.stored_missing(&document).filter(|kept| self.clock.now() < kept.until);
+        missing.map_or(Stored::Nothing, Stored::Missing)
+    }
+
+    /// Whether we have dealings with this server.
+    pub(super) fn is_familiar(&self, authority: &Authority) -> bool {
+        (self.familiar.0)(authority)
+    }
+
+    /// From the documents we have, else from the key's address and its owner's.
+    pub(super) async fn load_key(&self, key_id: &Iri, stored: Stored) -> KeptKey {
+        let document = key_id.without_fragment();
+        let now = self.clock.now();
+        match stored {
+            Stored::Key { known, .. } if now < known.until => return known,
+            Stored::Key { owner, known } => return self.renew_key(key_id, &owner, known).await,
+            Stored::Missing(missing) => return missing,
+            Stored::Nothing => {}
         }
         if !self.budgets.new_key(&key_id.authority()).await {
             return Kept::fault(PeerFault::TryLater("busy"), now);
         }
-        self.find_key(key_id, &document).await
+        let found = self.find_key(key_id, &document).await;
+        self.just_read(key_id, &found).await;
+        found
+    }
+
+    /// Notes that a request has waited for this key to be read: a second look for its sake would find the same.
+    async fn just_read(&self, key_id: &Iri, read: &KeptKey) {
+        if read.outcome.is_ok() {
+            let until = self.clock.now().plus(FIRST_READ_LIFE);
+            self.first_reads.put(key_id, Kept::value((), until, 0)).await;
+        }
     }
 
     /// A known key whose owner's document has grown old: read it again. An origin that does not answer changes nothing;
@@ -59,7 +93,10 @@ impl Peers {
         };
         match &renewed.outcome {
             Err(PeerFault::TryLater(_)) if usable => known.believed_until(now.plus(STALE_RETRY)),
-            _ => renewed,
+            _ => {
+                self.just_read(key_id, &renewed).await;
+                renewed
+            }
         }
     }
 
@@ -67,7 +104,7 @@ impl Peers {
     pub(super) async fn reread_key(&self, key_id: &Iri) -> Kept<Option<Arc<ActorKey>>> {
         let now = self.clock.now();
         if !self.budgets.reread(&key_id.authority()).await {
-            return Kept::value(None, now, 0);
+            return Kept::fault(PeerFault::TryLater("busy"), now);
         }
         let looked = match self.stored_owner(key_id) {
             Some(owner) => self.read_owner(key_id, &owner).await,
@@ -83,12 +120,13 @@ impl Peers {
 
     pub(super) async fn forget_key(&self, key_id: &Iri) {
         self.keys.remove(key_id).await;
+        self.first_reads.remove(key_id).await;
         self.disk.remove(Kind::KeyOwner, key_id.as_str());
     }
 
     /// Asks the key's address, and its owner where that is another document.
     async fn find_key(&self, key_id: &Iri, document: &Iri) -> KeptKey {
-        let fetched = match self.client.get(document).await {
+        let fetched = match self.client.get_key(document, self.is_familiar(&document.authority())).await {
             Ok(fetched) => fetched,
             Err(fault) => return self.keep_fault(document, fault.into()),
         };
@@ -114,7 +152,8 @@ impl Peers {
 
     /// Reads the owner's document, now, and takes the key from it.
     async fn read_owner(&self, key_id: &Iri, owner: &Iri) -> KeptKey {
-        let kept = self.fetch_actor(owner).await;
+        let fetched = self.client.get_key(owner, self.is_familiar(&owner.authority())).await;
+        let kept = self.take_actor(owner, fetched);
         // A fault of this moment does not displace a document that we have.
         if !matches!(kept.outcome, Err(PeerFault::TryLater(_))) {
             self.actors.put(owner, kept.clone()).await;
@@ -131,7 +170,8 @@ impl Peers {
         match self.key_of(kept, key_id) {
             Some(found) => {
                 if let Ok(key) = &found.outcome {
-                    self.disk.put(Kind::KeyOwner, key_id.as_str(), key.owner.as_str().as_bytes(), self.clock.now());
+                    let now = self.clock.now();
+                    self.disk.put(Kind::KeyOwner, key_id.as_str(), key.owner.as_str().as_bytes(), now);
                 }
                 found
             }

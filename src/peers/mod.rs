@@ -11,6 +11,7 @@ mod fault;
 mod keys;
 mod memory;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,17 +26,33 @@ use crate::ids::{Authority, Iri};
 use crate::net::SignedClient;
 use crate::wire::actor::{ActorKey, RemoteActor};
 use crate::wire::discovery::Software;
-use budgets::Budgets;
+use budgets::{Budgets, Places};
 use fault::Lifetimes;
+use keys::Stored;
 use memory::{Kept, Memory};
 
 /// How long a failure to read a post is remembered. Short: a post may be announced to us before its server shows it.
 const POST_FAULT_LIFE: Duration = Duration::from_secs(60);
 
+/// How long a key that was read for a request counts as just read: longer than that request takes.
+const FIRST_READ_LIFE: Duration = Duration::from_secs(10);
+
 /// Bytes of memory for each kind of thing, about.
 const ACTOR_MEMORY: u64 = 48 * 1024 * 1024;
 const KEY_MEMORY: u64 = 24 * 1024 * 1024;
 const SMALL_MEMORY: u64 = 8 * 1024 * 1024;
+
+/// Whether we have dealings with a server. Asked for each key that we do not know: it must be cheap.
+pub type IsFamiliar = Arc<dyn Fn(&Authority) -> bool + Send + Sync>;
+
+#[derive(Clone)]
+struct Familiar(IsFamiliar);
+
+impl fmt::Debug for Familiar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Familiar")
+    }
+}
 
 /// The handle. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,9 +62,13 @@ pub struct Peers {
     clock: Clock,
     lifetimes: Lifetimes,
     budgets: Budgets,
+    familiar: Familiar,
+    places: Places,
     actors: Memory<Arc<RemoteActor>>,
     keys: Memory<Arc<ActorKey>>,
-    /// The latest second look at each key: what it gave, or that there was no room for one.
+    /// Keys that were just read from their origin, for a request that is under way still.
+    first_reads: Memory<()>,
+    /// The latest second look at each key: what it gave.
     rereads: Memory<Option<Arc<ActorKey>>>,
     software: Memory<Software>,
     /// Only failures; posts that can be read are not kept.
@@ -64,12 +85,22 @@ impl Peers {
             clock,
             lifetimes: Lifetimes::new(fetch),
             budgets: Budgets::new(),
+            familiar: Familiar(Arc::new(|_nobody| false)),
+            places: Places::default(),
             actors: Memory::new(ACTOR_MEMORY),
             keys: Memory::new(KEY_MEMORY),
+            first_reads: Memory::for_limits(SMALL_MEMORY),
             rereads: Memory::for_limits(SMALL_MEMORY),
             software: Memory::new(SMALL_MEMORY),
             post_faults: Memory::for_limits(SMALL_MEMORY),
         }
+    }
+
+    /// The same with a way to tell whom we know. Reading keys of the others has a deadline of 4 s and half of the places:
+    /// else strangers' slow servers could keep new authors of familiar servers waiting. Without it, nobody is familiar.
+    #[must_use]
+    pub fn with_familiar(self, is_familiar: IsFamiliar) -> Self {
+        Self { familiar: Familiar(is_familiar), ..self }
     }
 
     /// The actor with this id, at most `fetch.actor_ttl` old.
@@ -106,20 +137,37 @@ impl Peers {
     /// Kept as long as the owner's document; an origin that does not answer does not invalidate a key that we know.
     ///
     /// # Errors
-    /// [`PeerFault`]; `TryLater("busy")` also when too many new keys of one host are asked for.
+    /// [`PeerFault`]; `TryLater("busy")` also when too many new keys of one host are asked for, and at once when too many
+    /// requests wait for keys that we do not know: 8 for those of one authority, 128 in all, 64 of them for strangers'.
     pub async fn key(&self, key_id: &Iri) -> Result<Arc<ActorKey>, PeerFault> {
-        self.keys.get_or(key_id, self.clock.now(), Box::pin(self.load_key(key_id))).await
+        let now = self.clock.now();
+        if let Some(outcome) = self.keys.get(key_id, now).await {
+            self.first_reads.remove(key_id).await;
+            return outcome;
+        }
+        let stored = self.stored_key(key_id);
+        let authority = key_id.authority();
+        let stranger = !self.is_familiar(&authority);
+        let _place = match stored {
+            Stored::Nothing => Some(self.places.take(authority, stranger).ok_or(PeerFault::TryLater("busy"))?),
+            Stored::Key { .. } | Stored::Missing(_) => None,
+        };
+        self.keys.get_or(key_id, now, Box::pin(self.load_key(key_id, stored))).await
     }
 
     /// A second look at a key, for a signature that failed: its owner may have a new one.
     ///
     /// Each key is read again at most once per `fetch.key_refetch`; who asks within that time gets what that one look
-    /// gave. `None`: there was no room for a look just now.
+    /// gave. `None`: the latest call of [`Peers::key`] read it from its origin, seconds ago; there is nothing newer.
     ///
     /// # Errors
-    /// [`PeerFault`]; `Invalid` when the owner does not list the key any longer: then it is no longer believed either.
+    /// [`PeerFault`]; `TryLater("busy")` when its host was asked too often just now; `Invalid` when the owner does not list the key any longer: then it is no longer believed either.
     pub async fn refetch_key(&self, key_id: &Iri) -> Result<Option<Arc<ActorKey>>, PeerFault> {
-        self.rereads.get_or(key_id, self.clock.now(), Box::pin(self.reread_key(key_id))).await
+        let now = self.clock.now();
+        if self.first_reads.get(key_id, now).await.is_some() {
+            return Ok(None);
+        }
+        self.rereads.get_or(key_id, now, Box::pin(self.reread_key(key_id))).await
     }
 
     /// The document with this id, from its origin: a post, as a rule. Not kept. Its own `id` is verified and on the same

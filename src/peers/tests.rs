@@ -105,8 +105,8 @@ async fn actors_are_kept_for_a_day_across_restarts_and_read_fresh_on_demand() {
 async fn failures_are_remembered_each_for_its_time() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     for (status, fault, life) in [
-        (404, PeerFault::Gone { status: 404 }, minutes(60)),
-        (410, PeerFault::Gone { status: 410 }, minutes(60)),
+        (404, PeerFault::Gone { status: 404 }, minutes(1)),
+        (410, PeerFault::Gone { status: 410 }, minutes(1)),
         (401, PeerFault::Forbidden, minutes(10)),
         (403, PeerFault::Forbidden, minutes(10)),
         (503, PeerFault::TryLater("5xx"), minutes(1)),
@@ -119,13 +119,29 @@ async fn failures_are_remembered_each_for_its_time() {
         world.clock.advance(life - Duration::from_millis(1));
         assert_eq!(world.peers.actor(&id).await.unwrap_err(), fault);
         assert_eq!(site.asked().len(), asked, "{status}");
-        let world = if status == 404 || status == 410 { world.restart() } else { world };
-        assert_eq!(world.peers.actor(&id).await.unwrap_err(), fault);
         world.clock.advance(Duration::from_millis(2));
         site.set("/ada", actor(id.as_str(), KEY));
         assert!(world.peers.actor(&id).await.is_ok(), "{status}");
         assert!(world.restart().peers.actor(&id).await.is_ok(), "what was missing and came back is not missing");
     }
+}
+
+#[tokio::test]
+async fn what_was_known_and_goes_missing_is_not_asked_for_within_the_hour() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    world.peers.key(&key_id).await.unwrap();
+    site.set("/ada", Page::status(410));
+    let gone = PeerFault::Gone { status: 410 };
+    assert_eq!(world.peers.actor_fresh(&id).await.unwrap_err(), gone);
+    let asked = site.asked().len();
+    world.clock.advance(Duration::from_secs(59 * 60));
+    assert_eq!(world.peers.actor(&id).await.unwrap_err(), gone);
+    assert_eq!(site.asked().len(), asked);
+    world.clock.advance(Duration::from_secs(2 * 60));
+    site.set("/ada", actor(id.as_str(), KEY));
+    assert!(world.peers.actor_fresh(&id).await.is_ok());
 }
 
 #[tokio::test]
@@ -240,6 +256,7 @@ async fn ten_thousand_bad_signatures_make_one_second_look() {
     let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
     site.set("/ada", actor(id.as_str(), KEY));
     world.peers.key(&key_id).await.unwrap();
+    world.peers.key(&key_id).await.unwrap();
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..10_000 {
         let (peers, key_id) = (world.peers.clone(), key_id.clone());
@@ -253,6 +270,77 @@ async fn ten_thousand_bad_signatures_make_one_second_look() {
     world.clock.advance(Duration::from_secs(2));
     world.peers.refetch_key(&key_id).await.unwrap();
     assert_eq!(site.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_key_that_was_just_read_is_not_read_again_for_the_same_request() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    world.peers.key(&key_id).await.unwrap();
+    assert_eq!(world.peers.refetch_key(&key_id).await, Ok(None));
+    assert_eq!(site.asked(), ["/ada"]);
+    // The next request finds it known.
+    world.peers.key(&key_id).await.unwrap();
+    for _ in 0..2 {
+        assert!(world.peers.refetch_key(&key_id).await.unwrap().is_some(), "what the second look gave is for all");
+    }
+    assert_eq!(site.asked(), ["/ada", "/ada"]);
+}
+
+#[tokio::test]
+async fn a_second_look_that_the_budget_refuses_is_our_trouble() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let mut refused = 0;
+    for n in 0..40 {
+        match world.peers.refetch_key(&site.iri(&format!("/{n}#main-key"))).await {
+            Err(PeerFault::TryLater("busy")) => refused += 1,
+            other => assert_eq!(other, Err(PeerFault::Gone { status: 404 })),
+        }
+    }
+    assert!((1..=10).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn one_slow_key_holds_up_eight_requests_and_no_known_key() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+    let world = world.restart();
+    let (slow, _) = raw_server(OTHER, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nzzz").await;
+    let slow = Iri::parse(&format!("http://{slow}/ada#main-key")).unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (peers, key_id) = (world.peers.clone(), slow.clone());
+        asking.spawn(async move { peers.key(&key_id).await });
+    }
+    for _ in 0..92 {
+        let first = tokio::time::timeout(Duration::from_secs(2), asking.join_next()).await.expect("at once");
+        assert_eq!(first.unwrap().unwrap(), Err(PeerFault::TryLater("busy")));
+    }
+    assert!(world.peers.key(&site.iri("/ada#main-key")).await.is_ok(), "from the disk");
+    assert!(world.peers.key(&site.iri("/ada#main-key")).await.is_ok(), "from memory");
+    let waited = asking.join_all().await;
+    assert!(waited.len() == 8 && waited.iter().all(|outcome| *outcome == Err(PeerFault::TryLater("timeout"))));
+    assert_eq!(world.peers.key(&slow).await, Err(PeerFault::TryLater("timeout")), "the places are given back");
+}
+
+#[tokio::test]
+async fn many_slow_hosts_of_strangers_leave_room_for_the_servers_we_know() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    let known = site.iri("/").authority();
+    let peers = world.peers.clone().with_familiar(Arc::new(move |authority| *authority == known));
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..80 {
+        let (addr, _) = raw_server(OTHER, b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nzzz").await;
+        let (peers, key_id) = (peers.clone(), Iri::parse(&format!("http://{addr}/x#k")).unwrap());
+        asking.spawn(async move { peers.key(&key_id).await });
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let soon = Duration::from_secs(2);
+    let found = tokio::time::timeout(soon, peers.key(&site.iri("/ada#main-key"))).await.expect("at once");
+    assert_eq!(found.unwrap().key, public(KEY));
 }
 
 #[tokio::test]
@@ -327,7 +415,8 @@ async fn a_key_id_leads_nowhere_inside() {
     site.set("/led", Page::redirect(&format!("http://{canary}/")));
     let inside = Iri::parse(&format!("http://{canary}/ada#main-key")).unwrap();
     assert!(matches!(world.peers.key(&inside).await, Err(PeerFault::Refused(_))));
-    assert!(matches!(world.peers.key(&site.iri("/led#main-key")).await, Err(PeerFault::Refused(_))));
+    assert!(matches!(world.peers.key(&site.iri("/led#main-key")).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.peers.document(&site.iri("/led")).await, Err(PeerFault::Refused(_))));
     assert!(matches!(world.peers.document(&inside).await, Err(PeerFault::Refused(_))));
     assert_eq!(hits.load(Ordering::SeqCst), 0);
 }

@@ -1,5 +1,9 @@
 //! With whom the operator does not deal: one pure decision, asked at every use (joining, sending, receiving), so that a
-//! rule takes effect at once everywhere.
+//! rule takes effect at once everywhere. How much anybody may send is for [`limits`] to say.
+
+pub mod limits;
+
+pub use limits::Limits;
 
 use crate::config;
 use crate::ids::Authority;

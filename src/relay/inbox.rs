@@ -1,6 +1,7 @@
 //! The inbox from end to end: verify, judge, perform. What it answers is decided here; how that looks as HTTP is not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Instrument as _;
 use tracing::field::Empty;
@@ -57,6 +58,11 @@ impl Relay {
 
     async fn act(&self, verified: Verified) -> Answer {
         (self.0.signals.alive)(&verified.authority);
+        // An actor that speaks for its whole server is measured as the server.
+        let person = (!self.is_registered(&verified.signer)).then_some(&verified.signer);
+        if let Err(wait) = self.0.limits.check(&verified.authority, person) {
+            return Answer::Rejected(too_many(wait));
+        }
         let (effects, actor) = match self.decide(&verified).await {
             Ok(decided) => decided,
             Err(rejection) => return Answer::Rejected(rejection),
@@ -145,6 +151,13 @@ fn claimed_host(received: &Received) -> Option<String> {
 fn not_admitted(why: &str) -> Rejection {
     let remedy = "Ask the operator of this relay; its home page names a contact.";
     Rejection { status: 403, check: "admission", detail: why.to_owned(), remedy, retry_after: None }
+}
+
+fn too_many(wait: Duration) -> Rejection {
+    let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
+    let detail = "more came from there than this relay takes in a minute".to_owned();
+    let remedy = "Nothing is wrong with the request: send it again later.";
+    Rejection { status: 429, check: "rate", detail, remedy, retry_after: Some(seconds) }
 }
 
 fn unreadable(fault: &PeerFault) -> Rejection {

@@ -25,7 +25,7 @@ use crate::identity::Identity;
 use crate::ids::Authority;
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::policy::Rules;
+use crate::policy::{Limits, Rules};
 use crate::store::{Refusals, Store};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -40,6 +40,7 @@ struct Parts {
     peers: Peers,
     identity: Identity,
     rules: Rules,
+    limits: Limits,
     config: config::Relay,
     clock: Clock,
     supervisor: Supervisor,
@@ -82,6 +83,7 @@ impl Relay {
             peers,
             identity,
             rules: Rules::new(&config.policy, &config.relay),
+            limits: Limits::new(&config.policy),
             config: config.relay.clone(),
             clock,
             supervisor,

@@ -2,18 +2,23 @@
 //! what may be believed of it is what its own origin says. So a worker with a cursor of its own reads each named object,
 //! checks it, and appends what may be relayed. An object that turns out to be gone is a deletion.
 //!
-//! Several are read at once. A slow origin holds up nobody for longer than one fetch: what cannot be read now becomes a
-//! row that is tried again later, for two days.
+//! A hint moves from the log into a row at once, in the transaction that moves the cursor: so the log can be trimmed, and
+//! a slow origin holds up nobody (`queue` says whose turn it is). What cannot be read now is tried again for two days.
 
-use std::collections::HashSet;
+mod queue;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 
+use self::queue::{Key, Queue, Standing};
 use super::Relay;
 use super::route::{Facts, relayable};
 use crate::clock::Timestamp;
@@ -21,21 +26,25 @@ use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
 use crate::peers::PeerFault;
 use crate::policy::Verdict;
-use crate::store::{Position, Record, SeenSet, StoreError, Tx};
+use crate::store::{Record, SeenSet, StoreError, Tx};
 use crate::supervise::Worker;
 use crate::wire::object::Post;
 
 /// The worker's name, also that of its cursor.
 pub const NAME: &str = "resolver";
-/// Hints read at once.
-const AT_ONCE: usize = 32;
+/// Log entries looked at in one unit of work, so that those whose time has come are begun in between.
+const BATCH: usize = 256;
+/// Rows read at once while the index is made.
+const PAGE: usize = 1000;
 /// Gaps between tries of one hint, in seconds; the last repeats until [`HORIZON`].
 const GAPS: [u64; 5] = [30, 120, 600, 3600, 4 * 3600];
 const HORIZON: Duration = Duration::from_secs(48 * 3600);
-/// How often rows that wait are looked at, and a cursor that only skipped is written.
+/// How often a cursor that only skipped is written, and the longest wait.
 const POLL: Duration = Duration::from_secs(5);
+/// How long to leave a busy store alone.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
-/// A hint that could not be resolved yet. The key begins with the time it is due.
+/// A hint that is not resolved yet. The key is the hash of the object's id: one row per object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitingHint {
     object: Iri,
@@ -44,6 +53,8 @@ pub struct WaitingHint {
     supplier: Authority,
     at: Timestamp,
     attempts: u32,
+    #[serde(default)]
+    due: Timestamp,
 }
 
 impl Record for WaitingHint {
@@ -54,24 +65,23 @@ impl Record for WaitingHint {
 pub struct Resolver {
     relay: Relay,
     head: watch::Receiver<Seq>,
-    position: Option<Position>,
-    taken: Seq,
+    /// Everything before it is in a row, or was none of ours; `None` until the rows are loaded.
+    next: Option<Seq>,
     saved: Seq,
     polled: Timestamp,
-    running: JoinSet<(Task, Finding)>,
-    rows: HashSet<String>,
-    finished: Vec<Result<(Task, Finding), JoinError>>,
+    queue: Queue,
+    running: JoinSet<Finding>,
+    tasks: HashMap<Id, (Key, WaitingHint)>,
+    ended: Vec<Result<(Id, Finding), JoinError>>,
+    /// What was found and is not written down yet.
+    done: Vec<Arc<Done>>,
+    store_busy: bool,
 }
 
-/// One hint under way: from a place in the log, or from a row.
-enum Source {
-    Log(Seq),
-    Row(String),
-}
-
-struct Task {
-    source: Source,
+struct Done {
+    key: Key,
     hint: WaitingHint,
+    finding: Finding,
 }
 
 /// What the origin said.
@@ -89,13 +99,15 @@ impl Resolver {
         Self {
             head: relay.0.log.follow(),
             relay,
-            position: None,
-            taken: Seq(0),
+            next: None,
             saved: Seq(0),
             polled: Timestamp::default(),
+            queue: Queue::default(),
             running: JoinSet::new(),
-            rows: HashSet::new(),
-            finished: Vec::new(),
+            tasks: HashMap::new(),
+            ended: Vec::new(),
+            done: Vec::new(),
+            store_busy: false,
         }
     }
 }
@@ -106,133 +118,180 @@ impl Worker for Resolver {
     }
 
     async fn work(&mut self) -> anyhow::Result<bool> {
-        self.load_position()?;
-        while let Some(done) = self.running.try_join_next() {
-            self.finished.push(done);
-        }
-        let finished = std::mem::take(&mut self.finished);
-        let mut busy = !finished.is_empty();
-        for done in finished {
-            let (task, finding) = done?;
-            self.settle(task, finding).await?;
-        }
-        busy |= self.read_log()?;
-        let now = self.relay.0.clock.now();
-        if now.since(self.polled) >= POLL {
-            self.polled = now;
-            busy |= self.read_rows(now)?;
-            self.save_position().await?;
-        }
-        Ok(busy)
+        let worked = self.round().await;
+        self.store_busy = matches!(worked, Err(StoreError::Busy));
+        if self.store_busy { Ok(false) } else { Ok(worked?) }
     }
 
     async fn wait(&mut self) {
+        if self.store_busy {
+            return tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        let now = self.relay.0.clock.now();
+        let nap = self.queue.next_due().map_or(POLL, |due| due.since(now).min(POLL));
         tokio::select! {
             _ = self.head.changed() => {}
-            Some(done) = self.running.join_next(), if !self.running.is_empty() => self.finished.push(done),
-            () = tokio::time::sleep(POLL) => {}
+            Some(ended) = self.running.join_next_with_id(), if !self.running.is_empty() => self.ended.push(ended),
+            () = tokio::time::sleep(nap) => {}
         }
     }
 }
 
 impl Resolver {
-    fn load_position(&mut self) -> Result<(), StoreError> {
-        if self.position.is_none() {
-            let next = self.relay.0.store.worker_cursor(NAME)?.unwrap_or(Seq(1));
-            self.position = Some(Position::at(next));
-            self.taken = next;
-            self.saved = next;
-        }
-        Ok(())
+    /// One unit. Whatever the store refuses as busy is still there to be done in the next one.
+    async fn round(&mut self) -> Result<bool, StoreError> {
+        let next = self.open().await?;
+        let settled = self.settle().await?;
+        let further = self.take_in(next).await?;
+        let begun = self.begin()?;
+        Ok(settled || further || begun)
     }
 
-    /// Takes up hints from the log as far as the window and the number at once allow; whether it got any further.
-    fn read_log(&mut self) -> Result<bool, StoreError> {
-        let Some(mut position) = self.position else { return Ok(false) };
-        let mut further = false;
-        while self.running.len() < AT_ONCE {
-            let Some(entry) = self.relay.0.log.at_or_after(self.taken)? else { break };
-            if position.next == self.taken {
-                // Everything taken up is done: places that were trimmed between here and the entry are too.
-                position = Position::at(entry.seq);
-            }
-            if entry.seq.0 >= position.next.0 + Position::WINDOW {
-                break;
-            }
-            self.taken = entry.seq.next();
-            further = true;
-            if entry.kind == Kind::Hint {
-                self.begin(Task { source: Source::Log(entry.seq), hint: WaitingHint::of(&entry) });
-            } else {
-                position.mark(entry.seq);
-            }
+    /// Makes the index of the rows, and finds the place in the log.
+    async fn open(&mut self) -> Result<Seq, StoreError> {
+        if let Some(next) = self.next {
+            return Ok(next);
         }
-        self.position = Some(position);
-        Ok(further)
+        let store = &self.relay.0.store;
+        let next = store.worker_cursor(NAME)?.unwrap_or(Seq(1));
+        let (mut from, mut misplaced) = (String::new(), Vec::new());
+        loop {
+            let page = store.page::<WaitingHint>(&from, PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            from = format!("{last}\0");
+            for (text, hint) in page {
+                let key = key_of(&hint.object);
+                self.queue.put(key, &hint.object.authority(), hint.due);
+                if text != row(key) {
+                    misplaced.push((text, hint));
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        if !misplaced.is_empty() {
+            // Before the first release the key was the time when the row was due.
+            let moved = move |tx: &mut Tx<'_>| {
+                misplaced.iter().try_for_each(|(old, hint)| {
+                    tx.remove::<WaitingHint>(old)?;
+                    tx.put(&row(key_of(&hint.object)), hint)
+                })
+            };
+            store.write(moved).await?;
+        }
+        (self.next, self.saved) = (Some(next), next);
+        Ok(next)
     }
 
-    /// Takes up rows whose time has come.
-    fn read_rows(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+    /// Moves hints from the log into rows, and the cursor over them, in one transaction; whether it got any further.
+    async fn take_in(&mut self, from: Seq) -> Result<bool, StoreError> {
+        let (mut next, mut rows, mut new) = (from, HashMap::new(), Vec::new());
+        for _ in 0..BATCH {
+            let Some(entry) = self.relay.0.log.at_or_after(next)? else { break };
+            next = entry.seq.next();
+            if entry.kind != Kind::Hint {
+                continue;
+            }
+            let (key, server) = (key_of(&entry.object), entry.object.authority());
+            let mut hint = WaitingHint::of(&entry);
+            match self.queue.standing(key, &server) {
+                Standing::New => {
+                    self.queue.put(key, &server, hint.due);
+                    new.push(key);
+                }
+                // The newest counts, and is tried at once: its sender thinks that the object can be read now.
+                Standing::Waiting(due) => {
+                    hint.due = hint.due.min(due);
+                    self.queue.put(key, &server, hint.due);
+                    self.count("queued-before");
+                }
+                // What is relayed already may have changed since its reading began.
+                Standing::Running if self.relay.0.store.has_seen(SeenSet::Objects, &[entry.object.as_str()])? => {
+                    self.queue.repeat(key);
+                }
+                Standing::Running => {
+                    self.count("queued-before");
+                    continue;
+                }
+                Standing::Full => {
+                    self.count("full");
+                    continue;
+                }
+            }
+            rows.insert(key, hint);
+        }
+        let now = self.relay.0.clock.now();
+        let pause = now.since(self.polled) < POLL;
+        if next != self.saved && !(rows.is_empty() && pause) {
+            let put = move |tx: &mut Tx<'_>| {
+                rows.iter().try_for_each(|(key, hint)| tx.put(&row(*key), hint))?;
+                tx.set_worker_cursor(NAME, next)
+            };
+            if let Err(error) = self.relay.0.store.write(put).await {
+                new.into_iter().for_each(|key| self.queue.remove(key));
+                return Err(error);
+            }
+            (self.saved, self.polled) = (next, now);
+        }
+        self.next = Some(next);
+        Ok(next != from)
+    }
+
+    /// Begins to read what is due, as far as the queue allows.
+    fn begin(&mut self) -> Result<bool, StoreError> {
+        let now = self.relay.0.clock.now();
         let mut begun = false;
-        for (key, hint) in self.relay.0.store.page::<WaitingHint>("", AT_ONCE * 2)? {
-            if key > row_key(now, u64::MAX) || self.running.len() >= AT_ONCE {
-                break;
-            }
-            if self.rows.insert(key.clone()) {
-                self.begin(Task { source: Source::Row(key), hint });
-                begun = true;
-            }
+        while let Some(key) = self.queue.take(now) {
+            let Some(hint) = self.relay.0.store.get::<WaitingHint>(&row(key))? else {
+                self.queue.finish(key, None);
+                continue;
+            };
+            let (relay, object) = (self.relay.clone(), hint.object.clone());
+            let task = self.running.spawn(async move { relay.find_out(&object).await });
+            self.tasks.insert(task.id(), (key, hint));
+            begun = true;
         }
         Ok(begun)
     }
 
-    async fn save_position(&mut self) -> Result<(), StoreError> {
-        let Some(Position { next, .. }) = self.position else { return Ok(()) };
-        if next != self.saved {
-            self.relay.0.store.write(move |tx| tx.set_worker_cursor(NAME, next)).await?;
-            self.saved = next;
+    /// Writes down what came of hints, and whether their rows stay; whether there were any.
+    async fn settle(&mut self) -> Result<bool, StoreError> {
+        self.gather();
+        if self.done.is_empty() {
+            return Ok(false);
         }
-        Ok(())
-    }
-
-    fn begin(&mut self, task: Task) {
-        let relay = self.relay.clone();
-        self.running.spawn(async move {
-            let finding = relay.find_out(&task.hint).await;
-            (task, finding)
-        });
-    }
-
-    /// Writes down what came of a hint, in one transaction with the move of the cursor.
-    async fn settle(&mut self, task: Task, finding: Finding) -> Result<(), StoreError> {
-        let mut position = self.position.unwrap_or_default();
-        let row = match task.source {
-            Source::Log(seq) => {
-                position.mark(seq);
-                None
-            }
-            Source::Row(key) => Some(key),
+        let repeats: Vec<bool> = self.done.iter().map(|one| self.queue.repeats(one.key)).collect();
+        let (relay, done) = (self.relay.clone(), self.done.clone());
+        let conclude = move |tx: &mut Tx<'_>| {
+            let all = done.iter().zip(repeats);
+            all.map(|(one, repeat)| relay.conclude(tx, one, repeat)).collect::<Result<Vec<_>, _>>()
         };
-        let (relay, hint, key, next) = (self.relay.clone(), task.hint, row.clone(), position.next);
-        let outcome = self
-            .relay
-            .0
-            .store
-            .write(move |tx| {
-                tx.set_worker_cursor(NAME, next)?;
-                if let Some(key) = &key {
-                    tx.remove::<WaitingHint>(key)?;
-                }
-                relay.conclude(tx, hint, finding)
-            })
-            .await?;
-        self.relay.0.metrics.hints.with_label_values(&[outcome]).inc();
-        self.position = Some(position);
-        self.saved = next;
-        if let Some(key) = row {
-            self.rows.remove(&key);
+        let ends = self.relay.0.store.write(conclude).await?;
+        for (one, (outcome, due)) in std::mem::take(&mut self.done).iter().zip(ends) {
+            self.queue.finish(one.key, due);
+            self.count(outcome);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Takes up readings that ended. One that fell is a bug; it counts as a try, and the others go on.
+    fn gather(&mut self) {
+        while let Some(ended) = self.running.try_join_next_with_id() {
+            self.ended.push(ended);
+        }
+        for ended in std::mem::take(&mut self.ended) {
+            let (id, finding) = ended.unwrap_or_else(|error| {
+                self.relay.0.metrics.panics.inc();
+                tracing::error!(%error, "the reading of a hint fell");
+                (error.id(), Finding::Later)
+            });
+            if let Some((key, hint)) = self.tasks.remove(&id) {
+                self.done.push(Arc::new(Done { key, hint, finding }));
+            }
+        }
+    }
+
+    fn count(&self, outcome: &str) {
+        self.relay.0.metrics.hints.with_label_values(&[outcome]).inc();
     }
 }
 
@@ -245,21 +304,21 @@ impl WaitingHint {
             supplier: entry.supplier.clone(),
             at: entry.at,
             attempts: 0,
+            due: entry.at,
         }
     }
 }
 
 impl Relay {
     /// Reads the object from its origin.
-    async fn find_out(&self, hint: &WaitingHint) -> Finding {
-        if self.0.rules.verdict(&hint.object.authority()) != Verdict::Allow {
+    async fn find_out(&self, object: &Iri) -> Finding {
+        if self.0.rules.verdict(&object.authority()) != Verdict::Allow {
             return Finding::Never("origin-not-relayed");
         }
-        match self.0.peers.document(&hint.object).await {
+        match self.0.peers.document(object).await {
             Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => Finding::Gone,
             Ok(document) => match Post::read(&document) {
-                Ok(post) if post.id == hint.object => Finding::Post(Box::new(post), document),
-                Ok(_) => Finding::Never("another-id"),
+                Ok(post) => Finding::Post(Box::new(post), document),
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
             },
             Err(PeerFault::Gone { .. }) => Finding::Gone,
@@ -269,29 +328,55 @@ impl Relay {
         }
     }
 
-    fn conclude(&self, tx: &mut Tx<'_>, hint: WaitingHint, finding: Finding) -> Result<&'static str, StoreError> {
-        match finding {
-            Finding::Never(why) => Ok(why),
-            Finding::Later => self.wait_for(tx, hint),
-            Finding::Gone => self.withdraw(tx, &hint),
-            Finding::Post(post, document) => match self.judge(&hint, &post, &document) {
-                Ok(draft) => self.relay(tx, draft),
-                Err("not-public") => self.withdraw(tx, &hint),
-                Err(why) => Ok(why),
-            },
+    /// Does what follows from a finding; in a word, what came of it, and until when the row waits if it stays. If it
+    /// `repeats`, what is in the row now is newer than what was read for.
+    fn conclude(
+        &self,
+        tx: &mut Tx<'_>,
+        done: &Done,
+        repeats: bool,
+    ) -> Result<(&'static str, Option<Timestamp>), StoreError> {
+        let mut hint = done.hint.clone();
+        let mut due = repeats.then(|| self.0.clock.now());
+        let outcome = match &done.finding {
+            Finding::Never(why) => why,
+            Finding::Later if repeats => "later",
+            Finding::Later => {
+                due = self.next_try(&mut hint);
+                if due.is_some() { "later" } else { "expired" }
+            }
+            Finding::Gone => self.withdraw(tx, &hint)?,
+            Finding::Post(post, _) if !post.id.same_origin(&hint.object) => "another-id",
+            Finding::Post(post, document) => {
+                // The hint's id may be only a way to the post, such as its page: the origin's own id is the one that
+                // counts, or it would be relayed once under each.
+                hint.object = post.id.clone();
+                match self.judge(&hint, post, document) {
+                    Ok(draft) => self.relay(tx, draft)?,
+                    Err("not-public") => self.withdraw(tx, &hint)?,
+                    Err(why) => why,
+                }
+            }
+        };
+        let key = row(done.key);
+        match due {
+            None => tx.remove::<WaitingHint>(&key).map(|_there| ())?,
+            Some(_) if repeats => {}
+            Some(_) => tx.put(&key, &hint)?,
         }
+        Ok((outcome, due))
     }
 
-    fn wait_for(&self, tx: &mut Tx<'_>, mut hint: WaitingHint) -> Result<&'static str, StoreError> {
+    /// When to try again, noted in the hint; `None` if it is too old for that.
+    fn next_try(&self, hint: &mut WaitingHint) -> Option<Timestamp> {
         let now = self.0.clock.now();
         if now.since(hint.at) > HORIZON {
-            return Ok("expired");
+            return None;
         }
         let gap = GAPS.get(hint.attempts as usize).or(GAPS.last()).copied().unwrap_or(30);
-        hint.attempts += 1;
-        let number = tx.next_number("hints")?;
-        tx.put(&row_key(now.plus(Duration::from_secs(gap)), number), &hint)?;
-        Ok("later")
+        hint.attempts = hint.attempts.saturating_add(1);
+        hint.due = now.plus(Duration::from_secs(gap));
+        Some(hint.due)
     }
 
     /// What was relayed is taken back: its origin says that it is gone, or no longer public.
@@ -317,6 +402,9 @@ impl Relay {
             actor: &ids.actor,
             now: self.0.clock.now(),
         };
+        if self.0.rules.verdict(&post.id.authority()) != Verdict::Allow {
+            return Err("origin-not-relayed");
+        }
         let owner = post.owner.clone().ok_or("no-author")?;
         if !owner.same_origin(&post.id) {
             return Err("author-of-another-origin");
@@ -343,6 +431,12 @@ impl Relay {
     }
 }
 
-fn row_key(due: Timestamp, number: u64) -> String {
-    format!("{:015}-{number:020}", due.millis().max(0))
+/// The first half of a SHA-256 of the id: two objects of one key are nothing that anybody finds.
+fn key_of(object: &Iri) -> Key {
+    let digest = Sha256::digest(object.as_str().as_bytes());
+    digest.iter().take(16).fold(0, |key, byte| key << 8 | Key::from(*byte))
+}
+
+fn row(key: Key) -> String {
+    format!("{key:032x}")
 }

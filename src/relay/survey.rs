@@ -1,33 +1,75 @@
 //! Learns what software each subscriber runs, from its NodeInfo: by it posts are forwarded or announced, and other relays
 //! are held for the operator. A server that just asked to join is looked at first, and then answered.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
 
 use super::Relay;
 use super::subscribe::{Welcome, by_software};
+use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::peers::PeerFault;
-use crate::store::{AuthorityFacts, StoreError, SubscriberState};
+use crate::store::{AuthorityFacts, StoreError, Subscriber, SubscriberState};
 use crate::supervise::Worker;
 
 /// NodeInfo is read again after this long: servers are upgraded, and seldom change software.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
-/// What could not be read is tried again after this long.
+/// What could not be read of a server that joined is tried again after this long.
 const RETRY: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_secs(30);
-/// Servers looked at together.
-const AT_ONCE: usize = 8;
+/// How long to leave a busy store alone.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// Servers looked at together, and how many of those may be servers that wait for nothing: joiners always find a place.
+const AT_ONCE: usize = 16;
+const ROUTINE_AT_ONCE: usize = 8;
 
 /// The worker.
 pub struct Survey {
     relay: Relay,
+    /// What the store knows of each subscriber, so that a round reads nothing.
+    book: HashMap<Authority, Known>,
+    looks: JoinSet<Look>,
+    under_way: HashSet<Authority>,
+    ended: Vec<Result<Look, JoinError>>,
+    store_busy: bool,
+}
+
+/// A look that ended: at whom, and what is known now.
+type Look = (Authority, Result<Known, StoreError>);
+
+/// When a server was last looked at, and whether that told what it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Known {
+    read: Option<Timestamp>,
+    software: bool,
+}
+
+impl Known {
+    fn of(facts: &AuthorityFacts) -> Self {
+        Self { read: facts.software_read, software: facts.software.is_some() }
+    }
+
+    /// Whether to look again. A server that waits for the operator is looked at daily: it is in no hurry.
+    fn is_due(self, state: SubscriberState, now: Timestamp) -> bool {
+        let limit = if self.software || state == SubscriberState::Pending { FRESH } else { RETRY };
+        state == SubscriberState::Checking || self.read.is_none_or(|at| now.since(at) > limit)
+    }
 }
 
 impl Survey {
     /// A worker.
     #[must_use]
     pub fn new(relay: Relay) -> Self {
-        Self { relay }
+        Self {
+            relay,
+            book: HashMap::new(),
+            looks: JoinSet::new(),
+            under_way: HashSet::new(),
+            ended: Vec::new(),
+            store_busy: false,
+        }
     }
 }
 
@@ -37,52 +79,95 @@ impl Worker for Survey {
     }
 
     async fn work(&mut self) -> anyhow::Result<bool> {
-        let due = self.relay.due_for_survey()?;
-        let some = !due.is_empty();
-        let mut looks = tokio::task::JoinSet::new();
-        for (authority, origin) in due.into_iter().take(AT_ONCE) {
-            let relay = self.relay.clone();
-            looks.spawn(async move { relay.look_at(authority, &origin).await });
+        self.store_busy = false;
+        while let Some(ended) = self.looks.try_join_next() {
+            self.ended.push(ended);
         }
-        while let Some(done) = looks.join_next().await {
-            done??;
+        let ended = std::mem::take(&mut self.ended);
+        let some = !ended.is_empty();
+        for one in ended {
+            let (authority, look) = one?;
+            self.under_way.remove(&authority);
+            match look {
+                Ok(known) => {
+                    self.book.insert(authority, known);
+                }
+                Err(StoreError::Busy) => self.store_busy = true,
+                Err(error) => return Err(error.into()),
+            }
         }
+        if self.store_busy {
+            return Ok(false);
+        }
+        self.begin()?;
         Ok(some)
     }
 
     async fn wait(&mut self) {
-        let _ = tokio::time::timeout(POLL, self.relay.0.survey.notified()).await;
+        if self.store_busy {
+            return tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        tokio::select! {
+            () = self.relay.0.survey.notified() => {}
+            Some(ended) = self.looks.join_next(), if !self.looks.is_empty() => self.ended.push(ended),
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl Survey {
+    /// Begins looks as far as there are places: first at servers that wait for an answer, then at those whose last look
+    /// is longest ago.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        let (now, subscribers) = (self.relay.0.clock.now(), self.relay.0.store.subscribers());
+        self.book.retain(|authority, _| subscribers.contains_key(authority));
+        let mut due = Vec::new();
+        for subscriber in subscribers.values() {
+            let authority = &subscriber.authority;
+            let known = match self.book.get(authority) {
+                Some(known) => *known,
+                None => {
+                    let known = Known::of(&self.relay.facts(authority)?);
+                    self.book.insert(authority.clone(), known);
+                    known
+                }
+            };
+            if known.is_due(subscriber.state, now) && !self.under_way.contains(authority) {
+                due.push((subscriber.state != SubscriberState::Checking, known.read, subscriber));
+            }
+        }
+        due.sort_by_key(|(routine, read, subscriber)| (*routine, *read, subscriber.joined_at));
+        for (routine, _, subscriber) in due {
+            if self.looks.len() >= if routine { ROUTINE_AT_ONCE } else { AT_ONCE } {
+                break;
+            }
+            self.look(subscriber);
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, subscriber: &Subscriber) {
+        let authority = subscriber.authority.clone();
+        self.under_way.insert(authority.clone());
+        let origin = subscriber.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
+        let relay = self.relay.clone();
+        self.looks.spawn(async move {
+            let look = relay.look_at(authority.clone(), &origin).await;
+            (authority, look)
+        });
     }
 }
 
 impl Relay {
-    /// Servers whose software is unknown or was learned long ago, those that wait for an answer first.
-    fn due_for_survey(&self) -> Result<Vec<(Authority, String)>, StoreError> {
-        let now = self.0.clock.now();
-        let mut due = Vec::new();
-        for subscriber in self.0.store.subscribers().values() {
-            let facts = self.0.store.get::<AuthorityFacts>(subscriber.authority.as_str())?.unwrap_or_default();
-            let age = facts.software_read.map(|at| now.since(at));
-            let checking = subscriber.state == SubscriberState::Checking;
-            let limit = if facts.software.is_some() { FRESH } else { RETRY };
-            if checking || age.is_none_or(|age| age > limit) {
-                let origin =
-                    subscriber.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
-                due.push((!checking, subscriber.authority.clone(), origin));
-            }
-        }
-        due.sort();
-        Ok(due.into_iter().map(|(_, authority, origin)| (authority, origin)).collect())
-    }
-
-    async fn look_at(&self, authority: Authority, origin: &str) -> Result<(), StoreError> {
+    async fn look_at(&self, authority: Authority, origin: &str) -> Result<Known, StoreError> {
         let scheme = origin.split("://").next().unwrap_or("https");
         let found = self.0.peers.software(&authority, scheme).await;
         if let Err(fault) = &found {
             tracing::debug!(peer.host = %authority, %fault, "its NodeInfo could not be read");
         }
         let relay = self.clone();
-        self.0
+        let known = self
+            .0
             .store
             .write(move |tx| {
                 let mut facts = tx.get::<AuthorityFacts>(authority.as_str())?.unwrap_or_default();
@@ -103,11 +188,11 @@ impl Relay {
                     relay.settle(tx, &authority, welcome)?;
                     tracing::info!(peer.host = %authority, software = facts.software, joined = welcome == Welcome::Accept, "a server asked to join");
                 }
-                Ok(())
+                Ok(Known::of(&facts))
             })
             .await?;
         (self.0.signals.control)();
-        Ok(())
+        Ok(known)
     }
 }
 
@@ -118,5 +203,30 @@ impl Relay {
     /// The store's.
     pub fn facts(&self, authority: &Authority) -> Result<AuthorityFacts, StoreError> {
         Ok(self.0.store.get::<AuthorityFacts>(authority.as_str())?.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_looked_at_daily_and_those_that_joined_hourly_until_it_is_known_what_they_run() {
+        let now = Timestamp::from_secs(1_787_486_400);
+        let check = |state, software, hours: Option<u64>, expected| {
+            let read = hours.map(|hours| now.minus(Duration::from_secs(hours * 3600)));
+            let known = Known { read, software };
+            assert_eq!(known.is_due(state, now), expected, "{state:?} {known:?}");
+        };
+        for state in [SubscriberState::Checking, SubscriberState::Pending, SubscriberState::Active] {
+            check(state, false, None, true);
+            check(state, true, Some(25), true);
+            check(state, true, Some(23), state == SubscriberState::Checking);
+        }
+        check(SubscriberState::Active, false, Some(2), true);
+        check(SubscriberState::Active, false, Some(0), false);
+        check(SubscriberState::Pending, false, Some(2), false);
+        check(SubscriberState::Pending, false, Some(25), true);
+        check(SubscriberState::Checking, false, Some(0), true);
     }
 }

@@ -173,7 +173,7 @@ impl Relay {
         self.is_registered(&actor) || self.0.peers.known(&actor).await
     }
 
-    fn is_registered(&self, actor: &Iri) -> bool {
+    pub(super) fn is_registered(&self, actor: &Iri) -> bool {
         let subscriber = self.0.store.subscriber(&actor.authority());
         subscriber.is_some_and(|subscriber| subscriber.registrations.iter().any(|one| one.actor == *actor))
     }

@@ -7,7 +7,9 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::codec::carry_forward;
 use super::{AuthorityFacts, Following, Record, Store, StoreError, Subscriber, Tx};
+use crate::ids::Seq;
 
 /// How many records an export or import moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -57,12 +59,15 @@ fn export_table<R: Record>(store: &Store, out: &mut impl Write) -> anyhow::Resul
     Ok(rows.len())
 }
 
-/// Reads what [`export`] wrote into `store`, all or nothing. Records that are there already are overwritten; a
-/// subscriber starts at the end of the log.
+/// The place that the log's next entry gets. The log stands above the store, so whoever imports brings it: `Log::next_in`.
+pub type NextPlace = fn(&Tx<'_>) -> Result<Seq, StoreError>;
+
+/// Reads what [`export`] wrote into `store`, from this release or an older one, all or nothing. Records that are there
+/// already are overwritten. A subscriber starts at the end of this log: the place it had was one in another.
 ///
 /// # Errors
 /// The number of the first line that does not fit, and why; nothing is written then.
-pub async fn import(store: &Store, input: &mut impl BufRead) -> anyhow::Result<Exported> {
+pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) -> anyhow::Result<Exported> {
     let mut done = Exported::default();
     let mut puts: Vec<Put> = Vec::new();
     for (index, text) in input.lines().enumerate() {
@@ -79,6 +84,7 @@ pub async fn import(store: &Store, input: &mut impl BufRead) -> anyhow::Result<E
                 done.subscribers += 1;
                 puts.push(Box::new(move |tx| {
                     subscriber.slot = tx.new_slot()?;
+                    subscriber.start = next(tx)?;
                     tx.put_subscriber(subscriber)
                 }));
             }
@@ -100,11 +106,59 @@ pub async fn import(store: &Store, input: &mut impl BufRead) -> anyhow::Result<E
 }
 
 fn read<R: Record>(version: u8, record: Value, number: usize) -> anyhow::Result<R> {
-    anyhow::ensure!(
-        version == R::VERSION,
-        "line {number}: version {version} of {}, this release reads {}",
-        R::TABLE,
-        R::VERSION
-    );
-    serde_json::from_value(record).with_context(|| format!("line {number}"))
+    carry_forward(version, record).with_context(|| format!("line {number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::store::testing;
+
+    fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
+        Ok(Seq(7))
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Tern {
+        name: String,
+        nests: u8,
+    }
+
+    impl Record for Tern {
+        const TABLE: &'static str = "terns";
+        const VERSION: u8 = 2;
+
+        fn upgrade(version: u8, mut payload: Value) -> Option<Value> {
+            payload.as_object_mut()?.insert("nests".to_owned(), 1.into());
+            (version == 1).then_some(payload)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_moves_house_starts_at_the_end_of_the_new_log() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, new) =
+            (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock.clone()).unwrap());
+        let subscriber = testing::subscriber("small.example");
+        assert!(subscriber.start > Seq(7), "its old place lies beyond what the new log will reach for long");
+        let moved = subscriber.clone();
+        old.write(move |tx| tx.put_subscriber(moved)).await.unwrap();
+        let mut lines = Vec::new();
+        export(&old, &mut lines).unwrap();
+        import(&new, &mut lines.as_slice(), next_place).await.unwrap();
+        let arrived = new.subscriber(&subscriber.authority).unwrap();
+        assert_eq!(arrived.start, Seq(7));
+        assert_eq!(arrived.registrations, subscriber.registrations);
+    }
+
+    #[test]
+    fn a_line_of_an_older_release_is_carried_forward_and_one_of_a_later_refused() {
+        let old = serde_json::json!({ "name": "arctic" });
+        let tern: Tern = read(1, old.clone(), 3).unwrap();
+        assert_eq!((tern.name.as_str(), tern.nests), ("arctic", 1));
+        let error = format!("{:#}", read::<Tern>(3, old, 3).unwrap_err());
+        assert!(error.contains("line 3") && error.contains("later release"), "{error}");
+    }
 }

@@ -67,15 +67,22 @@ pub(super) fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
     if version == R::VERSION {
         return serde_json::from_slice(payload).map_err(damaged);
     }
+    carry_forward(version, serde_json::from_slice(payload).map_err(damaged)?)
+}
+
+/// A payload of any version up to ours as a record.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it does not fit; [`StoreError::Newer`] if a later build wrote it.
+pub(super) fn carry_forward<R: Record>(version: u8, mut value: serde_json::Value) -> Result<R, StoreError> {
     if version > R::VERSION {
         return Err(StoreError::Newer { table: R::TABLE, version });
     }
-    let mut value: serde_json::Value = serde_json::from_slice(payload).map_err(damaged)?;
     for step in version..R::VERSION {
         value = R::upgrade(step, value)
             .ok_or_else(|| StoreError::Damaged(format!("{}: no way from version {step}", R::TABLE)))?;
     }
-    serde_json::from_value(value).map_err(damaged)
+    serde_json::from_value(value).map_err(|error| StoreError::Damaged(format!("{}: {error}", R::TABLE)))
 }
 
 fn checksum(version: u8, payload: &[u8]) -> [u8; 8] {

@@ -12,6 +12,7 @@ use crate::ids::Seq;
 
 const CURSORS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("cursors");
 const WORKERS: TableDefinition<'static, &str, u64> = TableDefinition::new("worker_cursors");
+const VERSION: u8 = 1;
 const PER_ROW: u32 = 512;
 const BYTES: usize = 16;
 
@@ -93,10 +94,9 @@ impl CursorBook {
         if let Some(table) = existing(read.open_table(CURSORS))? {
             for row in table.iter()? {
                 let (page, framed) = row?;
-                let (_version, bytes) = super::unframe("cursors", framed.value())?;
                 let start = page.value() as usize * PER_ROW as usize;
                 positions.resize(start, Position::default());
-                positions.extend(bytes.chunks_exact(BYTES).map(unpack));
+                positions.extend(unpack_row(framed.value())?);
             }
         }
         Ok(Self { store: store.clone(), pages: Arc::new(Mutex::new(Pages { positions, dirty: BTreeSet::new() })) })
@@ -148,8 +148,7 @@ impl CursorBook {
         let pack_page = |page: u32| {
             let start = page as usize * PER_ROW as usize;
             let end = pages.positions.len().min(start + PER_ROW as usize);
-            let positions = pages.positions.get(start..end).unwrap_or_default();
-            (page, super::frame(1, &positions.iter().flat_map(pack).collect::<Vec<u8>>()))
+            (page, pack_row(pages.positions.get(start..end).unwrap_or_default()))
         };
         dirty.into_iter().map(pack_page).collect()
     }
@@ -160,11 +159,19 @@ impl CursorBook {
 }
 
 fn write_rows(tx: &mut super::Tx<'_>, rows: &[(u32, Vec<u8>)]) -> Result<(), StoreError> {
-    let mut table = tx.engine().open_table(CURSORS)?;
-    for (page, bytes) in rows {
-        table.insert(page, bytes.as_slice())?;
+    rows.iter().try_for_each(|(page, bytes)| tx.insert(CURSORS, *page, bytes.as_slice()))
+}
+
+fn pack_row(positions: &[Position]) -> Vec<u8> {
+    super::frame(VERSION, &positions.iter().flat_map(pack).collect::<Vec<u8>>())
+}
+
+fn unpack_row(framed: &[u8]) -> Result<Vec<Position>, StoreError> {
+    let (version, bytes) = super::unframe("cursors", framed)?;
+    if version > VERSION {
+        return Err(StoreError::Newer { table: "cursors", version });
     }
-    Ok(())
+    Ok(bytes.chunks_exact(BYTES).map(unpack).collect())
 }
 
 fn pack(position: &Position) -> [u8; BYTES] {
@@ -196,8 +203,7 @@ impl super::Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn set_worker_cursor(&mut self, name: &str, next: Seq) -> Result<(), StoreError> {
-        self.engine().open_table(WORKERS)?.insert(name, next.0)?;
-        Ok(())
+        self.insert(WORKERS, name, next.0)
     }
 }
 
@@ -243,6 +249,13 @@ mod tests {
             assert!(position.mark(Seq(seq)));
         }
         assert_eq!(position, Position::at(Seq(65)));
+    }
+
+    #[test]
+    fn a_row_keeps_its_golden_bytes() {
+        let row = [Position::at(Seq(1)), Position { next: Seq(4711), ahead: 0b1010 }, Position::default()];
+        let kept = crate::store::testing::golden("cursors", &pack_row(&row));
+        assert_eq!(unpack_row(&kept).unwrap(), row);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! Every change is a job for the writer thread. It takes all jobs that arrived while the last commit ran, does them in
 //! one transaction, makes that durable with one fsync, and only then answers: so "state changed and entry appended" is
-//! one step, and a thousand requests share one disk flush. If a commit fails, nothing of its jobs happened, the store
-//! takes no more and says so ([`Store::failed`]): going on after a failed fsync would be a lie.
+//! one step, and a thousand requests share one disk flush. A job that says no, because a row that it needs is damaged or
+//! for a reason of its own, is taken back alone and the others go on ([`Tx`] says how). If the engine fails, or a commit,
+//! nothing of its jobs happened, the store takes no more and says so ([`Store::failed`]): going on after a failed fsync
+//! would be a lie.
 //!
 //! Readers never wait for the writer. What every request asks for (subscribers, seen ids) is also held in memory,
 //! changed only after the commit that made it true.
@@ -13,29 +15,37 @@ mod backup;
 mod codec;
 mod control;
 mod cursors;
+mod file;
 mod following;
 mod refusals;
 mod seen;
 mod subscribers;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tx;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use authorities::AuthorityFacts;
-pub use backup::{Exported, export, import};
+pub use backup::{Exported, NextPlace, export, import};
 pub use codec::{Record, frame, unframe};
 pub use control::{ControlRow, Directive};
 pub use cursors::{CursorBook, Position};
+pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use refusals::{Refusal, Refusals};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
+pub use tx::Tx;
 
 use crate::clock::Clock;
 use crate::ids::Authority;
@@ -46,7 +56,6 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-const LAYOUT: &[u8] = b"shearwater-1";
 
 /// Why the store could not do it.
 #[derive(Debug, Clone, Error)]
@@ -57,6 +66,9 @@ pub enum StoreError {
     /// The engine or the disk failed, or the store was closed. Nothing of the job happened.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// A job said no for a reason of its own. Nothing of it happened, and the store goes on.
+    #[error("{0}")]
+    Declined(String),
     /// A record is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -70,6 +82,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// After these nothing more can be promised; after all others the store goes on.
+    const fn is_the_engines(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
 macro_rules! engine_errors {
     ($($kind:ty),*) => {$(
         impl From<$kind> for StoreError {
@@ -79,7 +98,14 @@ macro_rules! engine_errors {
         }
     )*};
 }
-engine_errors!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError, redb::DatabaseError);
+engine_errors!(
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError,
+    redb::CommitError,
+    redb::DatabaseError,
+    redb::SetDurabilityError
+);
 
 /// A handle to the store. Cheap to clone.
 #[derive(Clone)]
@@ -98,15 +124,6 @@ struct Inner {
 
 type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Result<Answer, StoreError> + Send>;
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-type Hook = Box<dyn FnOnce(&Store) + Send>;
-
-/// The writer's transaction, as a job sees it: typed tables, the seen-sets, and what to do once it is durable.
-pub struct Tx<'db> {
-    store: &'db Store,
-    engine: &'db WriteTransaction,
-    staged: seen::Staged,
-    hooks: Vec<Hook>,
-}
 
 impl Store {
     /// Opens `dir/shearwater.redb`, making it if it is not there.
@@ -115,8 +132,11 @@ impl Store {
     /// A sentence with the path if the file is in use, damaged, or another program's.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = dir.join("shearwater.redb");
-        let db = open_engine(&path)?;
-        let secret = prepare(&db, &path)?;
+        Self::on(file::open(&path)?, path, clock)
+    }
+
+    fn on(db: Database, path: PathBuf, clock: Clock) -> Result<Self, StoreError> {
+        let secret = file::prepare(&db, &path)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let inner = Inner {
             secret,
@@ -184,6 +204,13 @@ impl Store {
         Ok(rows)
     }
 
+    /// All keys of a table in order; what lies under them is not read.
+    fn keys<R: Record>(&self) -> Result<Vec<String>, StoreError> {
+        let read = self.0.db.begin_read()?;
+        let Some(table) = existing(read.open_table(table::<R>()))? else { return Ok(Vec::new()) };
+        table.iter()?.map(|row| Ok(row?.0.value().to_owned())).collect()
+    }
+
     /// Fires when a commit failed and the store takes no more: the daemon must stop.
     #[must_use]
     pub fn failed(&self) -> &CancellationToken {
@@ -199,63 +226,6 @@ impl Store {
     pub(crate) fn engine(&self) -> &Database {
         &self.0.db
     }
-}
-
-impl Tx<'_> {
-    /// One record as this transaction sees it.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
-        let table = self.engine.open_table(table::<R>())?;
-        let row = table.get(key)?;
-        row.map(|row| codec::decode(row.value())).transpose()
-    }
-
-    /// Writes one record.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn put<R: Record>(&mut self, key: &str, record: &R) -> Result<(), StoreError> {
-        let bytes = codec::encode(record)?;
-        self.engine.open_table(table::<R>())?.insert(key, bytes.as_slice())?;
-        Ok(())
-    }
-
-    /// Removes one record; whether there was one.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn remove<R: Record>(&mut self, key: &str) -> Result<bool, StoreError> {
-        let mut table = self.engine.open_table(table::<R>())?;
-        let there = table.remove(key)?.is_some();
-        Ok(there)
-    }
-
-    /// A counter that never repeats, durable with this transaction: 1, 2, 3, …
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn next_number(&mut self, name: &str) -> Result<u64, StoreError> {
-        let mut meta = self.engine.open_table(META)?;
-        let last = meta.get(name)?.map_or(0, |row| number(row.value()));
-        let next = last.saturating_add(1);
-        meta.insert(name, next.to_be_bytes().as_slice())?;
-        Ok(next)
-    }
-
-    /// Runs `hook` after the commit, before anybody is told.
-    pub fn after_commit(&mut self, hook: impl FnOnce(&Store) + Send + 'static) {
-        self.hooks.push(Box::new(hook));
-    }
-
-    pub(crate) fn engine(&self) -> &WriteTransaction {
-        self.engine
-    }
-}
-
-fn number(bytes: &[u8]) -> u64 {
-    bytes.try_into().map_or(0, u64::from_be_bytes)
 }
 
 fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -275,59 +245,19 @@ fn closed() -> StoreError {
     StoreError::Failed("it was closed".to_owned())
 }
 
-/// A damaged file can make the engine panic while it opens; for the operator that is a sentence like any other.
-#[expect(clippy::disallowed_methods, reason = "the one place that opens the store")]
-fn open_engine(path: &Path) -> Result<Database, StoreError> {
-    let create = std::panic::AssertUnwindSafe(|| Database::create(path));
-    match std::panic::catch_unwind(create) {
-        Ok(Ok(db)) => Ok(db),
-        Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => {
-            Err(StoreError::Failed(format!("{} is in use: another shearwater runs on this folder", path.display())))
-        }
-        Ok(Err(error)) => Err(StoreError::Damaged(format!("{}: {error}. Restore the backup.", path.display()))),
-        Err(_panic) => Err(StoreError::Damaged(format!(
-            "{}: the file is not readable as a store. Restore the backup.",
-            path.display()
-        ))),
-    }
-}
-
-/// Marks a new file as ours, refuses another layout, and returns the secret that ids are hashed with.
-fn prepare(db: &Database, path: &Path) -> Result<[u8; 32], StoreError> {
-    let tx = db.begin_write()?;
-    let secret = {
-        let mut meta = tx.open_table(META)?;
-        let layout = meta.get("layout")?.map(|row| row.value().to_vec());
-        match layout.as_deref() {
-            None => {
-                meta.insert("layout", LAYOUT)?;
-                meta.insert("secret", rand::random::<[u8; 32]>().as_slice())?;
-            }
-            Some(LAYOUT) => {}
-            Some(other) => {
-                let found = String::from_utf8_lossy(other).into_owned();
-                return Err(StoreError::Failed(format!(
-                    "{} has the layout {found:?}; this release reads {:?}",
-                    path.display(),
-                    String::from_utf8_lossy(LAYOUT),
-                )));
-            }
-        }
-        let row = meta.get("secret")?.map(|row| row.value().to_vec()).unwrap_or_default();
-        <[u8; 32]>::try_from(row)
-            .map_err(|_short| StoreError::Damaged(format!("{}: no secret in it", path.display())))?
-    };
-    tx.commit()?;
-    Ok(secret)
-}
-
 fn pack<R, F>(job: F) -> (Job, oneshot::Receiver<Result<R, StoreError>>)
 where
     R: Send + 'static,
     F: FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
-    let job: Job = Box::new(move |tx| match job(tx) {
+    // A job that panics is a bug, and its own alone: it is taken back like one that says no. If the panic was the
+    // engine's, the engine refuses the commit.
+    let run = move |tx: &mut Tx<'_>| {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(tx)));
+        done.unwrap_or_else(|_panic| Err(StoreError::Declined("the job panicked".to_owned())))
+    };
+    let job: Job = Box::new(move |tx| match run(tx) {
         Ok(result) => Ok(Box::new(move |committed: Result<(), StoreError>| {
             // Whoever asked may have gone; what was done stays done.
             let _ = tell.send(committed.map(|()| result));
@@ -379,12 +309,14 @@ fn write_batch(store: &Store, batch: Vec<Job>) -> Result<(), StoreError> {
 }
 
 fn fill_and_commit(store: &Store, batch: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
-    let engine = store.0.db.begin_write()?;
-    let mut tx = Tx { store, engine: &engine, staged: seen::Staged::default(), hooks: Vec::new() };
+    let mut engine = store.0.db.begin_write()?;
+    // The engine's default, said aloud because the 202 rests on it.
+    engine.set_durability(redb::Durability::Immediate)?;
+    let mut tx = Tx::new(store, &engine);
     for job in batch {
-        answers.push(job(&mut tx)?);
+        answers.extend(tx.run(job)?);
     }
-    let Tx { staged, hooks, .. } = tx;
+    let (staged, hooks) = tx.finish();
     staged.write(&engine)?;
     engine.commit()?;
     staged.remember(store);

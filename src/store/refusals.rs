@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ use crate::clock::Timestamp;
 /// Rows that wait to be written; more are only counted.
 const WAITING: usize = 1000;
 const PER_WRITE: usize = 100;
+/// How often rows that are too old are looked for where nothing else is to be done.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// One refusal, or several alike within a minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,16 @@ pub struct Refusals(Arc<Mutex<Waiting>>);
 struct Waiting {
     rows: HashMap<(i64, Option<String>, String), Refusal>,
     lost: u64,
+    /// The `oldest` of the last sweep; it moves with the clock.
+    swept: Option<Timestamp>,
+}
+
+impl Waiting {
+    /// Whether there is nothing to write, and the last sweep is less than a minute ago.
+    fn is_idle(&self, oldest: Timestamp) -> bool {
+        let next = self.swept.map(|swept| (swept, swept.plus(SWEEP_EVERY)));
+        self.rows.is_empty() && next.is_some_and(|(swept, next)| swept <= oldest && oldest < next)
+    }
 }
 
 impl Refusals {
@@ -59,17 +72,22 @@ impl Refusals {
         }
     }
 
-    /// Writes what waits, and drops what is older than `oldest` or beyond `most`; how many rows were written.
+    /// Writes what waits, and drops what is older than `oldest` or beyond `most`; how many rows were written. Cheap where
+    /// nothing waits: then it looks for old rows once a minute only.
     ///
     /// # Errors
     /// The store's; what was not written is lost, and that is all right here.
     pub async fn save(&self, store: &Store, oldest: Timestamp, most: usize) -> Result<usize, StoreError> {
         let rows: Vec<Refusal> = {
             let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.is_idle(oldest) {
+                return Ok(0);
+            }
+            waiting.swept = Some(oldest);
             let keys: Vec<_> = waiting.rows.keys().take(PER_WRITE).cloned().collect();
             keys.iter().filter_map(|key| waiting.rows.remove(key)).collect()
         };
-        let kept: Vec<String> = store.all::<Refusal>()?.into_iter().map(|(key, _)| key).collect();
+        let kept = store.keys::<Refusal>()?;
         let excess = (kept.len() + rows.len()).saturating_sub(most);
         let stale = |(index, key): &(usize, &String)| *index < excess || key.as_str() < key_of(oldest, 0).as_str();
         let dropped: Vec<String> = kept.iter().enumerate().filter(stale).map(|(_, key)| key.clone()).collect();
@@ -99,8 +117,6 @@ fn key_of(at: Timestamp, number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::Clock;
 
@@ -137,5 +153,28 @@ mod tests {
         assert!(kept.iter().all(|(_, row)| row.claimed.as_deref() != Some("a.example") || row.count == 50));
         refusals.save(&store, clock.now().plus(Duration::from_secs(1)), 120).await.unwrap();
         assert!(store.all::<Refusal>().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn while_nothing_is_refused_the_table_is_looked_at_once_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let refusals = Refusals::default();
+        refusals.note(refusal(clock.now(), "a.example"));
+        let week = Duration::from_secs(7 * 86_400);
+        assert_eq!(refusals.save(&store, clock.now().minus(week), 120).await.unwrap(), 1);
+        // A row from elsewhere shows whether it looks: it is beyond what may be kept.
+        let row = refusal(clock.now(), "b.example");
+        store.write(move |tx| tx.put(&key_of(row.at, 99), &row)).await.unwrap();
+        clock.advance(Duration::from_secs(59));
+        refusals.save(&store, clock.now().minus(week), 1).await.unwrap();
+        assert_eq!(store.keys::<Refusal>().unwrap().len(), 2);
+        clock.advance(Duration::from_secs(1));
+        refusals.save(&store, clock.now().minus(week), 1).await.unwrap();
+        assert_eq!(store.keys::<Refusal>().unwrap().len(), 1);
+        clock.advance(Duration::from_secs(2));
+        refusals.note(refusal(clock.now(), "c.example"));
+        assert_eq!(refusals.save(&store, clock.now().minus(week), 120).await.unwrap(), 1, "what waits never waits");
     }
 }

@@ -52,9 +52,12 @@ pub struct Sealed {
 
 type Days = BTreeMap<u32, Day>;
 
-enum Day {
-    Open(HashSet<u128>),
-    Sealed(Bloom),
+/// A day is open, or sealed; or both, if the clock went back by days and ids were noted into it since. Those are sealed
+/// with the rest in the next round.
+#[derive(Default)]
+struct Day {
+    open: HashSet<u128>,
+    sealed: Option<Bloom>,
 }
 
 /// The part that is in memory.
@@ -81,7 +84,9 @@ impl Tx<'_> {
             return Ok(false);
         }
         self.staged.all.insert((set, hash));
-        self.staged.new.entry((set, day(self.store.0.clock.now()))).or_default().push(hash);
+        let day = day(self.store.0.clock.now());
+        self.staged.new.entry((set, day)).or_default().push(hash);
+        self.noted.push((set, day, hash));
         Ok(true)
     }
 
@@ -116,7 +121,7 @@ impl Store {
             let days: Vec<(u32, bool)> = {
                 let memory = self.0.seen.read().unwrap_or_else(PoisonError::into_inner);
                 let days = memory.days.get(&set).into_iter().flatten();
-                days.map(|(day, content)| (*day, matches!(content, Day::Open(_)))).collect()
+                days.map(|(day, content)| (*day, !content.open.is_empty())).collect()
             };
             for (day, open) in days {
                 if day < oldest {
@@ -136,10 +141,11 @@ impl Store {
             let Some(days) = memory.days.get(&set) else { return Ok(false) };
             let mut candidates = Vec::new();
             for (day, content) in days {
-                match content {
-                    Day::Open(hashes) if hashes.contains(&hash) => return Ok(true),
-                    Day::Sealed(bloom) if bloom.may_hold(hash) => candidates.push(*day),
-                    Day::Open(_) | Day::Sealed(_) => {}
+                if content.open.contains(&hash) {
+                    return Ok(true);
+                }
+                if content.sealed.as_ref().is_some_and(|bloom| bloom.may_hold(hash)) {
+                    candidates.push(*day);
                 }
             }
             candidates
@@ -154,6 +160,17 @@ impl Store {
 }
 
 impl Staged {
+    /// Takes back the last hash that was noted.
+    pub(super) fn forget(&mut self, set: SeenSet, day: u32, hash: u128) {
+        self.all.remove(&(set, hash));
+        if let Some(hashes) = self.new.get_mut(&(set, day))
+            && hashes.pop().is_some()
+            && hashes.is_empty()
+        {
+            self.new.remove(&(set, day));
+        }
+    }
+
     pub(super) fn write(&self, engine: &WriteTransaction) -> Result<(), StoreError> {
         if self.new.is_empty() {
             return Ok(());
@@ -171,13 +188,7 @@ impl Staged {
     pub(super) fn remember(self, store: &Store) {
         let mut memory = store.0.seen.write().unwrap_or_else(PoisonError::into_inner);
         for ((set, day), hashes) in self.new {
-            match memory.days.entry(set).or_default().entry(day).or_insert_with(|| Day::Open(HashSet::new())) {
-                Day::Open(all) => all.extend(hashes),
-                // Only a clock set back by days writes into a sealed day: its chunk is on disk, the filter must know.
-                Day::Sealed(_) => {
-                    tracing::warn!(day, "the clock went back by days; ids of that time are noted at the next start")
-                }
-            }
+            memory.days.entry(set).or_default().entry(day).or_default().open.extend(hashes);
         }
     }
 }
@@ -196,7 +207,8 @@ impl Memory {
                 }
             }
             for ((set, day), hashes) in hashes {
-                memory.days.entry(set).or_default().insert(day, Day::Sealed(Bloom::of(&hashes)));
+                let day = memory.days.entry(set).or_default().entry(day).or_default();
+                day.sealed = Some(Bloom::of(&hashes));
             }
         }
         if let Some(table) = existing(read.open_table(RECENT))? {
@@ -204,10 +216,8 @@ impl Memory {
                 let (key, value) = row?;
                 let (set, day, _) = key.value();
                 let Some(set) = SeenSet::ALL.into_iter().find(|known| *known as u8 == set) else { continue };
-                let days = memory.days.entry(set).or_default();
-                if let Day::Open(all) = days.entry(day).or_insert_with(|| Day::Open(HashSet::new())) {
-                    all.extend(unpack(value.value()));
-                }
+                let day = memory.days.entry(set).or_default().entry(day).or_default();
+                day.open.extend(unpack(value.value()));
             }
         }
         Ok(memory)
@@ -224,6 +234,15 @@ fn seal_day(tx: &mut Tx<'_>, set: SeenSet, day: u32) -> Result<usize, StoreError
         }
         recent.retain_in(range, |_, _| false)?;
     }
+    {
+        // What was sealed before is put in order anew together with the rest: a look-up reads one row only.
+        let mut sealed = tx.engine().open_table(SEALED)?;
+        let range = (set as u8, day, 0)..=(set as u8, day, u128::MAX);
+        for row in sealed.range(range.clone())? {
+            hashes.extend(unpack(row?.1.value()));
+        }
+        sealed.retain_in(range, |_, _| false)?;
+    }
     hashes.sort_unstable();
     hashes.dedup();
     {
@@ -237,7 +256,7 @@ fn seal_day(tx: &mut Tx<'_>, set: SeenSet, day: u32) -> Result<usize, StoreError
     let (bloom, count) = (Bloom::of(&hashes), hashes.len());
     tx.after_commit(move |store| {
         let mut memory = store.0.seen.write().unwrap_or_else(PoisonError::into_inner);
-        memory.days.entry(set).or_default().insert(day, Day::Sealed(bloom));
+        memory.days.entry(set).or_default().insert(day, Day { open: HashSet::new(), sealed: Some(bloom) });
     });
     Ok(count)
 }
@@ -349,14 +368,48 @@ mod tests {
             store = reopen(&dir, &clock).await;
             assert!(!note(&store, SeenSet::Objects, "https://a.example/999").await);
         }
-        let sealed =
-            store.0.seen.read().unwrap().days[&SeenSet::Objects].values().any(|day| matches!(day, Day::Sealed(_)));
+        let sealed = store.0.seen.read().unwrap().days[&SeenSet::Objects].values().any(|day| day.sealed.is_some());
         assert!(sealed, "the first day is sealed by now");
         for _ in 0..14 {
             clock.advance(DAY);
         }
         assert!(store.tidy_seen(|_| 14).await.unwrap().forgotten > 0);
         assert!(note(&store, SeenSet::Objects, "https://a.example/7").await, "forgotten after its time");
+    }
+
+    #[tokio::test]
+    async fn an_id_noted_into_a_sealed_day_is_found_before_and_after_a_restart_and_sealed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Timestamp::from_secs(1_787_486_400);
+        let clock = Clock::manual(first);
+        let mut store = open(&dir, &clock);
+        for number in 0..600 {
+            assert!(note(&store, SeenSet::Objects, &format!("https://a.example/{number}")).await);
+        }
+        clock.advance(DAY * 3);
+        assert_eq!(store.tidy_seen(|_| 14).await.unwrap().sealed, 600);
+        // The clock goes back by three days.
+        drop(store);
+        let back = Clock::manual(first);
+        store = reopen(&dir, &back).await;
+        for number in 600..900 {
+            assert!(note(&store, SeenSet::Objects, &format!("https://a.example/{number}")).await);
+        }
+        let known = async |store: &Store, when: &str| {
+            for number in 0..900 {
+                let id = format!("https://a.example/{number}");
+                assert!(store.has_seen(SeenSet::Objects, &[&id]).unwrap(), "{id} {when}");
+            }
+        };
+        known(&store, "at once").await;
+        drop(store);
+        store = reopen(&dir, &back).await;
+        known(&store, "after a restart").await;
+        back.advance(DAY * 3);
+        store.tidy_seen(|_| 14).await.unwrap();
+        known(&store, "sealed again").await;
+        drop(store);
+        known(&reopen(&dir, &back).await, "sealed again, after a restart").await;
     }
 
     /// The writer thread lets go of the file a moment after the last handle.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Record, Store, StoreError, Tx};
+use super::{AuthorityFacts, Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 
@@ -208,12 +208,29 @@ impl Tx<'_> {
         self.get(authority.as_str())
     }
 
+    /// What the operator wants a subscriber to get, from now on: a downgrade that the relay decided upon is over too.
+    /// Whether there is such a subscriber.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn set_mode(&mut self, authority: &Authority, mode: Mode) -> Result<bool, StoreError> {
+        let Some(mut subscriber) = self.subscriber(authority)? else { return Ok(false) };
+        subscriber.mode = mode;
+        self.put_subscriber(subscriber)?;
+        if let Some(mut facts) = self.get::<AuthorityFacts>(authority.as_str())?
+            && facts.announce_until.take().is_some()
+        {
+            self.put(authority.as_str(), &facts)?;
+        }
+        Ok(true)
+    }
+
     /// A place among the cursors that nobody had before.
     ///
     /// # Errors
-    /// The engine's; [`StoreError::Failed`] after four thousand million subscribers.
+    /// The engine's; [`StoreError::Declined`] after four thousand million subscribers.
     pub fn new_slot(&mut self) -> Result<u32, StoreError> {
         let number = self.next_number("slots")?;
-        u32::try_from(number - 1).map_err(|_full| StoreError::Failed("no slots are left".to_owned()))
+        u32::try_from(number - 1).map_err(|_full| StoreError::Declined("no slots are left".to_owned()))
     }
 }

@@ -14,7 +14,7 @@ const SECONDS: [f64; 16] =
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// Requests to the inbox by result (`accepted`, `ignored`, `refused`, `overload`) and reason.
+    /// Requests to the inbox by result (`accepted`, `ignored`, `refused`) and reason (`relayed`, `digest`, `overload`).
     pub inbound: IntCounterVec,
     /// Time to verify and store one request of the inbox.
     pub inbound_seconds: Histogram,
@@ -28,8 +28,6 @@ pub struct Metrics {
     pub subscribers: IntGaugeVec,
     /// Lanes by state.
     pub lanes: IntGaugeVec,
-    /// Fetches of remote documents by result.
-    pub fetches: IntCounterVec,
     /// Hints by outcome.
     pub hints: IntCounterVec,
     /// The place of the last log entry.
@@ -91,7 +89,6 @@ impl Metrics {
             control: counters("control_total", "Control messages by kind and result.", &["kind", "result"]),
             subscribers: gauges("subscribers", "Subscribers by state.", &["state"]),
             lanes: gauges("lanes", "Delivery lanes by state.", &["state"]),
-            fetches: counters("fetches_total", "Fetches of remote documents by result.", &["result"]),
             hints: counters("hints_total", "Hints by outcome.", &["outcome"]),
             log_head: gauge("log_head", "The place of the last log entry."),
             log_entries: gauge("log_entries", "Entries that the log keeps."),

@@ -129,7 +129,7 @@ pub fn parse_nodeinfo_links(index: &Value) -> Option<String> {
 pub struct Software {
     /// Lower case; letters, digits, `-`, `_` and `.` only, at most 64.
     pub name: String,
-    /// Printable, at most 64 characters; empty if not told.
+    /// Printable ASCII, at most 64 characters; empty if not told.
     pub version: String,
 }
 
@@ -143,7 +143,7 @@ pub fn parse_nodeinfo(document: &Value) -> Option<Software> {
         return None;
     }
     let version = software.get("version").and_then(Value::as_str).unwrap_or_default();
-    let version = version.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    let version = version.chars().filter(|c| matches!(c, ' '..='~')).take(MAX_NAME_CHARS).collect();
     Some(Software { name, version })
 }
 
@@ -303,6 +303,7 @@ mod tests {
             (json!({"software": {"name": "Iceshrimp.NET", "version": "2025.1"}}), Some(("iceshrimp.net", "2025.1"))),
             (json!({"software": {"name": " glitch-soc "}}), Some(("glitch-soc", ""))),
             (json!({"software": {"name": "x", "version": "1\u{1b}[31m\n2"}}), Some(("x", "1[31m2"))),
+            (json!({"software": {"name": "x", "version": "1\u{202e}2 \u{e9}\u{200b}3"}}), Some(("x", "12 3"))),
             (json!({"software": {"name": "x", "version": 7}}), Some(("x", ""))),
             (json!({"software": {"name": "a b"}}), None),
             (json!({"software": {"name": "ä"}}), None),

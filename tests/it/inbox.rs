@@ -343,3 +343,25 @@ async fn refusals_are_kept_for_the_operator_without_bodies() {
     assert_eq!((refusal.status, refusal.claimed.as_deref()), (401, Some(host.as_str())));
     assert!(!serde_json::to_string(&refusal).expect("JSON").contains("CANARY"));
 }
+
+/// One author who floods is told to slow down; the rest of the server is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_a_429_with_retry_after_for_its_author_alone() {
+    let relay = TestRelay::start_with(|config| config.policy.actor_rate = 30).await;
+    let sender = relay.joined(Family::Mastodon, "sender").await;
+    let mut refused = None;
+    for number in 0..40 {
+        let composed = sender.compose(&PostSpec::public(&format!("flood {number}")));
+        let answer =
+            sender.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.unwrap();
+        if answer.status == 429 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a refusal");
+    assert_problem("a flood", &refused, 429, "rate");
+    assert!(refused.retry_after().is_some());
+    let other = sender.compose(&PostSpec::public("by somebody else").by("grace"));
+    assert_eq!(sender.send(&other).await.unwrap().status(), 202);
+}

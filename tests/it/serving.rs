@@ -7,8 +7,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use shearwater::clock::Timestamp;
+use shearwater::demo::{Family, Instance, Options};
+use shearwater::log::Log;
+use shearwater::store::AuthorityFacts;
 
-use crate::support::{TestRelay, json, place_keys};
+use crate::support::{LONG, TestRelay, arrival, json, place_keys, publish};
 
 pub(crate) fn shearwater(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shearwater"));
@@ -20,6 +24,7 @@ pub(crate) fn shearwater(dir: &Path) -> Command {
         ("SHEARWATER_FETCH__ALLOW_PRIVATE", "127.0.0.0/8"),
         ("SHEARWATER_FETCH__ALLOW_HTTP", "true"),
         ("SHEARWATER_DELIVERY__RETRY", "100ms,200ms,400ms"),
+        ("SHEARWATER_POLICY__ACTOR_RATE", "0"),
     ] {
         command.env(key, value);
     }
@@ -98,6 +103,59 @@ fn a_wrong_config_names_every_wrong_key_and_exits_78() {
 }
 
 #[test]
+fn texts_in_the_environment_may_look_like_numbers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let output = shearwater(dir.path())
+        .args(["config", "show"])
+        .env("SHEARWATER_SITE__NAME", "2024")
+        .env("SHEARWATER_SITE__SUMMARY", "true")
+        .env("SHEARWATER_SITE__CONTACT", "007")
+        .env("SHEARWATER_IDENTITY__USERNAME", "1.50")
+        .env("SHEARWATER_HTTP__MAX_BODY", "65536")
+        .env("SHEARWATER_HTTP__CONNECTIONS", "12")
+        .output()
+        .expect("it runs");
+    let said = text(&output.stdout);
+    for line in [
+        "name = \"2024\"",
+        "summary = \"true\"",
+        "contact = \"007\"",
+        "username = \"1.50\"",
+        "max_body = \"64.0 KiB\"",
+        "connections = 12",
+    ] {
+        assert!(said.contains(line), "{line} in {said}{}", text(&output.stderr));
+    }
+    let origin = said.lines().find(|line| line.contains("site.name  from"));
+    assert!(origin.is_some_and(|line| line.contains("environment")), "{said}");
+}
+
+#[test]
+fn the_data_folder_is_private_whoever_makes_it_first() {
+    let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    let mut import = shearwater(dir.path())
+        .args(["admin", "import"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    assert!(import.wait().expect("a status").success());
+    assert_eq!((mode(&data), mode(&data.join("shearwater.redb"))), (0o700, 0o600), "made by an import");
+    std::fs::remove_dir_all(&data).expect("removed");
+    let keys = shearwater(dir.path()).args(["keys", "show"]).env("SHEARWATER_PUBLIC_URL", "https://r.example").output();
+    assert!(keys.expect("it runs").status.success());
+    assert_eq!(mode(&data), 0o700, "made by `keys show`");
+    for open in [0o755, 0o710] {
+        std::fs::set_permissions(&data, std::fs::Permissions::from_mode(open)).expect("changed");
+        let refused = run(dir.path(), &["serve"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains("chmod 700 data"), "{}", text(&refused.stderr));
+    }
+}
+
+#[test]
 fn the_printed_default_is_a_config() {
     let dir = tempfile::tempdir().expect("a folder");
     let default = run(dir.path(), &["config", "default"]);
@@ -151,6 +209,8 @@ fn a_relay_is_started_asked_and_stopped() {
     assert!(text(&run(dir.path(), &["following"]).stdout).contains("None"));
     let wrong = run(dir.path(), &["admin", "approve", "nobody.example"]);
     assert!(!wrong.status.success() && text(&wrong.stderr).contains("did not ask to join"), "{}", text(&wrong.stderr));
+    let wrong = run(dir.path(), &["admin", "mode", "nobody.example", "forward"]);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains("did not ask to join"), "{}", text(&wrong.stderr));
     let second = shearwater(dir.path()).arg("serve").output().expect("it runs");
     assert!(!second.status.success() && text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
     let pid = running.child.id().to_string();
@@ -184,6 +244,82 @@ fn a_truncated_or_flipped_store_is_refused_with_a_sentence() {
         assert_eq!(output.status.code(), Some(1), "{what}");
         assert!(text(&output.stderr).contains("shearwater.redb"), "{what}: {}", text(&output.stderr));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sets_what_a_subscriber_gets_and_ends_a_downgrade() {
+    let relay = TestRelay::start().await;
+    let host = crate::support::authority(&relay.joined(Family::Mastodon, "member").await);
+    let key = host.as_str().to_owned();
+    let downgrade = relay.store().write(move |tx| {
+        let mut facts = tx.get::<AuthorityFacts>(&key)?.unwrap_or_default();
+        facts.announce_until = Timestamp::from_rfc3339("2099-01-01T00:00:00Z");
+        tx.put(&key, &facts)
+    });
+    downgrade.await.expect("written");
+    let admin = |args: &[&str]| {
+        let mut command = shearwater(&relay.config.data_dir);
+        let output = command.env("SHEARWATER_DATA_DIR", ".").arg("admin").args(args).output().expect("it runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let before = admin(&["subscribers"]);
+    assert!(before.contains("ANNOUNCE UNTIL") && before.contains("2099-01-01") && before.contains("auto"), "{before}");
+    assert!(admin(&["mode", host.as_str(), "forward"]).contains("mode: forward"));
+    let after = admin(&["subscribers"]);
+    assert!(after.contains("forward") && !after.contains("2099"), "{after}");
+}
+
+/// Taking the place of another relay: whatever its addresses were, this one answers at those that its actor names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_with_an_actor_of_its_own_answers_where_its_actor_says() {
+    let relay = TestRelay::start_with(|config| {
+        config.identity.actor_path = "/users/relay".to_owned();
+        config.identity.key_fragment = "the-key".to_owned();
+        config.identity.username = "old-relay".to_owned();
+    })
+    .await;
+    let (url, host) = (relay.url().to_owned(), relay.url().trim_start_matches("http://").to_owned());
+    let ask = |method: &str, path: &str| {
+        let mut answer = std::net::TcpStream::connect(host.as_str()).expect("a connection");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/activity+json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        std::io::Write::write_all(&mut answer, head.as_bytes()).expect("sent");
+        let mut said = String::new();
+        answer.read_to_string(&mut said).expect("read");
+        let status: u16 = said.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        (status, said.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).expect("a body"))
+    };
+    let (status, body) = ask("GET", "/users/relay");
+    assert_eq!(status, 200, "{body}");
+    let actor: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(actor["id"], format!("{url}/users/relay"));
+    assert_eq!(actor["publicKey"]["id"], format!("{url}/users/relay#the-key"));
+    assert_eq!(actor["preferredUsername"], "old-relay");
+    for name in ["outbox", "followers", "following"] {
+        let id = actor[name].as_str().expect("an id");
+        let (status, body) = ask("GET", id.strip_prefix(&url).expect("ours"));
+        assert_eq!((status, json(body.as_bytes())["id"].as_str()), (200, Some(id)), "{name}");
+    }
+    let inbox = actor["inbox"].as_str().and_then(|id| id.strip_prefix(&url)).expect("an inbox");
+    let (status, body) = ask("POST", inbox);
+    assert_eq!(status, 400, "no activity, but an inbox: {body}");
+    assert_eq!((ask("GET", "/actor").0, ask("POST", "/inbox").0), (404, 404));
+    let (status, jrd) = ask("GET", &format!("/.well-known/webfinger?resource=acct:old-relay@{host}"));
+    assert!(status == 200 && jrd.contains(&format!("{url}/users/relay")), "{jrd}");
+    // And servers whose admins paste that inbox are served.
+    let mut joined = Vec::new();
+    for name in ["ada", "bea"] {
+        let options = Options { name: name.to_owned(), ..Options::default() };
+        let instance = Instance::start(Family::Mastodon, options).await.expect("an instance");
+        instance.join(&format!("{url}/users")).await.expect("an answer");
+        assert!(instance.wait_accepted(LONG).await, "{name} is accepted");
+        joined.push(instance);
+    }
+    let post = publish(&joined[0], "at an old address").await;
+    arrival(&joined[1], &post.id).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,11 +399,11 @@ async fn the_documents_that_servers_read_are_what_they_expect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_travels_as_lines_of_json() {
     let (one, two) = (TestRelay::start().await, TestRelay::start().await);
-    let member = one.joined(shearwater::demo::Family::Akkoma, "member").await;
+    let member = one.joined(Family::Akkoma, "member").await;
     let mut lines = Vec::new();
     let written = shearwater::store::export(one.store(), &mut lines).expect("exported");
     assert_eq!((written.subscribers, written.following), (1, 1));
-    let read = shearwater::store::import(two.store(), &mut lines.as_slice()).await.expect("imported");
+    let read = shearwater::store::import(two.store(), &mut lines.as_slice(), Log::next_in).await.expect("imported");
     assert_eq!(read, written);
     let host = crate::support::authority(&member);
     let (there, here) =
@@ -275,7 +411,8 @@ async fn state_travels_as_lines_of_json() {
     assert_eq!(there.registrations, here.registrations);
     let broken = [lines.as_slice(), b"{\"kind\":\"subscribers\"}\n"].concat();
     let third = TestRelay::start().await;
-    let error = shearwater::store::import(third.store(), &mut broken.as_slice()).await.expect_err("refused");
+    let error =
+        shearwater::store::import(third.store(), &mut broken.as_slice(), Log::next_in).await.expect_err("refused");
     assert!(format!("{error:#}").contains("line "), "{error:#}");
     assert!(third.store().subscribers().is_empty(), "all or nothing");
 }

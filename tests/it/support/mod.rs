@@ -25,7 +25,7 @@ pub(crate) struct TestRelay {
 /// The config of a relay for tests: loopback only, gaps of fractions of a second.
 pub(crate) fn config(dir: &Path) -> Config {
     let mut config = Config::embedded();
-    config.data_dir = dir.to_owned();
+    config.data_dir = dir.join("data");
     config.http.listen = "127.0.0.1:0".parse().expect("an address");
     config.ops.listen = "127.0.0.1:0".parse().expect("an address");
     config.fetch.allow_private = vec!["127.0.0.0/8".parse().expect("a network")];
@@ -33,6 +33,8 @@ pub(crate) fn config(dir: &Path) -> Config {
     config.delivery.retry = [100, 200, 400].map(Duration::from_millis).to_vec();
     config.delivery.save_every = Duration::from_millis(100);
     config.delivery.timeout = Duration::from_secs(2);
+    // Tests send as fast as they can; the one about floods says what it allows.
+    (config.policy.server_rate, config.policy.actor_rate) = (0, 0);
     config
 }
 

@@ -1,0 +1,244 @@
+//! What the store promises to whoever writes: durable before the answer, one flush for many, and that no job is lost to
+//! another's mistake. And the golden bytes of each record.
+
+use std::fmt::Debug;
+use std::sync::mpsc;
+
+use super::testing::{CountingDisk, golden, subscriber};
+use super::*;
+use crate::clock::Timestamp;
+use crate::ids::{Iri, Seq};
+use crate::wire::http_sig::Scheme;
+
+const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+    (dir, store)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the store itself, on a disk that counts")]
+fn on_disk(disk: &CountingDisk) -> Store {
+    let db = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
+    Store::on(db, PathBuf::from("memory"), Clock::manual(NOON)).unwrap()
+}
+
+fn facts(software: &str) -> AuthorityFacts {
+    AuthorityFacts { software: Some(software.to_owned()), ..AuthorityFacts::default() }
+}
+
+fn software(store: &Store, key: &str) -> Option<String> {
+    store.get::<AuthorityFacts>(key).unwrap().and_then(|facts| facts.software)
+}
+
+/// Does the three in one transaction: the writer is held until all wait.
+async fn in_one_batch<A, B, C>(store: &Store, a: A, b: B, c: C) -> [Result<(), StoreError>; 3]
+where
+    A: FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+    B: FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+    C: FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+{
+    let (release, held) = mpsc::channel::<()>();
+    let hold = store.write(move |_tx| held.recv().map_err(|_gone| StoreError::Busy));
+    let open = async {
+        tokio::task::yield_now().await;
+        release.send(()).unwrap();
+    };
+    let (_held, a, b, c, ()) = tokio::join!(biased; hold, store.write(a), store.write(b), store.write(c), open);
+    [a, b, c]
+}
+
+#[tokio::test]
+async fn a_job_that_says_no_takes_nobody_along_and_leaves_nothing() {
+    let (_dir, store) = store();
+    let host = Iri::parse("https://small.example/").unwrap().authority();
+    store
+        .write(|tx| {
+            tx.put("kept", &facts("mastodon"))?;
+            tx.put("overwritten", &facts("misskey"))?;
+            tx.set_worker_cursor("resolver", Seq(1))?;
+            tx.next_number("numbers").map(drop)
+        })
+        .await
+        .unwrap();
+    let seen = |id: &'static str| move |tx: &mut Tx<'_>| tx.note(SeenSet::Objects, &[id]).map(drop);
+    let [before, no, after] = in_one_batch(
+        &store,
+        |tx| {
+            tx.put("before", &facts("akkoma"))?;
+            tx.note(SeenSet::Objects, &["before"]).map(drop)
+        },
+        |tx| {
+            tx.put("overwritten", &facts("wrong"))?;
+            tx.put("overwritten", &facts("wrong again"))?;
+            assert!(tx.remove::<AuthorityFacts>("kept")?);
+            tx.put("new", &facts("wrong"))?;
+            tx.put("before", &facts("wrong"))?;
+            tx.set_worker_cursor("resolver", Seq(99))?;
+            assert_eq!(tx.next_number("numbers")?, 2);
+            assert!(tx.note(SeenSet::Objects, &["no"])?);
+            tx.put_subscriber(subscriber("small.example"))?;
+            Err(StoreError::Declined("changed my mind".to_owned()))
+        },
+        |tx| {
+            assert_eq!(tx.next_number("numbers")?, 2);
+            assert!(tx.note(SeenSet::Objects, &["no"])?, "nobody noted it");
+            tx.put("after", &facts("snac"))
+        },
+    )
+    .await;
+    assert!(before.is_ok() && after.is_ok(), "{before:?} {after:?}");
+    assert!(matches!(no, Err(StoreError::Declined(_))), "{no:?}");
+    let found = ["kept", "overwritten", "new", "before", "after"].map(|key| software(&store, key));
+    let expected = [Some("mastodon"), Some("misskey"), None, Some("akkoma"), Some("snac")];
+    assert_eq!(found, expected.map(|one| one.map(str::to_owned)));
+    assert_eq!(store.worker_cursor("resolver").unwrap(), Some(Seq(1)));
+    assert!(store.subscriber(&host).is_none() && store.get::<Subscriber>("small.example").unwrap().is_none());
+    assert!(!store.failed().is_cancelled());
+    store.write(seen("later")).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_damaged_row_is_one_job_refused_and_a_panic_is_one_job_lost() {
+    let (_dir, store) = store();
+    store.write(|tx| tx.insert(table::<AuthorityFacts>(), "damaged", b"rust".as_slice())).await.unwrap();
+    let [damaged, panicked, good] = in_one_batch(
+        &store,
+        |tx| {
+            tx.put("half", &facts("wrong"))?;
+            tx.get::<AuthorityFacts>("damaged").map(drop)
+        },
+        |tx| {
+            tx.put("half", &facts("wrong"))?;
+            panic!("a bug")
+        },
+        |tx| tx.put("good", &facts("mitra")),
+    )
+    .await;
+    assert!(matches!(damaged, Err(StoreError::Damaged(_))), "{damaged:?}");
+    assert!(matches!(panicked, Err(StoreError::Declined(_))), "{panicked:?}");
+    assert!(good.is_ok() && software(&store, "good").as_deref() == Some("mitra"));
+    assert_eq!(software(&store, "half"), None);
+    assert!(!store.failed().is_cancelled());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_on_the_disk_before_its_answer_and_many_share_a_flush() {
+    let disk = CountingDisk::default();
+    let store = on_disk(&disk);
+    for number in 0..10 {
+        let before = disk.flushes();
+        store.write(move |tx| tx.put(&number.to_string(), &facts("one by one"))).await.unwrap();
+        assert!(disk.flushes() > before, "a write that nobody shares has a flush of its own");
+    }
+    let (before, writes) = (disk.flushes(), 400);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..writes {
+        let (store, disk) = (store.clone(), disk.clone());
+        tasks.spawn(async move {
+            let (tell, told) = mpsc::channel();
+            let write = store.write(move |tx| {
+                tx.put(&format!("many {number}"), &facts("many"))?;
+                // In the writer's thread, before anybody is answered: no other transaction writes meanwhile.
+                tx.after_commit(move |_store| tell.send(disk.is_unflushed()).unwrap());
+                Ok(())
+            });
+            write.await.unwrap();
+            told.try_recv().unwrap()
+        });
+    }
+    let unflushed = tasks.join_all().await.into_iter().filter(|unflushed| *unflushed).count();
+    assert_eq!(unflushed, 0, "answers before the flush");
+    let flushes = disk.flushes() - before;
+    assert!(flushes > 0 && flushes < writes / 2, "{flushes} flushes for {writes} writes");
+}
+
+#[tokio::test]
+async fn after_a_failed_flush_nothing_is_promised_any_more() {
+    let disk = CountingDisk::default();
+    let store = on_disk(&disk);
+    let breaking = disk.clone();
+    let [a, b, c] = in_one_batch(
+        &store,
+        move |tx| {
+            breaking.break_down();
+            tx.put("a", &facts("a"))
+        },
+        |tx| tx.put("b", &facts("b")),
+        |_tx| Err(StoreError::Declined("for a reason of its own".to_owned())),
+    )
+    .await;
+    assert!(a.is_err() && b.is_err() && c.is_err(), "{a:?} {b:?} {c:?}");
+    store.failed().cancelled().await;
+    assert!(store.write(|tx| tx.put("later", &facts("later"))).await.is_err());
+}
+
+#[tokio::test]
+async fn the_operators_word_on_a_subscriber_ends_a_downgrade() {
+    let (_dir, store) = store();
+    let mut row = subscriber("small.example");
+    row.mode = Mode::Auto;
+    let authority = row.authority.clone();
+    let downgraded = AuthorityFacts { announce_until: Some(NOON), ..facts("mastodon") };
+    let key = authority.as_str().to_owned();
+    store
+        .write(move |tx| {
+            tx.put_subscriber(row)?;
+            tx.put(&key, &downgraded)
+        })
+        .await
+        .unwrap();
+    let set = |authority: &Authority, mode| {
+        let authority = authority.clone();
+        store.write(move |tx| tx.set_mode(&authority, mode))
+    };
+    assert!(set(&authority, Mode::Forward).await.unwrap());
+    assert_eq!(store.subscriber(&authority).unwrap().mode, Mode::Forward);
+    assert_eq!(store.get::<AuthorityFacts>(authority.as_str()).unwrap(), Some(facts("mastodon")));
+    let nobody = Iri::parse("https://nobody.example/").unwrap().authority();
+    assert!(!set(&nobody, Mode::Auto).await.unwrap());
+}
+
+fn check<R: Record + Debug + PartialEq>(record: R) {
+    let kept = golden(R::TABLE, &codec::encode(&record).unwrap());
+    assert_eq!(codec::decode::<R>(&kept).unwrap(), record);
+}
+
+#[test]
+fn records_keep_their_golden_bytes() {
+    let iri = |path: &str| Iri::parse(&format!("https://small.example{path}")).unwrap();
+    check(subscriber("small.example"));
+    check(AuthorityFacts {
+        software: Some("mastodon".to_owned()),
+        version: Some("4.5.0".to_owned()),
+        software_read: Some(NOON),
+        scheme: Some(Scheme::Rfc9421),
+        announce_until: Some(NOON),
+    });
+    check(Following {
+        actor: iri("/actor"),
+        inbox: iri("/inbox"),
+        style: Style::Litepub,
+        follow_id: "https://relay.example/activities/follow/1".to_owned(),
+        state: FollowState::Accepted,
+        by_operator: true,
+        at: NOON,
+    });
+    check(ControlRow {
+        inbox: iri("/inbox"),
+        what: "accept".to_owned(),
+        body: r#"{"type":"Accept"}"#.to_owned(),
+        at: NOON,
+        attempts: 2,
+        due: NOON,
+    });
+    check(Refusal {
+        at: NOON,
+        claimed: Some("small.example".to_owned()),
+        check: "digest".to_owned(),
+        status: 401,
+        detail: "the digest does not match the body".to_owned(),
+        count: 3,
+    });
+}
