@@ -92,9 +92,9 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
 
     let out = &mut call.out();
     let bytes = body.len();
-    let title = format!(
-        "{subscribers} subscribers that take {delay:?} to answer, rounds of {posts} posts of {bytes} bytes, forwarded."
-    );
+    let answer = if delay.is_zero() { "answer at once".to_owned() } else { format!("take {delay:?} to answer") };
+    let title =
+        format!("{subscribers} subscribers that {answer}, rounds of {posts} posts of {bytes} bytes, forwarded.");
     rounds.write(out, &title, &[BARE, SIGN])?;
     let shown = |mebibytes: Option<f64>| mebibytes.map_or_else(|| "-".to_owned(), |some| format!("{some:.0}"));
     writeln!(

@@ -204,7 +204,8 @@ pub(crate) struct TestRelay {
 }
 
 impl TestRelay {
-    /// Starts one with the settings of production, but for what loopback needs.
+    /// Starts one with the settings of production, but for what loopback needs, and without rate limits: they would be all
+    /// that is measured.
     ///
     /// # Errors
     /// A sentence about what is in the way.
