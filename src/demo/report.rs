@@ -216,7 +216,7 @@ impl fmt::Display for Summary {
         if self.instances.iter().any(|line| line.software == Family::GoToSocial.software()) {
             writeln!(
                 f,
-                "(GoToSocial is sent one request a second, as its rate limit asks; the total lag leaves it out)"
+                "(GoToSocial is sent at most 300 requests in five minutes, as its rate limit asks; the total lag leaves it out)"
             )?;
         }
         writeln!(

@@ -51,7 +51,12 @@ impl Relay {
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
         let relay = self.clone();
-        let done = self.0.store.write(move |tx| relay.perform_in(tx, &verified, effects, actor.as_deref())).await?;
+        let write = move |tx: &mut Tx<'_>| {
+            let done = relay.perform_in(tx, &verified, effects, actor.as_deref())?;
+            // Handed back, so that its tree is freed here and not by the one thread that writes.
+            Ok((done, verified))
+        };
+        let (done, _verified) = self.0.store.write(write).await?;
         // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
         if !matches!(done.word, "replay" | "seen-before") {
             for actor in &changed {
