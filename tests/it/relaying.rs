@@ -243,3 +243,22 @@ async fn the_same_post_by_two_ways_is_one_post() {
     arrival(&reader, &marker.id).await;
     assert_eq!(receipts_of(&reader, &composed.id).len(), 1);
 }
+
+/// An object is relayed once, under however many activity ids its author names it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_post_under_two_activity_ids_is_one_post() {
+    let relay = TestRelay::start().await;
+    let (poster, reader) =
+        (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Akkoma, "reader").await);
+    let composed = poster.compose(&PostSpec::public("said once"));
+    poster.send(&composed).await.expect("an answer");
+    let mut again = composed.activity.clone();
+    again["id"] = format!("{}/again", composed.activity_id).into();
+    let sent = poster.send_raw(again.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    assert_eq!(sent.status, 202);
+    let marker = publish(&poster, "a marker").await;
+    arrival(&reader, &marker.id).await;
+    assert_eq!(receipts_of(&reader, &composed.id).len(), 1);
+    let entries = relay.metric("shearwater_inbound_total{reason=\"relayed\"");
+    assert!((entries - 2.0).abs() < f64::EPSILON, "{entries} entries for two posts");
+}
