@@ -13,7 +13,7 @@ use crate::http::{HttpState, InboxSlots};
 use crate::identity::Identity;
 use crate::ids::Authority;
 use crate::log::Log;
-use crate::net::{Client, SignedClient};
+use crate::net::{Client, SignedClient, user_agent};
 use crate::peers::Peers;
 use crate::policy::Rules;
 use crate::relay::{Relay, Services, Signals};
@@ -42,8 +42,7 @@ impl App {
         let identity = Identity::load_or_create(&config, public_url, clock.now())?;
         let supervisor = Supervisor::new(clock.clone());
         let metrics = Metrics::new();
-        let agent = format!("shearwater/{} (+{public_url}/)", env!("CARGO_PKG_VERSION"));
-        let client = Client::new(&config.net, &config.fetch, &agent)?;
+        let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?;
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let joined = store.clone();
         let is_familiar = Arc::new(move |authority: &Authority| joined.subscriber(authority).is_some());

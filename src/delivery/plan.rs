@@ -40,7 +40,7 @@ pub struct Rules {
     pub horizon: Duration,
     /// Bodies older than this are not forwarded: Mastodon 4.7 lets its signatures die after 48 h.
     pub forward_horizon: Duration,
-    /// With whom the operator does not deal: asked at every use, so that a rule takes effect at once.
+    /// With whom the operator does not deal: asked at every use, so that a rule covers what was taken before.
     pub policy: policy::Rules,
 }
 

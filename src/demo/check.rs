@@ -69,7 +69,7 @@ pub(super) struct Findings {
     pub(super) expected: u64,
     pub(super) received: u64,
     /// Milliseconds from post to arrival, at instances that were well all the time. GoToSocial is left out: relays must
-    /// keep to one request a second there.
+    /// keep to 300 requests in five minutes there.
     pub(super) lags: Vec<u64>,
     pub(super) rows: Vec<Row>,
     /// Requests that instances refused, by reason.

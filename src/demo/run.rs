@@ -54,8 +54,8 @@ const AROUND: f64 = 10.0;
 const PUBLIC: f64 = 0.75;
 
 impl Plan {
-    /// As many posts as fit in `limit`: a good relay sends GoToSocial one request a second, which is the most that its
-    /// rate limit allows for ever, so these instances decide how long a run takes.
+    /// As many posts as fit in `limit`: a good relay sends GoToSocial about one request a second after a first burst,
+    /// which is the most that its rate limit allows for ever, so these instances decide how long a run takes.
     #[must_use]
     pub fn posts_within(limit: Option<Duration>) -> usize {
         let room = limit.map_or(f64::MAX, |limit| ((limit.as_secs_f64() - AROUND) / PUBLIC).max(8.0));

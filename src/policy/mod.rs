@@ -1,5 +1,5 @@
 //! With whom the operator does not deal: one pure decision, asked at every use (joining, sending, receiving), so that a
-//! rule takes effect at once everywhere. How much anybody may send is for [`limits`] to say.
+//! rule takes effect everywhere as soon as it is read, which is at the start. How much anybody may send is for [`limits`] to say.
 
 pub mod limits;
 

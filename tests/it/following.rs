@@ -52,7 +52,7 @@ async fn a_followed_relay_brings_posts_of_servers_that_never_joined_here() {
     arrival(&here, &post.id).await;
 }
 
-/// Both follow each other, and a third server is on both: it gets each post once, and then there is silence.
+/// Both follow each other, and a third server is on both: everybody gets the post, and then there is silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_relays_joined_to_each_other_end_in_silence() {
     let open = |config: &mut shearwater::config::Config| config.relay.allow_relays = true;
@@ -78,6 +78,8 @@ async fn two_relays_joined_to_each_other_end_in_silence() {
     // Two more posts: each relay's log grows by the post or its hint and what came of it, and then by nothing.
     assert!(after.0.0 - before.0.0 <= 4 && after.1.0 - before.1.0 <= 4, "{before:?} {after:?}");
     assert!(crate::support::receipts_of(&poster, &post.id).is_empty(), "it does not come home");
+    let common_got = crate::support::receipts_of(&common, &post.id).len();
+    assert!(common_got <= 2, "each relay brings it once, not {common_got} times");
 }
 
 /// Who only passes things on may name any activity id it likes: that must not use up the author's own.
