@@ -13,7 +13,7 @@ use super::outgoing::Outgoing;
 use super::plan::{Plan, instead_of_forward};
 use super::slots::Slot;
 use crate::clock::Timestamp;
-use crate::ids::{Iri, Seq};
+use crate::ids::{Authority, Iri, Seq};
 use crate::log::Kind;
 use crate::wire::http_sig::Scheme;
 
@@ -33,8 +33,13 @@ pub(super) struct Landing {
     pub(super) outcome: Outcome,
     pub(super) reason: Cow<'static, str>,
     pub(super) learned: Option<Scheme>,
+    /// The bytes of the author were taken.
+    pub(super) forwarded: bool,
+    /// They were refused.
     pub(super) downgraded: bool,
     pub(super) took: Duration,
+    /// The server of the entry's author.
+    pub(super) author: Authority,
 }
 
 impl Flight {
@@ -42,14 +47,17 @@ impl Flight {
     pub(super) async fn fly(self, slot: Slot) -> Landing {
         let started = Instant::now();
         let (seq, at) = (self.outgoing.entry.seq, self.outgoing.entry.at);
+        let author = self.outgoing.entry.actor.authority();
         let landing = slot.run(self.exchange()).await.unwrap_or(Landing {
             seq,
             at,
             outcome: Outcome::Later { after: None, answered: false },
             reason: Cow::Borrowed("slow"),
             learned: None,
+            forwarded: false,
             downgraded: false,
             took: Duration::ZERO,
+            author,
         });
         Landing { took: started.elapsed(), ..landing }
     }
@@ -70,8 +78,10 @@ impl Flight {
             outcome: report.outcome,
             reason: report.reason,
             learned: report.learned,
+            forwarded: self.plan == Plan::Forward && !downgraded && report.outcome == Outcome::Delivered,
             downgraded,
             took: Duration::ZERO,
+            author: self.outgoing.entry.actor.authority(),
         }
     }
 

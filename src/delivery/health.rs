@@ -79,8 +79,10 @@ pub(super) fn state(health: &Health, limits: Limits) -> LaneState {
 
 /// An entry went through.
 pub(super) fn succeeded(health: &mut Health, now: Timestamp) {
-    let Health { last_failure, last_reason, .. } = std::mem::take(health);
-    *health = Health { last_success: Some(now), last_failure, last_reason, ..Health::default() };
+    let Health { last_failure, last_reason, delivered, dropped, expired, .. } = std::mem::take(health);
+    let delivered = delivered.saturating_add(1);
+    let last_success = Some(now);
+    *health = Health { last_success, last_failure, last_reason, delivered, dropped, expired, ..Health::default() };
 }
 
 /// The lane failed. A server that asks for patience (`Retry-After`) lives: its days are not counted.
@@ -132,7 +134,8 @@ pub(super) fn is_over(health: &Health, limits: Limits, now: Timestamp) -> bool {
         && health.failing_since.is_some_and(|since| now.since(since) >= limits.gone_after)
 }
 
-fn note_reason(health: &mut Health, now: Timestamp, reason: &str) {
+/// Keeps for people to see what went wrong.
+pub(super) fn note_reason(health: &mut Health, now: Timestamp, reason: &str) {
     health.last_failure = Some(now);
     if health.last_reason.as_deref() != Some(reason) {
         health.last_reason = Some(reason.to_owned());
@@ -154,7 +157,14 @@ impl Ledger {
     /// Takes note of a record, to be written with the next [`Ledger::save`], if it says something new against `written`.
     /// Whether it did.
     pub(super) fn note(&self, authority: &Authority, slot: u32, health: &Health, written: &Health) -> bool {
-        let same_but_success = Health { last_success: written.last_success, ..health.clone() } == *written;
+        let totals = Health {
+            last_success: written.last_success,
+            delivered: written.delivered,
+            dropped: written.dropped,
+            expired: written.expired,
+            ..health.clone()
+        };
+        let same_but_success = totals == *written;
         let recent = match (health.last_success, written.last_success) {
             (Some(now), Some(before)) => now.since(before) < SUCCESS_EVERY,
             (None, None) => true,

@@ -1,6 +1,6 @@
 //! One lane per subscriber: a task that reads the log from its subscriber's place, sends what is for it, and moves the
-//! place when there is a final answer. What goes next is [`Window`]'s to say, what came of it [`landing`]'s, how the
-//! lane fares [`health`]'s; here they meet.
+//! place when there is a final answer. When it waits, what goes next and what an answer means is [`Helm`]'s to say; here
+//! it is done.
 //!
 //! Promises: nothing is marked done before its final answer; a lane that waits holds no place that another could use; a
 //! lane that is far behind holds one entry of the log in memory and those under way, no more. At a stop the requests in
@@ -17,12 +17,14 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::backoff;
 use super::flight::{Flight, Landing};
-use super::health::{self, LaneState};
+use super::health::LaneState;
+use super::helm::{Helm, Now};
 use super::outgoing::Outgoing;
 use super::plan::{EXPIRED, Plan, plan};
 use super::slots::{PATIENCE, Pool, Slot};
-use super::window::{Next, Window};
+use super::window::Next;
 use super::{Handle, Shared};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Seq};
@@ -37,9 +39,6 @@ const FIRST_FACTS_LIFE: Duration = Duration::from_millis(500);
 /// GoToSocial takes 300 requests in five minutes from one address: so many at once, and one in each gap after them.
 const GOTOSOCIAL_BURST: u32 = 60;
 const GOTOSOCIAL_GAP: Duration = Duration::from_millis(1250);
-/// Verified requests revive a lane at most so often; one that refuses us, more rarely.
-const WAKE_GAP: Duration = Duration::from_secs(1);
-const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
 /// A log that cannot be read is tried again after this.
 const STUMBLE: Duration = Duration::from_secs(5);
 /// A request that takes longer than this, and than [`SUSPICION`] times what this server usually takes, may be the first of
@@ -55,25 +54,17 @@ pub(super) struct Lane {
     handle: Arc<Handle>,
     authority: Authority,
     slot: u32,
-    window: Window,
-    health: Health,
+    helm: Helm,
     written: Health,
     facts: AuthorityFacts,
     facts_until: Instant,
     flights: JoinSet<Landing>,
     /// Which task carries which entry, since when.
     carried: HashMap<Id, (Seq, Instant)>,
-    /// The lane waits until then.
-    resume: Option<Instant>,
-    /// It waits because it was asked to.
-    asked: bool,
-    /// Something failed and nothing has gone through since: one request at a time, from the slow pool.
-    retrying: bool,
     /// Not before this, to keep within a server's rate limit.
     paced: Option<Instant>,
     /// When a GoToSocial's allowance is whole again.
     spent: Option<Instant>,
-    last_launch: Option<Instant>,
     /// How long this server takes to answer, on average.
     usual: Duration,
     /// The entry read last, since what is read is mostly sent next.
@@ -102,36 +93,28 @@ impl Lane {
             position = crate::store::Position::at(after_head);
         }
         shared.book.set(subscriber.slot, position);
-        let mut lane = Self {
-            window: Window::new(position, shared.config.in_flight_per_host),
+        let now = Now { instant: Instant::now(), wall: shared.clock.now(), roll: backoff::roll() };
+        let config = &shared.config;
+        Self {
+            helm: Helm::new(position, config.in_flight_per_host, health.clone(), shared.limits, &config.retry, now),
             authority: subscriber.authority.clone(),
             slot: subscriber.slot,
-            written: health.clone(),
-            retrying: health.consecutive > 0,
-            health,
+            written: health,
             facts: AuthorityFacts::default(),
             facts_until: Instant::now(),
             flights: JoinSet::new(),
             carried: HashMap::new(),
-            resume: None,
-            asked: false,
             paced: None,
             spent: None,
-            last_launch: None,
             usual: Duration::ZERO,
             last_read: None,
             handle,
             shared,
-        };
-        lane.resume = lane.rest_of_the_gap();
-        lane
+        }
     }
 
-    /// A lane that failed before the relay was started goes on waiting where it was.
-    fn rest_of_the_gap(&self) -> Option<Instant> {
-        let last = self.health.last_failure.filter(|_| self.state() != LaneState::Healthy)?;
-        let passed = self.shared.clock.now().since(last);
-        Some(Instant::now() + self.pause().saturating_sub(passed))
+    fn now(&self) -> Now {
+        Now { instant: Instant::now(), wall: self.shared.clock.now(), roll: backoff::roll() }
     }
 
     /// Runs until the subscriber leaves or the relay stops.
@@ -166,30 +149,23 @@ impl Lane {
         subscriber.is_active() && subscriber.slot == self.slot && subscriber.served().is_some()
     }
 
-    fn state(&self) -> LaneState {
-        health::state(&self.health, self.shared.limits)
-    }
-
     async fn choose(&mut self, subscriber: &Subscriber, head: Seq) -> Step {
-        let instant = Instant::now();
-        if let Some(until) = self.resume.max(self.paced).filter(|until| *until > instant) {
+        let now = self.now();
+        if let Some(until) = self.helm.resume().max(self.paced).filter(|until| *until > now.instant) {
             return Step::Rest(Some(until));
         }
-        let state = self.state();
-        if self.resume.take().is_some() && state == LaneState::Dormant {
-            self.give_up_before(head);
-        }
-        (self.asked, self.paced) = (false, None);
-        if self.something_hangs(instant) {
+        self.paced = None;
+        if self.helm.resume().is_none() && self.something_hangs(now.instant) {
             return Step::Rest(None);
         }
-        self.refresh_facts(instant);
-        let now = self.shared.clock.now();
-        match self.window.next(now, self.retrying || state != LaneState::Healthy, head) {
+        self.refresh_facts(now.instant);
+        let (next, given_up) = self.helm.next(now, head);
+        self.gave_up(given_up);
+        match next {
             Next::Idle => Step::Rest(None),
-            Next::Wait(due) => Step::Rest(Some(instant + due.since(now))),
-            Next::Read(seq) => self.read(seq, subscriber, now).await,
-            Next::Send(seq) => self.prepare(seq, subscriber, now).await,
+            Next::Wait(due) => Step::Rest(Some(now.instant + due.since(now.wall))),
+            Next::Read(seq) => self.read(seq, subscriber, now.wall).await,
+            Next::Send(seq) => self.prepare(seq, subscriber, now.wall).await,
         }
     }
 
@@ -206,24 +182,27 @@ impl Lane {
             Err(error) => return self.stumble(seq, &error),
         };
         if entry.seq > seq {
-            self.window.missing_to(entry.seq);
+            self.helm.window().missing_to(entry.seq);
             self.save_place();
             return Step::Again;
         }
         match plan(&entry, subscriber, &self.facts, &self.shared.rules, now) {
             Plan::Skip(EXPIRED) => match self.shared.first_within_horizon(seq, now) {
-                Ok(first) => self.give_up_before(first),
+                Ok(first) => {
+                    let count = self.helm.give_up_before(first);
+                    self.gave_up(count);
+                }
                 Err(error) => return self.stumble(seq, &error),
             },
             Plan::Skip(_) => {
-                self.window.skip(seq);
+                self.helm.window().skip(seq);
                 self.save_place();
             }
             Plan::Announce => {
                 let outgoing = self.shared.outbox.outgoing(&entry).await;
-                self.window.hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
+                self.helm.window().hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
             }
-            Plan::Forward | Plan::UndoAnnounce => self.window.hold(seq, entry.object.clone(), now),
+            Plan::Forward | Plan::UndoAnnounce => self.helm.window().hold(seq, entry.object.clone(), now),
         }
         self.last_read = Some(entry);
         Step::Again
@@ -235,7 +214,7 @@ impl Lane {
         let entry = match known.map_or_else(|| self.shared.log.at_or_after(seq), |entry| Ok(Some(entry))) {
             Ok(Some(entry)) if entry.seq == seq => entry,
             Ok(_) => {
-                self.window.skip(seq);
+                self.helm.window().skip(seq);
                 self.save_place();
                 return Step::Again;
             }
@@ -249,8 +228,10 @@ impl Lane {
         if let Plan::Skip(why) = plan {
             if why == EXPIRED {
                 self.shared.count("expired", 1);
+                self.helm.expire(seq);
+            } else {
+                self.helm.window().skip(seq);
             }
-            self.window.skip(seq);
             self.save_place();
             return Step::Again;
         }
@@ -258,7 +239,7 @@ impl Lane {
         let release = outgoing.spread.release(&self.authority);
         if plan == Plan::Announce && release > now {
             // It was to be forwarded when it was read.
-            self.window.delay(seq, release);
+            self.helm.window().delay(seq, release);
             return Step::Again;
         }
         Step::Launch(outgoing, plan)
@@ -267,7 +248,7 @@ impl Lane {
     /// Waits for a place and sends. If something lands meanwhile that makes the lane wait, nothing is sent.
     async fn launch(&mut self, subscriber: &Subscriber, outgoing: Arc<Outgoing>, plan: Plan) {
         let Some(served) = subscriber.served() else { return };
-        let prompt = !self.retrying && self.state() == LaneState::Healthy && self.usual <= PATIENCE;
+        let prompt = !self.helm.is_retrying() && self.helm.state() == LaneState::Healthy && self.usual <= PATIENCE;
         let pool = if prompt { Pool::Fresh } else { Pool::Slow };
         let slots = self.shared.slots.clone();
         let acquire = slots.acquire(pool);
@@ -282,7 +263,7 @@ impl Lane {
                 },
                 Some(landed) = self.flights.join_next_with_id() => {
                     self.land(landed).await;
-                    if self.resume.is_some() {
+                    if self.helm.resume().is_some() {
                         return;
                     }
                 }
@@ -298,11 +279,11 @@ impl Lane {
             inbox: served.inbox.clone(),
             scheme: self.facts.scheme.unwrap_or(Scheme::Cavage),
         };
-        self.window.start(seq);
+        let now = self.now();
+        let instant = now.instant;
+        self.helm.start(seq, now);
         let task = self.flights.spawn(flight.fly(slot));
-        let instant = Instant::now();
         self.carried.insert(task.id(), (seq, instant));
-        self.last_launch = Some(instant);
         if self.facts.software.as_deref() == Some("gotosocial") {
             // A bucket that is full again at `spent` (GCRA): what it holds is launched at once.
             let spent = self.spent.map_or(instant, |spent| spent.max(instant)) + GOTOSOCIAL_GAP;
@@ -313,8 +294,9 @@ impl Lane {
 
     /// Waits for whatever comes first.
     async fn rest(&mut self, until: Option<Instant>, head: &mut watch::Receiver<Seq>) {
-        let waits = self.resume.is_some();
-        let full = self.window.flying() >= self.window.limit();
+        let waits = self.helm.resume().is_some();
+        let (limit, flying) = self.helm.in_flight();
+        let full = flying >= limit;
         let stopping = self.shared.supervisor.stopping().clone();
         let handle = self.handle.clone();
         let timer = async {
@@ -337,25 +319,11 @@ impl Lane {
     /// A verified request came from this server, or the operator wants it tried.
     fn wake(&mut self) {
         let forced = self.handle.forced.swap(false, Ordering::Relaxed);
-        let Some(resume) = self.resume else { return };
-        let state = self.state();
-        if forced {
-            self.health.refused = 0;
-            self.asked = false;
-            self.last_launch = None;
+        let now = self.now();
+        if let Some(given_up) = self.helm.wake(forced, self.shared.log.head(), now) {
+            self.gave_up(given_up);
+            self.note();
         }
-        if self.asked && state == LaneState::Failing {
-            return;
-        }
-        if state == LaneState::Dormant {
-            // What came while it was dormant is skipped; from now on it is owed everything again.
-            self.give_up_before(self.shared.log.head().next());
-        }
-        let gap = if state == LaneState::Paused { PAUSED_WAKE_GAP } else { WAKE_GAP };
-        let earliest = self.last_launch.map_or_else(Instant::now, |last| last + gap);
-        self.resume = Some(resume.min(earliest));
-        health::woken(&mut self.health);
-        self.note();
     }
 
     /// A place that cannot be read: damage is passed over, lest it hold up all that follows; anything else is waited out.
@@ -363,15 +331,14 @@ impl Lane {
         tracing::error!(log.seq = seq.0, %error, "the log cannot be read");
         if matches!(error, StoreError::Damaged(_)) {
             self.shared.count("dropped", 1);
-            self.window.skip(seq);
+            self.helm.window().skip(seq);
             self.save_place();
             return Step::Again;
         }
         Step::Rest(Some(Instant::now() + STUMBLE))
     }
 
-    fn give_up_before(&mut self, seq: Seq) {
-        let count = self.window.give_up_before(seq);
+    fn gave_up(&self, count: u64) {
         if count > 0 {
             tracing::info!(peer.host = %self.authority, count, "entries that it will not get");
         }
@@ -392,17 +359,19 @@ impl Lane {
     }
 
     fn save_place(&self) {
-        self.shared.book.set(self.slot, self.window.position());
+        self.shared.book.set(self.slot, self.helm.position());
     }
 
     /// Shows how the lane fares.
     fn tell(&self) {
-        let state = match self.state() {
-            LaneState::Healthy if self.resume.is_some() => LaneState::Failing,
+        let resume = self.helm.resume();
+        let state = match self.helm.state() {
+            LaneState::Healthy if resume.is_some() => LaneState::Failing,
             state => state,
         };
-        let wait = self.resume.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = resume.map(|at| at.saturating_duration_since(Instant::now()));
         let next_attempt = wait.map(|wait| self.shared.clock.now().plus(wait));
-        self.handle.show(state, self.window.limit(), self.window.flying(), next_attempt);
+        let (limit, flying) = self.helm.in_flight();
+        self.handle.show(state, limit, flying, next_attempt);
     }
 }

@@ -13,6 +13,7 @@ mod control;
 mod dispatcher;
 mod flight;
 mod health;
+mod helm;
 mod lane;
 mod outgoing;
 mod pace;

@@ -303,15 +303,20 @@ async fn a_refused_forward_is_announced_at_once_and_that_is_remembered() {
     let statuses: Vec<u16> = world.posts().iter().map(|post| post.status).collect();
     assert_eq!(statuses, [403, 202]);
     assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy), "that is no failure");
+    let facts: Option<AuthorityFacts> = rig.store.get("sub.example").unwrap();
+    assert_eq!(facts.unwrap().announce_until, None, "one author's post may be written to be refused");
+    rig.append(|draft| draft.actor = iri("https://other.example/users/grace")).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.posts().len(), 4);
     rig.append_many(5).await;
     rig.caught_up("sub.example").await;
-    assert_eq!(world.posts().len(), 7, "no further forward was tried");
+    assert_eq!(world.posts().len(), 9, "no further forward was tried");
     let facts: AuthorityFacts = rig.store.get("sub.example").unwrap().unwrap();
     assert_eq!(facts.announce_until, Some(NOON.plus(Duration::from_secs(30 * 86_400))));
     // The edit has no form but the forward, and is not tried either.
     rig.append(|draft| draft.kind = Kind::Update).await;
     rig.caught_up("sub.example").await;
-    assert_eq!(world.posts().len(), 7);
+    assert_eq!(world.posts().len(), 9);
     rig.stop().await;
 }
 
@@ -443,7 +448,9 @@ async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight_per_host = 1);
     rig.join("sub.example", "akkoma").await;
     world.set("sub.example", "403");
-    rig.append_many(40).await;
+    for number in 0..40 {
+        rig.append(|draft| draft.actor = iri(&format!("https://author{}.example/users/ada", number % 2))).await;
+    }
     eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
     assert_eq!(world.posts().len(), 20);
     rig.delivery.wake(&Authority::parse("sub.example").unwrap());

@@ -24,6 +24,7 @@ pub(super) async fn subscribers(
     for subscriber in store.subscribers().values() {
         let lane = lanes.iter().find(|lane| lane.authority == subscriber.authority);
         let facts = relay.facts(&subscriber.authority).unwrap_or_default();
+        let health = &subscriber.health;
         let styles: Vec<Style> = subscriber.registrations.iter().map(|one| one.style).collect();
         let state = match subscriber.state {
             SubscriberState::Active => "active",
@@ -42,7 +43,13 @@ pub(super) async fn subscribers(
             "seen_at": subscriber.seen_at.rfc3339(),
             "health": lane.map(|lane| lane.state),
             "lag": lane.map(|lane| lane.lag),
-            "last_reason": lane.and_then(|lane| lane.last_reason.clone()),
+            "last_reason": lane.and_then(|lane| lane.last_reason.clone()).or_else(|| health.last_reason.clone()),
+            "last_success": health.last_success.map(|at| at.rfc3339()),
+            "last_failure": health.last_failure.map(|at| at.rfc3339()),
+            "failures_in_a_row": health.consecutive,
+            "delivered": health.delivered,
+            "dropped": health.dropped,
+            "expired": health.expired,
         }));
     }
     rows.sort_by_key(|row| row["host"].as_str().map(str::to_owned));

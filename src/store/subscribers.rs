@@ -93,6 +93,19 @@ pub struct Health {
     /// When inbox and actor were first found gone (410, then 404 or 410).
     #[serde(default)]
     pub gone_since: Option<Timestamp>,
+    /// Entries it took, all in all. Written down with what else is news: a crash loses up to ten minutes' worth.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub delivered: u64,
+    /// Entries it gave a final no to, or that were given up while others went through.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub dropped: u64,
+    /// Entries that it did not get because they had become too old, or it was dormant.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub expired: u64,
+}
+
+const fn is_nought(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A server that joined.

@@ -47,6 +47,9 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         failing_since: Some(at),
         refused: 1,
         gone_since: Some(at),
+        delivered: 0,
+        dropped: 0,
+        expired: 0,
     };
     let registration = Registration {
         actor: iri("/actor"),
