@@ -53,7 +53,7 @@ pub use promise::{Health, Promise};
 pub use report::{Deliveries, Kept, Lag, Line, Posts, Summary};
 pub use run::{Demo, Plan, run};
 pub use sign::{Profile, Tweaks};
-pub use swarm::{MAX_SWARM, Swarm, SwarmOptions};
+pub use swarm::{Arrival, MAX_SWARM, Swarm, SwarmOptions};
 pub use view::Show;
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 //! connections whose two ends are not both loopback are closed unread. Linux answers for all of 127/8; elsewhere the
 //! addresses must be made first.
 
+use std::hash::{DefaultHasher, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -40,11 +41,16 @@ pub struct SwarmOptions {
     pub delay: Duration,
     /// What they answer to it.
     pub status: u16,
+    /// Keep for each delivery what came and when: see [`Swarm::take_arrivals`].
+    pub keep_arrivals: bool,
 }
+
+/// A delivery: a hash of its body, and when the last byte of it was there.
+pub type Arrival = (u64, Instant);
 
 impl Default for SwarmOptions {
     fn default() -> Self {
-        Self { family: Family::Mastodon, delay: Duration::ZERO, status: 202 }
+        Self { family: Family::Mastodon, delay: Duration::ZERO, status: 202, keep_arrivals: false }
     }
 }
 
@@ -60,6 +66,7 @@ struct Inner {
     accepts: AtomicU64,
     deliveries: Vec<AtomicU64>,
     bytes: AtomicU64,
+    arrivals: Mutex<Vec<Arrival>>,
     client: Loopback,
     stop: CancellationToken,
 }
@@ -79,6 +86,7 @@ impl Swarm {
             accepts: AtomicU64::new(0),
             deliveries: (0..size).map(|_| AtomicU64::new(0)).collect(),
             bytes: AtomicU64::new(0),
+            arrivals: Mutex::default(),
             client: Loopback::new(),
             stop: CancellationToken::new(),
         });
@@ -138,6 +146,20 @@ impl Swarm {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.inner.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The deliveries since the last call, if the swarm keeps them.
+    #[must_use]
+    pub fn take_arrivals(&self) -> Vec<Arrival> {
+        std::mem::take(&mut *self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What stands for `body` in an [`Arrival`].
+    #[must_use]
+    pub fn fingerprint(body: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(body);
+        hasher.finish()
     }
 
     /// Waits until as many deliveries came; false after `limit`.
@@ -221,6 +243,10 @@ async fn take(inner: &Inner, index: usize, body: &Bytes) -> Reply {
     if has(br#""type":"Accept""#) {
         inner.accepts.fetch_add(1, Ordering::Relaxed);
         return serve::text(StatusCode::ACCEPTED, "");
+    }
+    if inner.options.keep_arrivals {
+        let arrival = (Swarm::fingerprint(body), Instant::now());
+        inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
     }
     if !inner.options.delay.is_zero() {
         tokio::time::sleep(inner.options.delay).await;

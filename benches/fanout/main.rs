@@ -3,12 +3,14 @@
 //!
 //! `cargo bench --bench fanout` runs all; `-- forward` and `-- announce` run a part, `-- 500` forwards to that many,
 //! `-- 1000 alone` leaves out what the relay is compared with (for a profiler), `-- 100 slow` has subscribers that take
-//! 100 ms to answer, as distant ones do. As a test it does the same with five subscribers and two posts and looks only at
+//! 100 ms to answer, as distant ones do; `-- fair` measures what sick subscribers cost the healthy ones. As a test it does the same with five subscribers and two posts and looks only at
 //! whether each gets each post once.
 //!
 //! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
 
+mod fairness;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::Write;
@@ -35,7 +37,7 @@ use url::Url;
 
 use support::{Call, LONG, Rounds, TestRelay, Watch, append};
 
-const KEY_PEM: &str = include_str!("../tests/fixtures/keys/relay.rsa.pk8.pem");
+const KEY_PEM: &str = include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem");
 const ROUNDS: usize = 3;
 /// How long a distant subscriber takes to answer.
 const SLOW: Duration = Duration::from_millis(100);
@@ -60,6 +62,9 @@ fn main() -> anyhow::Result<()> {
     }
     if call.wants("announce") && call.numbers().is_empty() {
         runtime.block_on(Box::pin(announces(&call, call.size(100, 3), call.size(4, 1))))?;
+    }
+    if call.wants("fair") && call.numbers().is_empty() {
+        runtime.block_on(Box::pin(fairness::compare(&call)))?;
     }
     Ok(())
 }
