@@ -90,21 +90,31 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    /// A lane that has failed on so many days.
+    fn new(failed_days: u32) -> Self {
         let start = Instant::now();
         let now = Now { instant: start, wall: NOON, roll: 0.5 };
+        let failing = (failed_days > 0).then_some(NOON);
+        let health = Health {
+            consecutive: failed_days,
+            failed_days,
+            last_failure: failing,
+            failing_since: failing,
+            ..Health::default()
+        };
+        let helm = Helm::new(Position::at(Seq(1)), MOST, health.clone(), LIMITS, &GAPS, now);
         Self {
             start,
             passed: 0,
             skew: 0,
             roll: 0.5,
             log: Vec::new(),
-            helm: Helm::new(Position::at(Seq(1)), MOST, Health::default(), LIMITS, &GAPS, now),
-            saved: (Position::at(Seq(1)), Health::default()),
+            saved: (Position::at(Seq(1)), health),
+            earliest: helm.resume().unwrap_or(start),
+            helm,
             flying: BTreeSet::new(),
             settled: BTreeMap::new(),
             unsaved: BTreeSet::new(),
-            earliest: start,
             over: false,
         }
     }
@@ -265,8 +275,9 @@ proptest! {
     fn whatever_happens_the_place_never_passes_an_unfinished_entry_and_no_entry_starves(
         story in proptest::collection::vec(turn(), 0..120),
         roll in 0.0..1.0_f64,
+        failed_days in prop_oneof![Just(0), 1..9_u32],
     ) {
-        let mut world = World::new();
+        let mut world = World::new(failed_days);
         world.roll = roll;
         for event in story {
             world.launch()?;
