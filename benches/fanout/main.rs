@@ -79,6 +79,7 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     // Opens connections, and lets the relay learn what its new subscribers run.
     let body = stage.warm_up().await?;
     let warm = resident();
+    let (mut disk, mut sent) = (0, 0);
 
     let mut bare = match alone {
         true => None,
@@ -86,7 +87,10 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     };
     let mut rounds = Rounds::default();
     for _ in 0..call.size(ROUNDS, 1) {
+        let before = written();
         rounds.note(RELAY, stage.round(posts).await?);
+        disk += written().saturating_sub(before);
+        sent += subscribers * posts;
         let Some(bare) = &mut bare else { continue };
         rounds.note(BARE, bare.round(&stage, &body, posts).await?);
         rounds.note(SIGN, sign(&stage, &body, call.size(1000, 2))?);
@@ -109,6 +113,11 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
         shown(joined),
         shown(warm),
         shown(after)
+    )?;
+    writeln!(
+        out,
+        "Bytes written to disk for each delivery, the post itself included: {}.",
+        disk / number(sent.max(1))
     )?;
     stage.end().await
 }
@@ -316,6 +325,13 @@ fn resident() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.split_ascii_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Bytes that this process has caused to be written to disk so far; 0 where there is no `/proc`. Sockets do not count.
+fn written() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 fn number(count: usize) -> u64 {

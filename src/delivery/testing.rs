@@ -108,6 +108,11 @@ impl World {
         self.posts.lock().unwrap().clone()
     }
 
+    /// Forgets the requests it saw.
+    pub(super) fn forget(&self) {
+        self.posts.lock().unwrap().clear();
+    }
+
     pub(super) fn count(&self) -> usize {
         self.posts.lock().unwrap().len()
     }

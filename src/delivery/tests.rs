@@ -442,6 +442,43 @@ async fn ten_thousand_lanes() {
     rig.stop().await;
 }
 
+/// What ten thousand subscribers cost that never answer; by hand, as above with `ten_thousand_dead`. A day passes in
+/// simulated time.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement"]
+async fn ten_thousand_dead_lanes() {
+    let (dir, clock, world) = noon();
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
+    };
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    eprintln!("empty: {}", resident());
+    for number in 0..10_000 {
+        world.set(&format!("dead{number}.example"), "refuse");
+    }
+    let put = rig.store.write(|tx| {
+        for number in 0..10_000 {
+            let mut row = subscriber(&format!("dead{number}.example"), tx.new_slot()?);
+            row.start = Seq(1);
+            tx.put_subscriber(row)?;
+        }
+        Ok(())
+    });
+    put.await.unwrap();
+    eprintln!("rows written: {}", resident());
+    rig.append_many(3).await;
+    for hour in 1..=24 {
+        for _ in 0..360 {
+            clock.advance(Duration::from_secs(10));
+            pass(Duration::from_secs(10)).await;
+        }
+        eprintln!("hour {hour}: {} attempts, {}", world.count(), resident());
+        world.forget();
+    }
+    rig.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_us_is_paused_and_loses_no_more() {
     let (dir, clock, world) = noon();
