@@ -316,7 +316,10 @@ impl Relay {
             return Finding::Never("origin-not-relayed");
         }
         match self.0.peers.document(object).await {
-            Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => Finding::Gone,
+            Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => {
+                let its_own = document.get("id").and_then(Value::as_str) == Some(object.as_str());
+                if its_own { Finding::Gone } else { Finding::Never("another-id") }
+            }
             Ok(document) => match Post::read(&document) {
                 Ok(post) => Finding::Post(Box::new(post), document),
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
@@ -395,6 +398,7 @@ impl Relay {
         let ids = &self.0.identity.ids;
         let facts = Facts {
             subscriber: None,
+            author: None,
             following: None,
             rules: &self.0.rules,
             config: &self.0.config,
