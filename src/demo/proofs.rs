@@ -35,7 +35,9 @@ pub(super) fn attach(activity: &mut Value, actor: &str, at: Timestamp) {
         "@context": context, "type": "DataIntegrityProof", "cryptosuite": "eddsa-jcs-2022", "created": at.rfc3339(),
         "verificationMethod": method(actor), "proofPurpose": "assertionMethod",
     });
-    let made = pair(actor).map(|pair| pair.sign(&message(&proof, activity)).as_ref().to_vec()).unwrap_or_default();
+    let made = pair(actor)
+        .map(|pair| pair.sign(&message(&proof, &without(activity, &["signature"]))).as_ref().to_vec())
+        .unwrap_or_default();
     proof["proofValue"] = json!(base58(&made));
     activity["proof"] = proof;
 }

@@ -316,10 +316,7 @@ impl Relay {
             return Finding::Never("origin-not-relayed");
         }
         match self.0.peers.document(object).await {
-            Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => {
-                let its_own = document.get("id").and_then(Value::as_str) == Some(object.as_str());
-                if its_own { Finding::Gone } else { Finding::Never("another-id") }
-            }
+            Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => Finding::Gone,
             Ok(document) => match Post::read(&document) {
                 Ok(post) => Finding::Post(Box::new(post), document),
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
