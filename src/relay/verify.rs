@@ -210,10 +210,7 @@ impl Relay {
             return Err("the key is of another origin than the actor".to_owned());
         }
         let key = self.0.peers.key(&claim.method).await.map_err(|fault| fault.to_string())?;
-        if !key.asserts {
-            return Err("the owner does not list the key as an assertionMethod".to_owned());
-        }
-        claim.verify(&key.key).map_err(|fault| fault.to_string())?;
+        claim.verify_listed(&key).map_err(|fault| fault.to_string())?;
         Ok(key.owner.clone())
     }
 

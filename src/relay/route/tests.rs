@@ -59,6 +59,8 @@ impl Scene {
             prover: self.prover.map(iri),
         };
         let joined = |authority: Authority, state| {
+            let registered = Some(iri(self.registered)).filter(|actor| actor.authority() == authority);
+            let registered = registered.unwrap_or_else(|| iri(&format!("https://{authority}/actor")));
             Arc::new(Subscriber {
                 authority,
                 slot: 0,
@@ -66,7 +68,7 @@ impl Scene {
                 start: Seq(1),
                 mode: Mode::Auto,
                 registrations: vec![Registration {
-                    actor: iri(self.registered),
+                    actor: registered,
                     style: self.style,
                     inbox: iri("https://a.example/inbox"),
                     actor_inbox: iri("https://a.example/inbox"),

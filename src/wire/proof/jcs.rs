@@ -116,7 +116,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_spelt_reads_back_and_spells_the_same(text in r#"[ -~é€😀]{0,12}"#, number in -1e15_f64..1e15, whole in any::<i32>()) {
-            let value = json!({ &text: [number, whole, { "x": &text }], "a": null });
+            let value = json!({ "a": null, &text: [number, whole, { "x": &text }] });
             let made = canonical(&value).expect("it is exact");
             let read = json::parse(&made).expect("JSON");
             prop_assert_eq!(canonical(&read).expect("it is exact"), made);

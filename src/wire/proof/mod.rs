@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 use crate::ids::Iri;
+use crate::wire::actor::ActorKey;
 use crate::wire::http_sig::WINDOW;
 use crate::wire::key::{Algorithm, PublicKey, SigningKey};
 
@@ -75,6 +76,9 @@ pub enum ProofFault {
     /// A number that a double cannot hold exactly.
     #[error("a number in the document cannot be told from its neighbours")]
     Number,
+    /// Another key than the proof names, or one that its owner does not list for proofs.
+    #[error("the key is not one that its owner lists as an assertionMethod")]
+    Unlisted,
     /// The key did not make it.
     #[error("the proof does not match the document and the key")]
     Signature,
@@ -158,6 +162,18 @@ pub fn verify(document: &Value, key: &PublicKey, now: Timestamp) -> Result<(), P
 }
 
 impl Claim<'_> {
+    /// Whether the proof was made by `key`, as its owner's own document lists it. Whether the owner may speak for the
+    /// document is for the caller to know.
+    ///
+    /// # Errors
+    /// [`ProofFault::Unlisted`], [`ProofFault::Signature`] or [`ProofFault::Number`].
+    pub fn verify_listed(&self, key: &ActorKey) -> Result<(), ProofFault> {
+        if key.id != self.method || !key.asserts {
+            return Err(ProofFault::Unlisted);
+        }
+        self.verify(&key.key)
+    }
+
     /// Whether the proof was made over this document with the secret half of `key`, which must be an Ed25519 key. Whether
     /// the key is that of [`Claim::method`], and its owner the document's, is for the caller to know.
     ///
@@ -531,6 +547,20 @@ mod tests {
         assert_eq!(verdict(&swapped), Err(ProofFault::Signature));
         // Nor is it the hashes' text, or the documents themselves.
         assert_eq!(message(&config, &bare).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn the_key_is_the_one_that_is_named_and_listed_for_proofs() {
+        let document = announce();
+        let claim = read(&document, NOON).unwrap();
+        let owner = Iri::parse("https://relay.example/actor").unwrap();
+        let good = ActorKey { id: claim.method.clone(), owner, key: key().public(), asserts: true };
+        assert_eq!(claim.verify_listed(&good), Ok(()));
+        assert_eq!(claim.verify_listed(&ActorKey { asserts: false, ..good.clone() }), Err(ProofFault::Unlisted));
+        let id = Iri::parse("https://relay.example/actor#main-key").unwrap();
+        assert_eq!(claim.verify_listed(&ActorKey { id, ..good.clone() }), Err(ProofFault::Unlisted));
+        let [_, other] = other_keys();
+        assert_eq!(claim.verify_listed(&ActorKey { key: other, ..good }), Err(ProofFault::Signature));
     }
 
     #[test]
