@@ -157,7 +157,7 @@ impl Delivery {
     }
 
     fn with_courier(services: Services, courier: Courier) -> Result<Self, StoreError> {
-        let Services { config, audience, policy, store, log, signed: _, ids, clock, supervisor, metrics } = services;
+        let Services { config, audience, policy, store, log, signed, ids, clock, supervisor, metrics } = services;
         let audience = match audience {
             config::AnnounceAudience::Followers => AnnounceAudience::Followers,
             config::AnnounceAudience::Public => AnnounceAudience::Public,
@@ -166,7 +166,7 @@ impl Delivery {
         Ok(Self(Arc::new(Shared {
             rules: Rules { horizon: config.horizon, forward_horizon: config.forward_horizon, policy },
             limits: Limits { dormant_after_days: config.dormant_after_days, gone_after: config.gone_after },
-            outbox: Outbox::new(ids, audience, pace.clone()),
+            outbox: Outbox::new(ids, signed.keys().clone(), audience, pace.clone()),
             pace,
             slots: Slots::new(config.in_flight),
             book: CursorBook::load(&store)?,

@@ -11,6 +11,7 @@ use super::pace::{Pace, Spread};
 use super::plan::Plan;
 use crate::ids::Seq;
 use crate::log::Entry;
+use crate::net::Keys;
 use crate::wire::author::{AnnounceAudience, OurIds, announce, undo_announce};
 use crate::wire::http_sig::Body;
 
@@ -48,18 +49,19 @@ pub(super) struct Outgoing {
 #[derive(Clone)]
 pub(super) struct Outbox {
     ids: Arc<OurIds>,
+    keys: Arc<Keys>,
     audience: AnnounceAudience,
     pace: Arc<Pace>,
     kept: Cache<Seq, Arc<Outgoing>>,
 }
 
 impl Outbox {
-    pub(super) fn new(ids: Arc<OurIds>, audience: AnnounceAudience, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(ids: Arc<OurIds>, keys: Arc<Keys>, audience: AnnounceAudience, pace: Arc<Pace>) -> Self {
         let weight = |_seq: &Seq, one: &Arc<Outgoing>| {
             u32::try_from(one.entry.body.len().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
         };
         let kept = Cache::builder().max_capacity(KEPT_BYTES).weigher(weight).time_to_idle(KEPT_FOR).build();
-        Self { ids, audience, pace, kept }
+        Self { ids, keys, audience, pace, kept }
     }
 
     /// `entry` as all lanes share it.
@@ -87,10 +89,11 @@ impl Outbox {
         }
     }
 
-    /// Its id depends on the object's id alone, so that a repeat after a crash says the same.
+    /// Its id depends on the object's id alone, its times and so its proof on the entry: a repeat after a crash says the
+    /// same, to the byte.
     fn announce(&self, entry: &Entry) -> Vec<u8> {
         let id = self.ids.announce(&entry.announce_hash());
-        announce(&self.ids, &id, entry.object.as_str(), entry.at, self.audience)
+        announce(&self.ids, &id, entry.object.as_str(), entry.at, self.audience, Some(&self.keys.ed25519))
     }
 
     fn undo(&self, entry: &Entry) -> Vec<u8> {
@@ -107,10 +110,11 @@ mod tests {
 
     use super::super::testing;
     use super::*;
+    use crate::wire::proof;
 
     fn outbox() -> Outbox {
         let ids = OurIds::new("https://relay.example", "/actor", "main-key", "relay").unwrap();
-        Outbox::new(Arc::new(ids), AnnounceAudience::Followers, Arc::default())
+        Outbox::new(Arc::new(ids), Arc::new(crate::net::testing::keys()), AnnounceAudience::Followers, Arc::default())
     }
 
     #[tokio::test]
@@ -131,15 +135,20 @@ mod tests {
     #[tokio::test]
     async fn an_undo_names_the_announce_that_every_run_of_the_relay_makes() {
         let entry = Arc::new(testing::entry(7, |_| {}));
-        let text = async |plan| -> Value {
+        let body = async |plan| {
             let outbox = outbox();
             let outgoing = outbox.outgoing(&entry).await;
-            serde_json::from_slice(&outbox.message(&outgoing, plan).unwrap().body).unwrap()
+            outbox.message(&outgoing, plan).unwrap().body.clone()
         };
-        let (announce, again) = (text(Plan::Announce).await, text(Plan::Announce).await);
+        let (announce, again) = (body(Plan::Announce).await, body(Plan::Announce).await);
         assert_eq!(announce, again);
+        let announce: Value = serde_json::from_slice(&announce).unwrap();
         assert_eq!(announce["object"], "https://author.example/notes/7");
-        let undo = text(Plan::UndoAnnounce).await;
+        // With our proof, made when the entry was.
+        let key = crate::net::testing::keys().ed25519;
+        assert_eq!(announce["proof"]["verificationMethod"], key.key_id().as_str());
+        assert_eq!(proof::verify(&announce, &key.public(), entry.at), Ok(()));
+        let undo: Value = serde_json::from_slice(&body(Plan::UndoAnnounce).await).unwrap();
         assert_eq!((&undo["type"], &undo["object"]["id"]), (&Value::from("Undo"), &announce["id"]));
     }
 }

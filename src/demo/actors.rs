@@ -10,6 +10,7 @@ use super::family::Family;
 use super::keys::key;
 use super::parts::{As, Author};
 use super::posts::Visibility;
+use super::proofs;
 use super::serve::{Reply, reply};
 use super::shapes::{self, AS2};
 use super::state::{Shared, Stored};
@@ -154,7 +155,7 @@ fn actor(shared: &Shared, path: &str, id: &str, name: &str) -> Value {
                        "manuallyApprovesFollowers": "as:manuallyApprovesFollowers" }],
         "id": id, "preferredUsername": name, "inbox": format!("{id}/inbox"), "outbox": format!("{id}/outbox"),
         "followers": format!("{id}/followers"), "following": format!("{id}/following"),
-        "publicKey": public_key(shared, path),
+        "publicKey": public_key(shared, path), "assertionMethod": proofs::published(id),
     });
     if shared.family.has_shared_inbox() {
         shapes::merge(&mut actor, json!({ "endpoints": { "sharedInbox": format!("{}/inbox", shared.origin) } }));

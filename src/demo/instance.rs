@@ -195,6 +195,11 @@ impl Instance {
         self.shared.compose_deletion(id)
     }
 
+    /// Adds the proof (FEP-8b32) of `who`, made now, to any activity. Their key is in their document.
+    pub fn prove(&self, activity: &mut serde_json::Value, who: &As) {
+        self.shared.prove(activity, who);
+    }
+
     /// Makes the boost of any post by its id, as the author `name`.
     #[must_use]
     pub fn compose_boost(&self, name: &str, object: &str) -> Composed {

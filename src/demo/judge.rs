@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::family::{Family, Forwards};
 use super::ledger::{Outcome, Shown, Standing, Via};
+use super::proofs;
 use super::remote::{id_of, names_as2, text};
 use super::state::{RemoteKey, State};
 use super::verify::Refusal;
@@ -171,6 +172,9 @@ fn announce(family: Family, state: &mut State, arrival: &Arrival<'_>, actor: &st
     let Some(id) = text(activity, "id") else { return ignored("an Announce without id") };
     if family == Family::GoToSocial && activity.get("to").is_none() && activity.get("cc").is_none() {
         return ignored("an Announce to nobody");
+    }
+    if proofs::holds(activity, &arrival.key.actor) == Some(false) {
+        return Judgement::new(Outcome::BadSignature, "the proof in the Announce is not the relay's");
     }
     state.announces.insert(id.to_owned(), object.clone());
     new_post(state, object, Via::Announce)

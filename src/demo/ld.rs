@@ -56,7 +56,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// With the members of every object in order of their names, whatever order the parser keeps.
-fn sorted(value: &Value) -> Value {
+pub(super) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut members: Vec<_> = map.iter().collect();

@@ -12,7 +12,7 @@
 //!
 //! Files, in reading order: `run` (the story), `scenario`, `cast`, `promise`, `check`, `report`, `view`; `instance` (the
 //! handle), `parts`, `state`, `actors`, `inbox`, `judge`, `outgoing`, `remote`; `family`, `posts`, `shapes`, `faults`,
-//! `ledger`; `sign`, `verify`, `ld`, `keys`; `client`, `serve`; `swarm`.
+//! `ledger`; `sign`, `verify`, `ld`, `proofs`, `keys`; `client`, `serve`; `swarm`.
 
 mod actors;
 mod cast;
@@ -30,6 +30,7 @@ mod outgoing;
 mod parts;
 mod posts;
 mod promise;
+mod proofs;
 mod remote;
 mod report;
 mod run;

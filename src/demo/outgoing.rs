@@ -12,7 +12,7 @@ use super::remote::{id_of, text};
 use super::shapes::{self, AS2, PUBLIC, Place};
 use super::sign::Tweaks;
 use super::state::{Relay, Shared, Stored};
-use super::{keys, ld};
+use super::{keys, ld, proofs};
 
 impl Shared {
     /// Sends the Follow, in the form of the family. What an admin pastes is the relay's inbox or its actor.
@@ -142,6 +142,11 @@ impl Shared {
         let nonce = (self.family == Family::Misskey).then_some(place.token.as_str());
         ld::attach(&mut composed.activity, &self.family.key_id(&place.author), key, self.now(), nonce);
         composed.embedded = true;
+    }
+
+    /// Adds an actor's proof, made now, to any activity.
+    pub(super) fn prove(&self, activity: &mut Value, who: &As) {
+        proofs::attach(activity, &self.id_of(who), self.now());
     }
 
     /// A boost of any post by an author of ours.

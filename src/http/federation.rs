@@ -230,7 +230,9 @@ pub(super) async fn announce(
     }
     let ids = &identity.ids;
     let audience = audience(&config);
-    let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience);
+    // The same bytes as were sent: the proof in them is made of what the entry says.
+    let prover = Some(&identity.keys.ed25519);
+    let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience, prover);
     let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ACTIVITY));
     response

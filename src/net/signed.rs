@@ -118,6 +118,12 @@ impl SignedClient {
         &self.client
     }
 
+    /// Our keys.
+    #[must_use]
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
     /// Reads the ActivityPub document at this address (a fragment is left out).
     ///
     /// If the document claims another id on the same origin, that one is asked, once, and must be what it says.

@@ -50,6 +50,13 @@ impl Peers {
         missing.map_or(Stored::Nothing, Stored::Missing)
     }
 
+    /// The key in its owner's document on disk, unless that is too old for anything.
+    pub(super) fn stored_last_key(&self, key_id: &Iri) -> Option<Arc<ActorKey>> {
+        let Stored::Key { known, .. } = self.stored_key(key_id) else { return None };
+        let read_at = known.until.minus(self.lifetimes.actor);
+        if self.clock.now() < read_at.plus(STALE_LIFE) { known.outcome.ok() } else { None }
+    }
+
     /// Whether we have dealings with this server.
     pub(super) fn is_familiar(&self, authority: &Authority) -> bool {
         (self.familiar.0)(authority)

@@ -170,6 +170,15 @@ impl Peers {
         self.rereads.get_or(key_id, now, Box::pin(self.reread_key(key_id))).await
     }
 
+    /// The key that we last read under this id, if its origin now answers 410 and we read it within 30 days. For goodbyes
+    /// only. Asks nobody: [`Peers::key`] did.
+    pub async fn last_key(&self, key_id: &Iri) -> Option<Arc<ActorKey>> {
+        match self.keys.get(key_id, self.clock.now()).await {
+            Some(Err(PeerFault::Gone { status: 410 })) => self.stored_last_key(key_id),
+            _ => None,
+        }
+    }
+
     /// The document with this id, from its origin: a post, as a rule. Not kept. Its own `id` is verified and on the same
     /// origin, but may differ from `id` where that is only a way to it: use the document's.
     ///

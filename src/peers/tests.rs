@@ -489,3 +489,29 @@ async fn handles_are_resolved_by_webfinger_and_urls_taken_as_they_are() {
     let unknown = world.peers.resolve_handle(&format!("bob@{}", site.addr)).await;
     assert_eq!(unknown, Err(PeerFault::Gone { status: 404 }));
 }
+
+/// Who is gone may still have said goodbye: with the last key that we read, and only where the origin says 410.
+#[tokio::test]
+async fn the_last_key_of_who_is_gone_is_good_for_a_month_and_for_nobody_else() {
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    for (status, later, known) in
+        [(410, 25, true), (410, 29 * 24, true), (410, 31 * 24, false), (404, 25, false), (403, 25, false)]
+    {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+        site.set("/ada", actor(id.as_str(), KEY));
+        world.peers.key(&key_id).await.unwrap();
+        assert_eq!(world.peers.last_key(&key_id).await, None, "it is there");
+        site.set("/ada", Page::status(status));
+        world.clock.advance(hours(later));
+        assert!(world.peers.key(&key_id).await.is_err());
+        let asked = site.asked().len();
+        let last = world.peers.last_key(&key_id).await;
+        assert_eq!(last.map(|key| key.key.clone()), known.then(|| public(KEY)), "{status} after {later} h");
+        assert_eq!(site.asked().len(), asked, "nobody is asked");
+    }
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    site.set("/bob", Page::status(410));
+    assert!(world.peers.key(&site.iri("/bob#main-key")).await.is_err());
+    assert_eq!(world.peers.last_key(&site.iri("/bob#main-key")).await, None, "never known");
+}

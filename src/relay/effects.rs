@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Relay;
 use super::route::Effect;
 use super::subscribe::Welcome;
+use super::trust::{Trust, trust};
 use super::verify::{Verified, is_control};
 use crate::ids::Iri;
 use crate::log::Draft;
@@ -79,8 +80,8 @@ impl Relay {
                 return Ok("replay".into());
             }
         } else if let Some(id) = &activity.id
-            // Only what its own actor signed: anybody else could use up ids that are not theirs.
-            && verified.signer == activity.actor
+            // Only what its own actor said: anybody else could use up ids that are not theirs.
+            && matches!(trust(activity, &verified.signer, verified.prover.as_ref()), Trust::Direct | Trust::Proven)
             && !tx.note(SeenSet::Activities, &[id.origin(), id.as_str()])?
         {
             return Ok("seen-before".into());

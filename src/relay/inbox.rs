@@ -8,7 +8,7 @@ use tracing::field::Empty;
 
 use super::Relay;
 use super::effects::Outcome;
-use super::route::{Effect, Facts, route};
+use super::route::{Effect, Facts, proof_matters, route};
 use super::subscribe::Welcome;
 use super::verify::{Received, Refused, Rejection, Verified};
 use crate::peers::PeerFault;
@@ -56,14 +56,14 @@ impl Relay {
         answer
     }
 
-    async fn act(&self, verified: Verified) -> Answer {
+    async fn act(&self, mut verified: Verified) -> Answer {
         (self.0.signals.alive)(&verified.authority);
         // An actor that speaks for its whole server is measured as the server.
         let person = (!self.is_registered(&verified.signer)).then_some(&verified.signer);
         if let Err(wait) = self.0.limits.check(&verified.authority, person) {
             return Answer::Rejected(too_many(wait));
         }
-        let (effects, actor) = match self.decide(&verified).await {
+        let (effects, actor) = match self.decide(&mut verified).await {
             Ok(decided) => decided,
             Err(rejection) => return Answer::Rejected(rejection),
         };
@@ -86,12 +86,13 @@ impl Relay {
     }
 
     /// What the activity means here, and, if it is a Follow, who follows.
-    async fn decide(&self, verified: &Verified) -> Result<(Vec<Effect>, Option<Arc<RemoteActor>>), Rejection> {
+    async fn decide(&self, verified: &mut Verified) -> Result<(Vec<Effect>, Option<Arc<RemoteActor>>), Rejection> {
         let following =
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = &self.0.identity.ids;
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
+            author: self.0.store.subscriber(&verified.activity.actor.authority()),
             following,
             rules: &self.0.rules,
             config: &self.0.config,
@@ -99,6 +100,9 @@ impl Relay {
             actor: &ids.actor,
             now: self.0.clock.now(),
         };
+        if proof_matters(verified, &facts) {
+            verified.prover = Box::pin(self.prover(verified)).await;
+        }
         let effects = route(verified, &facts);
         if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. })) {
             return Ok((effects, None));

@@ -395,6 +395,7 @@ impl Relay {
         let ids = &self.0.identity.ids;
         let facts = Facts {
             subscriber: None,
+            author: None,
             following: None,
             rules: &self.0.rules,
             config: &self.0.config,

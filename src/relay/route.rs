@@ -1,8 +1,8 @@
 //! What a verified activity means here. Pure: values in, [`Effect`]s out; `effects` performs them in one transaction.
 //!
 //! Only public posts of members come through: by their author (Mastodon style), by their server's relay actor's Announce
-//! (LitePub style), or pushed by their server's actor (GoToSocial). Whatever this relay cannot see the author say itself
-//! becomes a hint, to be read from its origin.
+//! (LitePub style), pushed by their server's actor (GoToSocial), or brought by another member with the author's proof in
+//! them (Mitra). Whatever this relay cannot see the author say itself becomes a hint, to be read from its origin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ const FUTURE: Duration = Duration::from_secs(3600);
 pub struct Facts<'a> {
     /// The server that signed, if it joined.
     pub subscriber: Option<Arc<Subscriber>>,
+    /// The actor's server, if it joined: the same one, unless somebody else signed.
+    pub author: Option<Arc<Subscriber>>,
     /// Our Follow of the actor that signed, if there is one.
     pub following: Option<Following>,
     /// The rules in force.
@@ -81,12 +83,26 @@ pub enum Effect {
 #[must_use]
 pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
-    match trust(activity, &verified.signer) {
+    match trust(activity, &verified.signer, verified.prover.as_ref()) {
         Trust::Nobody(why) => vec![Effect::Ignore(why)],
         Trust::Direct => direct(verified, facts),
+        Trust::Proven => match is_member(verified, facts) {
+            Ok(()) => direct(verified, facts),
+            Err(why) => vec![Effect::Ignore(why)],
+        },
         Trust::SameServer => vec![same_server(verified, facts)],
         Trust::Foreign => vec![foreign(verified, facts)],
     }
+}
+
+/// Whether it is worth looking at the proof in the document: the actor did not sign, and with its word we would act. An
+/// ordinary request costs nothing more, and a stranger's has no key read for it.
+#[must_use]
+pub fn proof_matters(verified: &Verified, facts: &Facts<'_>) -> bool {
+    let activity = &verified.activity;
+    activity.has_proof
+        && trust(activity, &verified.signer, Some(&activity.actor)) == Trust::Proven
+        && is_member(verified, facts).is_ok()
 }
 
 fn direct(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
@@ -218,10 +234,10 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
         Target::Embedded { .. } => return Effect::Ignore("announce-of-an-activity"),
         Target::None | Target::Public => return Effect::Ignore("announce-of-nothing"),
     };
-    if followed_by_operator(facts) {
+    if followed_by_operator(facts) && verified.signer == activity.actor {
         return hint(verified, id.clone(), facts);
     }
-    let registered = facts.subscriber.as_ref().is_some_and(|subscriber| {
+    let registered = facts.author.as_ref().is_some_and(|subscriber| {
         subscriber.is_active()
             && subscriber.registrations.iter().any(|one| one.actor == activity.actor && one.style == Style::Litepub)
     });
@@ -243,21 +259,34 @@ fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
     if !id.same_origin(&activity.actor) || *id == activity.actor {
         return Effect::Ignore("hint-not-about-a-post");
     }
-    match (&activity.kind, hint(verified, id.clone(), facts)) {
+    match &activity.kind {
         // A post that its own Create does not address to the public need not be asked for.
-        (Kind::Create, _) if !allows_public(activity) => Effect::Ignore("not-public"),
-        (Kind::Create, hint) => hint,
-        (Kind::Update | Kind::Delete, Effect::Hint(draft)) => Effect::Recheck(draft),
-        (Kind::Update | Kind::Delete, not) => not,
+        Kind::Create if !allows_public(activity) => Effect::Ignore("not-public"),
+        Kind::Create => hint(verified, id.clone(), facts),
+        Kind::Update | Kind::Delete => recheck(verified, id.clone(), facts),
         _ => Effect::Ignore("hint-not-wanted"),
     }
 }
 
+/// Only whom the operator follows, a relay as a rule, is heard about others; what was relayed on such a word may be taken
+/// back on it, if its origin agrees.
 fn foreign(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     match (&activity.kind, activity.target.id()) {
         (Kind::Create, Some(id)) if followed_by_operator(facts) => hint(verified, id.clone(), facts),
+        (Kind::Update | Kind::Delete, Some(id))
+            if followed_by_operator(facts) && id.same_origin(&activity.actor) && *id != activity.actor =>
+        {
+            recheck(verified, id.clone(), facts)
+        }
         _ => Effect::Ignore("said-by-somebody-else"),
+    }
+}
+
+fn recheck(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
+    match hint(verified, id, facts) {
+        Effect::Hint(draft) => Effect::Recheck(draft),
+        not => not,
     }
 }
 
@@ -281,14 +310,30 @@ fn followed_by_operator(facts: &Facts<'_>) -> bool {
 
 /// Who may publish: an active subscriber's own users, or whom the operator follows.
 fn is_member(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'static str> {
-    if followed_by_operator(facts) && facts.subscriber.is_none() {
-        return may_publish(&verified.authority, facts);
-    }
     match &facts.subscriber {
-        None => Err("not-a-subscriber"),
-        Some(subscriber) if !subscriber.is_active() => Err("subscriber-pending"),
-        Some(_) => may_publish(&verified.authority, facts),
+        None if followed_by_operator(facts) => {}
+        None => return Err("not-a-subscriber"),
+        Some(subscriber) if !subscriber.is_active() => return Err("subscriber-pending"),
+        Some(_) => {}
     }
+    may_publish(&verified.authority, facts)?;
+    is_author_welcome(verified, facts)
+}
+
+/// Of posts that somebody else brings, the author's server counts as well as who brings them. A proof makes a post
+/// authentic, it makes no member of its author: membership is a server's own wish to have its posts passed on, and other
+/// servers bring replies from all over. So the author's server has joined too, or the operator follows who brings it.
+fn is_author_welcome(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'static str> {
+    let actor = &verified.activity.actor;
+    if actor.authority() == verified.authority {
+        return Ok(());
+    }
+    if actor.origin() == facts.origin {
+        return Err("our-own");
+    }
+    may_publish(&actor.authority(), facts)?;
+    let joined = facts.author.as_ref().is_some_and(|author| author.is_active());
+    if joined || followed_by_operator(facts) { Ok(()) } else { Err("author-not-a-subscriber") }
 }
 
 fn may_publish(authority: &Authority, facts: &Facts<'_>) -> Result<(), &'static str> {

@@ -1,5 +1,6 @@
 //! From [`Received`] to [`Verified`]: only here is a `Verified` made, so holding one is the proof. Nothing has an effect
-//! before it, and at most one outbound request (for a key, at most once per key and cool-down) comes out of it.
+//! before it, and at most one outbound request (for a key, at most once per key and cool-down) comes out of it. A proof in
+//! the document ([`Relay::prover`]) may cost another such request, later, when limits and rules have had their say.
 //!
 //! The order is that of cost: what can be refused from the bytes alone is refused before a key is looked up, and a
 //! deletion of somebody we never heard of costs neither (there are very many of those; Mastodon does the same).
@@ -15,7 +16,7 @@ use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
 use crate::policy::Verdict;
 use crate::wire::activity::{Activity, ActivityFault, Kind};
-use crate::wire::{http_sig, json};
+use crate::wire::{http_sig, json, proof};
 
 /// Control messages and messages about actors may be this old, and this far ahead of us. Content may be an hour off
 /// either way: it is taken once whatever its date, whereas an old Follow replayed would join somebody again.
@@ -50,6 +51,8 @@ pub struct Verified {
     pub body: Bytes,
     /// A hash of the signature: a replay is known by it.
     pub signature: String,
+    /// Who owns the key whose proof (FEP-8b32) in the document holds. Looked for only where it matters.
+    pub prover: Option<Iri>,
 }
 
 /// What the inbox answers.
@@ -126,7 +129,12 @@ impl Relay {
             )
         })?;
         self.refuse_blocked(&key_id.authority())?;
-        let signer = self.check_signature(&claim, &key_id).await?;
+        let signer = match self.check_signature(&claim, &key_id).await {
+            Err(refused) if is_deletion_of_itself(&document) => {
+                self.last_words(&claim, &key_id).await.ok_or(refused)?
+            }
+            checked => checked?,
+        };
         let activity = Activity::read(&document).map_err(|fault| match fault {
             // Honest activities that no relay has a use for, such as a Flag that names several objects.
             ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
@@ -139,7 +147,15 @@ impl Relay {
         span.record("activity.id", activity.id.as_ref().map(Iri::as_str)).record("actor.id", activity.actor.as_str());
         refuse_stale_control(&activity, claim.at, now)?;
         let signature = format!("{:x?}", Sha256::digest(&claim.signature).as_slice());
-        Ok(Verified { authority: signer.authority(), signer, activity, document, body: received.body, signature })
+        Ok(Verified {
+            authority: signer.authority(),
+            signer,
+            activity,
+            document,
+            body: received.body,
+            signature,
+            prover: None,
+        })
     }
 
     fn refuse_blocked(&self, authority: &Authority) -> Result<(), Rejection> {
@@ -166,6 +182,36 @@ impl Relay {
             Some(key) if claim.verify(&key.key) => Ok(key.owner.clone()),
             _ => Err(wrong().into()),
         }
+    }
+
+    /// An account that is deleted says so with a key that its server no longer shows: where the answer is 410, the last
+    /// key that we read there still counts for that.
+    async fn last_words(&self, claim: &http_sig::Claim, key_id: &Iri) -> Option<Iri> {
+        let key = self.0.peers.last_key(key_id).await?;
+        claim.verify(&key.key).then(|| key.owner.clone())
+    }
+
+    /// Whose proof the document bears. What cannot be had or does not hold is no proof, and no fault either: the request
+    /// was signed well. The key is read like any other, under the same budgets and in the same places; one that fails is
+    /// not read again for the sake of a proof.
+    pub(super) async fn prover(&self, verified: &Verified) -> Option<Iri> {
+        match self.check_proof(verified).await {
+            Ok(owner) => Some(owner),
+            Err(why) => {
+                tracing::debug!(%why, "a proof is not believed");
+                None
+            }
+        }
+    }
+
+    async fn check_proof(&self, verified: &Verified) -> Result<Iri, String> {
+        let claim = proof::read(&verified.document, self.0.clock.now()).map_err(|fault| fault.to_string())?;
+        if !claim.method.same_origin(&verified.activity.actor) {
+            return Err("the key is of another origin than the actor".to_owned());
+        }
+        let key = self.0.peers.key(&claim.method).await.map_err(|fault| fault.to_string())?;
+        claim.verify_listed(&key).map_err(|fault| fault.to_string())?;
+        Ok(key.owner.clone())
     }
 
     async fn knows_actor_of(&self, document: &Value) -> bool {

@@ -65,6 +65,8 @@ pub struct ActorKey {
     pub owner: Iri,
     /// The key.
     pub key: PublicKey,
+    /// The actor lists it in `assertionMethod`: it may make proofs in documents (FEP-8b32).
+    pub asserts: bool,
 }
 
 /// Somebody else's actor.
@@ -238,15 +240,18 @@ fn keys(actor: &Iri, fields: &Map<String, Value>) -> Vec<ActorKey> {
         Some(one) => std::slice::from_ref(one),
         None => &[],
     };
-    let classic = listed("publicKey").iter().map(|entry| (entry, "owner"));
-    let multikeys = listed("assertionMethod").iter().map(|entry| (entry, "controller"));
+    let classic = listed("publicKey").iter().map(|entry| (entry, "owner", false));
+    let multikeys = listed("assertionMethod").iter().map(|entry| (entry, "controller", true));
     let mut keys: Vec<ActorKey> = Vec::new();
-    for (entry, owner_field) in classic.take(MAX_KEYS).chain(multikeys.take(MAX_KEYS)) {
+    for (entry, owner_field, asserts) in classic.take(MAX_KEYS).chain(multikeys.take(MAX_KEYS)) {
         let Value::Object(entry) = entry else { continue };
-        let id = iri(entry, "id").filter(|id| id.same_origin(actor) && find(&keys, id.as_str()).is_none());
+        let id = iri(entry, "id").filter(|id| id.same_origin(actor));
         let owner = iri(entry, owner_field).filter(|owner| owner == actor);
-        if let (Some(id), Some(owner), Some(key)) = (id, owner, key_of(entry)) {
-            keys.push(ActorKey { id, owner, key });
+        let (Some(id), Some(owner), Some(key)) = (id, owner, key_of(entry)) else { continue };
+        match keys.iter_mut().find(|known| known.id == id) {
+            // One key listed in both places serves both ends.
+            Some(known) => known.asserts |= asserts && known.key == key,
+            None => keys.push(ActorKey { id, owner, key, asserts }),
         }
     }
     keys.truncate(MAX_KEYS);
@@ -291,6 +296,31 @@ mod tests {
 
     fn key_ids(document: &Value) -> Vec<String> {
         RemoteActor::read(document).expect("an actor").keys.iter().map(|key| key.id.to_string()).collect()
+    }
+
+    #[test]
+    fn only_keys_listed_for_it_make_proofs() {
+        let (k, e) = ("https://a.example/u#main-key", "https://a.example/u#ed25519-key");
+        let classic = |id: &str, more: Value| {
+            let mut key = json!({"id": id, "owner": U});
+            key.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+            key
+        };
+        let pem = classic(k, json!({"publicKeyPem": PEM}));
+        let ed25519 = classic(e, json!({"publicKeyMultibase": MULTIKEY}));
+        let other = classic(e, json!({"publicKeyPem": PEM}));
+        let table = [
+            (json!({"publicKey": [pem, ed25519]}), vec![(k, false), (e, false)]),
+            (json!({"publicKey": pem, "assertionMethod": [multikey(e, U)]}), vec![(k, false), (e, true)]),
+            // Listed twice: for both ends if it is the same key, else as what it is first.
+            (json!({"publicKey": ed25519, "assertionMethod": [multikey(e, U)]}), vec![(e, true)]),
+            (json!({"publicKey": other, "assertionMethod": [multikey(e, U)]}), vec![(e, false)]),
+        ];
+        for (more, expected) in table {
+            let read = RemoteActor::read(&actor(more)).expect("an actor");
+            let found: Vec<_> = read.keys.iter().map(|key| (key.id.as_str(), key.asserts)).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

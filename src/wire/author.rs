@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, IriFault, PUBLIC};
-use crate::wire::key::PublicKey;
+use crate::wire::key::{PublicKey, SigningKey};
+use crate::wire::proof::{self, Proof};
 
 const AS2_CONTEXT: &str = "https://www.w3.org/ns/activitystreams";
 const PUBLIC_AUDIENCE: &str = PUBLIC[0];
@@ -205,11 +206,20 @@ struct Undone<'a> {
     object: &'a str,
 }
 
+/// What stands in `@context`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Context {
+    Plain(&'static str),
+    /// A proof's terms have a context of their own, and it must be in the document.
+    Proven([&'static str; 2]),
+}
+
 /// Any activity of ours.
 #[derive(Serialize)]
 struct Outgoing<'a, T> {
     #[serde(rename = "@context")]
-    context: &'static str,
+    context: Context,
     id: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -222,12 +232,22 @@ struct Outgoing<'a, T> {
     #[serde(skip_serializing_if = "Option::is_none")]
     summary: Option<&'a str>,
     object: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
 }
 
 impl<'a, T: Serialize> Outgoing<'a, T> {
     const fn new(ids: &'a OurIds, kind: &'static str, id: &'a str, to: &'a str, object: T) -> Self {
-        let (context, actor) = (AS2_CONTEXT, &ids.actor);
-        Self { context, id, kind, actor, published: None, to: [to], cc: None, summary: None, object }
+        let (context, actor) = (Context::Plain(AS2_CONTEXT), &ids.actor);
+        Self { context, id, kind, actor, published: None, to: [to], cc: None, summary: None, object, proof: None }
+    }
+
+    fn prove(&mut self, key: &SigningKey, created: Timestamp) {
+        self.context = Context::Proven([AS2_CONTEXT, proof::CONTEXT]);
+        self.proof = serde_json::to_value(&*self).ok().and_then(|bare| proof::prove(&bare, key, created));
+        if self.proof.is_none() {
+            self.context = Context::Plain(AS2_CONTEXT);
+        }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -283,13 +303,25 @@ impl AnnounceAudience {
     }
 }
 
-/// An Announce of `object`, as a plain id. With `published`, without which GoToSocial before June 2026 fails.
+/// An Announce of `object`, as a plain id. With `published`, without which GoToSocial before June 2026 fails; with a proof
+/// (FEP-8b32) by `prover`, our Ed25519 key, if there is one: Mitra and Mastodon 4.7 check it, all others pass it over. The
+/// same in, the same bytes out.
 #[must_use]
-pub fn announce(ids: &OurIds, id: &str, object: &str, published: Timestamp, audience: AnnounceAudience) -> Vec<u8> {
+pub fn announce(
+    ids: &OurIds,
+    id: &str,
+    object: &str,
+    published: Timestamp,
+    audience: AnnounceAudience,
+    prover: Option<&SigningKey>,
+) -> Vec<u8> {
     let (to, cc) = audience.addresses(ids);
     let mut activity = Outgoing::new(ids, "Announce", id, to, object);
     activity.published = Some(published.rfc3339());
     activity.cc = cc;
+    if let Some(key) = prover {
+        activity.prove(key, published);
+    }
     activity.bytes()
 }
 
@@ -334,6 +366,11 @@ mod tests {
 
     fn iri(text: &str) -> Iri {
         Iri::parse(text).expect("an id")
+    }
+
+    fn prover() -> SigningKey {
+        let pem = include_str!("../../tests/fixtures/keys/relay.ed25519.pk8.pem");
+        SigningKey::from_pem(ids().ed25519_key_id, pem).expect("a key")
     }
 
     fn text(bytes: Vec<u8>) -> String {
@@ -409,7 +446,8 @@ mod tests {
                 follow(&ids, &id("follow", "0198d3a0-33cc-7c00-8a55-2b1f6a1f0c24"), pleroma.as_str(), &pleroma),
                 vector!("reciprocal-follow.body.json"),
             ),
-            (announce(&ids, &announce_id, post, noon, audience), vector!("announce.body.json")),
+            (announce(&ids, &announce_id, post, noon, audience, None), vector!("announce.body.json")),
+            (announce(&ids, &announce_id, post, noon, audience, Some(&prover())), vector!("announce-proof.body.json")),
             (
                 undo_announce(&ids, &id("undo", "0198d3a9-44dd-7c00-8a55-2b1f6a1f0c25"), &announce_id, post, audience),
                 vector!("undo-announce.body.json"),
@@ -459,7 +497,13 @@ mod tests {
     #[test]
     fn a_public_announce_says_so_in_to() {
         let noon = Timestamp::from_secs(1_787_486_400);
-        let made = announce(&ids(), "https://relay.example/a", "https://a.example/1", noon, AnnounceAudience::Public);
+        let announce = |prover: Option<&SigningKey>| {
+            announce(&ids(), "https://relay.example/a", "https://a.example/1", noon, AnnounceAudience::Public, prover)
+        };
+        let proven = value(&text(announce(Some(&prover()))));
+        assert_eq!(proof::verify(&proven, &prover().public(), noon), Ok(()));
+        assert_eq!(proven["cc"], json!(["https://relay.example/followers"]));
+        let made = announce(None);
         let expected = r#""published":"2026-08-23T12:00:00Z","to":["https://www.w3.org/ns/activitystreams#Public"],"cc":["https://relay.example/followers"],"object":"https://a.example/1"}"#;
         assert!(text(made).ends_with(expected));
         let made = undo_announce(

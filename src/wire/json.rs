@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_there_twice_is_refused_at_any_depth() {
+        for twice in [r#"{"id":1,"id":1}"#, r#"{"type":"a","x":[],"type":"b"}"#, r#"{"@context":{},"@context":{}}"#] {
+            for levels in 0..MAX_DEPTH / 2 {
+                let text = format!("{}{twice}{}", r#"{"object":["#.repeat(levels), "]}".repeat(levels));
+                assert_eq!(parse(text.as_bytes()), Err(JsonFault::DuplicateKey), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn depth_and_number_of_values_are_bounded() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());

@@ -1,5 +1,7 @@
 //! The routing table, row by row: one activity, the facts around it, and the effect in a word.
 
+use std::cell::Cell;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -21,6 +23,12 @@ struct Scene {
     style: Style,
     registered: &'static str,
     following: Option<Following>,
+    /// The actor's server, where that is another one than signed.
+    author: Option<SubscriberState>,
+    /// Whose proof holds.
+    prover: Option<&'static str>,
+    /// Whether the last activity's proof was worth looking at.
+    matters: Cell<bool>,
 }
 
 impl Default for Scene {
@@ -31,6 +39,9 @@ impl Default for Scene {
             style: Style::Mastodon,
             registered: "https://a.example/actor",
             following: None,
+            author: None,
+            prover: None,
+            matters: Cell::default(),
         }
     }
 }
@@ -45,16 +56,19 @@ impl Scene {
             document: document.clone(),
             body: document.to_string().into(),
             signature: "s".to_owned(),
+            prover: self.prover.map(iri),
         };
-        let subscriber = self.state.map(|state| {
+        let joined = |authority: Authority, state| {
+            let registered = Some(iri(self.registered)).filter(|actor| actor.authority() == authority);
+            let registered = registered.unwrap_or_else(|| iri(&format!("https://{authority}/actor")));
             Arc::new(Subscriber {
-                authority: verified.authority.clone(),
+                authority,
                 slot: 0,
                 state,
                 start: Seq(1),
                 mode: Mode::Auto,
                 registrations: vec![Registration {
-                    actor: iri(self.registered),
+                    actor: registered,
                     style: self.style,
                     inbox: iri("https://a.example/inbox"),
                     actor_inbox: iri("https://a.example/inbox"),
@@ -66,10 +80,15 @@ impl Scene {
                 seen_at: NOW,
                 health: Health::default(),
             })
-        });
+        };
+        let author = verified.activity.actor.authority();
+        let state = if author == verified.authority { self.state } else { self.author };
+        let author = state.map(|state| joined(author, state));
+        let subscriber = self.state.map(|state| joined(verified.authority.clone(), state));
         let rules = Rules::new(&self.config.policy, &self.config.relay);
         let facts = Facts {
             subscriber,
+            author,
             following: self.following.clone(),
             rules: &rules,
             config: &self.config.relay,
@@ -77,7 +96,17 @@ impl Scene {
             actor: &iri("https://relay.example/actor"),
             now: NOW,
         };
-        route(&verified, &facts)
+        let matters = proof_matters(&verified, &facts);
+        let effects = route(&verified, &facts);
+        // What a proof makes us do, it was worth looking at for.
+        assert!(
+            matters
+                || trust(&verified.activity, &verified.signer, verified.prover.as_ref()) != Trust::Proven
+                || matches!(effects[..], [Effect::Ignore(_)]),
+            "{effects:?}"
+        );
+        self.matters.set(matters);
+        effects
     }
 
     /// The last effect in a word, as `kind[:detail]`.
@@ -221,6 +250,182 @@ fn what_somebody_else_signed_is_a_hint_at_most() {
     }
     let other_id = activity("Create", &note(&json!({})), &json!({ "id": "https://b.example/activities/1" }));
     scene.check(&other_id, ADA, "ignore:id-of-another-origin");
+}
+
+const BOB: &str = "https://b.example/users/bob";
+
+/// An activity of Ada's that Bob of another server brings, with her proof.
+fn brought() -> Scene {
+    Scene { author: Some(SubscriberState::Active), prover: Some(ADA), ..Scene::default() }
+}
+
+fn proof() -> Value {
+    json!({ "proof": { "type": "DataIntegrityProof", "cryptosuite": "eddsa-jcs-2022" } })
+}
+
+#[test]
+fn what_a_member_brings_with_its_authors_proof_is_the_authors_word() {
+    let scene = brought();
+    let post = |changes: Value| activity("Create", &note(&changes), &proof());
+    scene.check(&post(json!({})), BOB, "relay:plain");
+    assert!(scene.matters.get());
+    // All that is asked of an author's own request is asked here.
+    for (changes, expected) in [
+        (json!({ "to": [], "cc": [PUBLIC] }), "ignore:not-public"),
+        (json!({ "attributedTo": "https://a.example/users/eve" }), "ignore:object-of-another-author"),
+        (json!({ "id": "https://b.example/notes/1" }), "ignore:object-of-another-origin"),
+        (json!({ "published": "2026-08-01T12:00:00Z" }), "ignore:too-old"),
+    ] {
+        scene.check(&post(changes), BOB, expected);
+    }
+    // Never as bytes: what else is beside the proof is nobody's word.
+    let mut both = signed_by("https://a.example/users/ada#main-key");
+    both["proof"] = proof()["proof"].clone();
+    scene.check(&activity("Create", &note(&json!({})), &both), BOB, "relay:plain");
+    scene.check(&activity("Update", &note(&json!({})), &both), BOB, "change:plain");
+    scene.check(&activity("Delete", &json!("https://a.example/notes/1"), &both), BOB, "delete:plain");
+    scene.check(
+        &activity("Delete", &json!("https://b.example/notes/1"), &both),
+        BOB,
+        "ignore:deletion-of-anothers-object",
+    );
+    scene.check(
+        &activity("Create", &json!("https://a.example/notes/1"), &proof()),
+        BOB,
+        "hint:https://a.example/notes/1",
+    );
+    // Pushed by its own server, it need not be read from there.
+    scene.check(&post(json!({})), "https://a.example/actor", "relay:plain");
+    assert!(scene.matters.get());
+}
+
+#[test]
+fn without_a_proof_that_holds_nothing_is_the_authors_word() {
+    let create = activity("Create", &note(&json!({})), &proof());
+    for prover in [None, Some("https://a.example/users/eve"), Some(BOB), Some("https://a.example/users/ada/")] {
+        let scene = Scene { prover, ..brought() };
+        scene.check(&create, BOB, "ignore:said-by-somebody-else");
+        // It was worth looking at: who knows only then.
+        assert!(scene.matters.get());
+        scene.check(&create, "https://a.example/actor", "hint:https://a.example/notes/1");
+    }
+    let scene = brought();
+    scene.check(&activity("Create", &note(&json!({})), &json!({})), ADA, "relay:plain");
+    assert!(!scene.matters.get(), "there is none");
+    scene.check(&create, ADA, "relay:plain");
+    assert!(!scene.matters.get(), "the author signed");
+}
+
+#[test]
+fn a_proof_changes_nothing_about_who_is_who() {
+    let scene = brought();
+    let (note, relay) = (json!("https://a.example/notes/1"), json!("https://relay.example/actor"));
+    let follow = json!({ "id": "https://a.example/follows/1", "type": "Follow", "actor": ADA, "object": PUBLIC });
+    for (kind, object) in [
+        ("Follow", &json!(PUBLIC)),
+        ("Follow", &relay),
+        ("Undo", &follow),
+        ("Accept", &json!("https://relay.example/activities/follow/1")),
+        ("Reject", &json!("https://relay.example/activities/follow/1")),
+        ("Block", &relay),
+        ("Move", &json!(ADA)),
+        ("Like", &note),
+        ("Update", &json!({ "id": ADA, "type": "Person" })),
+        ("Delete", &json!(ADA)),
+        ("Announce", &json!(ADA)),
+        ("Create", &json!(ADA)),
+    ] {
+        scene.check(&activity(kind, object, &proof()), BOB, "ignore:said-by-somebody-else");
+        assert!(!scene.matters.get(), "{kind} {object}");
+        let from_its_server = scene.word(&activity(kind, object, &proof()), "https://a.example/actor");
+        assert!(from_its_server.starts_with("ignore:hint-"), "{kind} {object}: {from_its_server}");
+    }
+    let other_id =
+        activity("Create", &self::note(&json!({})), &json!({ "id": "https://b.example/activities/1", "proof": {} }));
+    scene.check(&other_id, BOB, "ignore:id-of-another-origin");
+    assert!(!scene.matters.get());
+}
+
+#[test]
+fn both_who_brings_a_post_and_its_authors_server_must_be_welcome() {
+    use SubscriberState::{Active, Checking, Pending};
+    let create = activity("Create", &note(&json!({})), &proof());
+    let rows = [
+        (None, Some(Active), "not-a-subscriber"),
+        (Some(Pending), Some(Active), "subscriber-pending"),
+        (Some(Checking), Some(Active), "subscriber-pending"),
+        (Some(Active), None, "author-not-a-subscriber"),
+        (Some(Active), Some(Pending), "author-not-a-subscriber"),
+        (Some(Active), Some(Checking), "author-not-a-subscriber"),
+    ];
+    for (state, author, why) in rows {
+        let scene = Scene { state, author, ..brought() };
+        scene.check(&create, BOB, &format!("ignore:{why}"));
+        assert!(!scene.matters.get(), "no key is read for it");
+    }
+    for (authority, rule) in [("a.example", false), ("a.example", true), ("b.example", false), ("b.example", true)] {
+        let mut scene = brought();
+        let (list, why) = match rule {
+            true => (&mut scene.config.policy.block, "blocked"),
+            false => (&mut scene.config.policy.silence, "silenced"),
+        };
+        list.push(authority.into());
+        scene.check(&create, BOB, &format!("ignore:{why}"));
+        assert!(!scene.matters.get(), "no key is read for it");
+    }
+    // Whom the operator follows brings others' posts; but not those of the unwelcome, nor ours.
+    let following = Following {
+        actor: iri(BOB),
+        inbox: iri("https://b.example/inbox"),
+        style: Style::Litepub,
+        follow_id: "https://relay.example/activities/follow/1".into(),
+        state: FollowState::Accepted,
+        by_operator: true,
+        at: NOW,
+    };
+    let followed = || Scene { state: None, author: None, following: Some(following.clone()), ..brought() };
+    followed().check(&create, BOB, "relay:plain");
+    let mut silenced = followed();
+    silenced.config.policy.silence = vec!["a.example".into()];
+    silenced.check(&create, BOB, "ignore:silenced");
+    let ours =
+        json!({ "id": "https://relay.example/announces/1", "actor": "https://relay.example/actor", "proof": {} });
+    let ours = activity("Announce", &json!("https://a.example/notes/1"), &ours);
+    let scene = Scene { prover: Some("https://relay.example/actor"), ..followed() };
+    scene.check(&ours, BOB, "ignore:our-own");
+    assert!(!scene.matters.get());
+    // Without a proof such a relay's word is a hint, and a recheck of what it brought before.
+    let unproven = || Scene { prover: None, ..followed() };
+    unproven().check(&create, BOB, "hint:https://a.example/notes/1");
+    for kind in ["Update", "Delete"] {
+        let about = |object: &str| activity(kind, &json!(object), &json!({}));
+        unproven().check(&about("https://a.example/notes/1"), BOB, "recheck:https://a.example/notes/1");
+        unproven().check(&about("https://c.example/notes/1"), BOB, "ignore:said-by-somebody-else");
+        unproven().check(&about(ADA), BOB, "ignore:said-by-somebody-else");
+    }
+}
+
+#[test]
+fn a_proven_announce_counts_only_if_it_is_of_the_servers_own_relay_actor() {
+    let relay_actor = "https://a.example/relay";
+    let announce = |actor: &str| {
+        activity("Announce", &json!("https://a.example/objects/1"), &json!({ "actor": actor, "proof": {} }))
+    };
+    let litepub = || Scene { style: Style::Litepub, registered: relay_actor, prover: Some(relay_actor), ..brought() };
+    litepub().check(&announce(relay_actor), BOB, "hint:https://a.example/objects/1");
+    let boost = Scene { prover: Some(ADA), ..litepub() };
+    boost.check(&announce(ADA), BOB, "ignore:boost");
+    let mut followed = Scene { style: Style::Mastodon, ..litepub() };
+    followed.following = Some(Following {
+        actor: iri(BOB),
+        inbox: iri("https://b.example/inbox"),
+        style: Style::Litepub,
+        follow_id: "https://relay.example/activities/follow/1".into(),
+        state: FollowState::Accepted,
+        by_operator: true,
+        at: NOW,
+    });
+    followed.check(&announce(relay_actor), BOB, "ignore:boost");
 }
 
 #[test]

@@ -189,9 +189,14 @@ fn is_core(term: &str) -> bool {
     PROPERTIES.contains(&term) || TYPES.contains(&term)
 }
 
-/// With `iri` as a prefix, ActivityStreams terms could be spelt in a way we would not see.
+/// With `iri` as a prefix, core terms could be spelt in a way we would not see: it leads to the namespace, is the
+/// namespace, or is the namespace and the first letters of a core term.
 fn leads_into_as2(iri: &str) -> bool {
-    !iri.is_empty() && AS2.starts_with(iri)
+    let rest = iri.strip_prefix("as:").or_else(|| iri.strip_prefix(AS2));
+    match rest {
+        Some(rest) => PROPERTIES.iter().chain(&TYPES).any(|term| term.starts_with(rest)),
+        None => !iri.is_empty() && AS2.starts_with(iri),
+    }
 }
 
 fn redefines(term: &str) -> String {
@@ -301,6 +306,28 @@ mod tests {
             json!({"x": "https://www.w3.org/ns/", "victim": "x:activitystreams#object"}),
             json!({"x": {"@id": "https:", "@prefix": true}}),
             json!({"@vocab": "https://www.w3.org/ns/activity"}),
+            json!({"@vocab": "https://www.w3.org/ns/activitystreams#obj"}),
+            json!({"@vocab": "as:obj"}),
+            json!({"x": "as:", "y": "x:object"}),
+            json!({"x": "as:obj"}),
+            json!({"x": {"@id": "https://www.w3.org/ns/activitystreams#obj", "@prefix": true}}),
+            json!({"x": {"@id": "as:Cre"}}),
+            json!({"x": "https:"}),
+            json!({"x": {"@id": "ex:x", "@context": [{"y": {"@id": "ex:y", "@context": {"victim": "as:object"}}}]}}),
+            json!({"x": {"@id": "ex:x", "@reverse": "as:object"}}),
+            json!({"x": {"@id": "ex:x", "@type": "@id", "@container": ["@graph", "@id"]}}),
+            json!({"@graph": {}}),
+            json!({"@included": "x"}),
+            json!({"@reverse": "x"}),
+            json!({"actor": "as:object", "object": "as:actor"}),
+            json!({"actor": {"@id": "as:actor", "@nest": "x"}}),
+            json!({"actor": {"@id": "as:actor", "@index": "x"}}),
+            json!({"to": {"@id": "as:to", "@container": "@index"}}),
+            json!({"Create": null}),
+            json!({"Note": "as:Tombstone"}),
+            json!({"Tombstone": "as:Note"}),
+            json!({"attributedTo": "schema:author"}),
+            json!({"inReplyTo": {"@id": "as:inReplyTo", "@type": "@json"}}),
             json!({"@import": "https://evil.example/context"}),
             json!({"wrapper": "@nest"}),
             json!({"wrapper": "@included"}),
@@ -337,6 +364,34 @@ mod tests {
         ];
         for doc in docs {
             assert!(restructured(&doc).is_some(), "{doc}");
+        }
+        // Each thing that moves or renames, as deep as documents go.
+        let deep = |inner: &Value, levels: usize| {
+            (0..levels).fold(inner.clone(), |inner, level| match level % 3 {
+                0 => json!({ "object": inner }),
+                1 => json!({ "tag": [{ "type": "Note" }, inner] }),
+                _ => json!([{ "attachment": inner }]),
+            })
+        };
+        for inner in [
+            json!({"@graph": []}),
+            json!({"@included": {}}),
+            json!({"@reverse": {}}),
+            json!({"@nest": {}}),
+            json!({"@id": "https://a.example/1"}),
+            json!({"@type": "Note"}),
+            json!({"as:actor": "https://a.example/u"}),
+            json!({"https://www.w3.org/ns/activitystreams#actor": "https://a.example/u"}),
+            json!({"@context": {"uri": "@id"}}),
+            json!({"@context": [{"kind": "@type"}]}),
+            json!({"@context": {"actor": "ex:actor"}}),
+            json!({"@context": ["https://www.w3.org/ns/activitystreams", {"victim": "as:object"}]}),
+            json!({"@context": {"x": {"@id": "ex:x", "@context": {"id": "ex:id"}}}}),
+        ] {
+            for levels in 0..12 {
+                assert!(restructured(&deep(&inner, levels)).is_some(), "{levels} above {inner}");
+                assert_eq!(restructured(&deep(&json!({"content": "x"}), levels)), None);
+            }
         }
         let plain = json!({"content": {"@value": "x", "@language": "en"}, "when": {"@value": "1", "@type": "xsd:int"}});
         assert_eq!(restructured(&plain), None);
