@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
 use anyhow::ensure;
@@ -55,10 +55,15 @@ pub(super) fn remove(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// A temporary file beside `path` with mode 0600, removed again if we do not get to the end.
+/// A temporary file beside `path` with mode 0600, removed again if we do not get to the end. It belongs to whom the folder
+/// belongs: root may have typed the command, and the relay must be able to read what it made.
 fn written(path: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(NEW).tempfile_in(folder)?;
+    let (ours, theirs) = (file.as_file().metadata()?, std::fs::metadata(folder)?);
+    if ours.uid() != theirs.uid() {
+        fchown(file.as_file(), Some(theirs.uid()), Some(theirs.gid()))?;
+    }
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)

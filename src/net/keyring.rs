@@ -43,7 +43,7 @@ impl Standing {
 }
 
 /// The servers that were not told yet of the pair that signs. Until then they may know no key of ours but the leaving
-/// one: Misskey (2025) and Akkoma (2025) take a new key from an `Update` that the old one signed, and from little else.
+/// one: Misskey and Akkoma take a new key from an `Update` that the old one signed, and from little else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Untold {
     /// All know.

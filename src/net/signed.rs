@@ -602,9 +602,8 @@ mod tests {
         let client = testing::signed_client_with(keys.clone(), Clock::manual(NOON), &testing::fetch());
         let body = Bytes::from_static(b"{}");
         let signed_with = async |site: &Site| {
-            let sent =
-                client.post(&site.iri("/inbox"), &body, &Body::of(&body), Scheme::Cavage, Duration::from_secs(5));
-            sent.await.unwrap();
+            let (inbox, digest, limit) = (site.iri("/inbox"), Body::of(&body), Duration::from_secs(5));
+            client.post(&inbox, &body, &digest, Scheme::Cavage, limit).await.unwrap();
             let headers = site.last_headers();
             let request = Request { method: &Method::POST, target: "/inbox", headers: &headers };
             http_sig::read(&request, &body, &site.url(""), NOON).unwrap().key_id

@@ -117,8 +117,8 @@ pub struct ListedKey {
     pub key: PublicKey,
 }
 
-/// Our actor document. `main` is the RSA key that signs: the one `publicKey`, because an array there is no key to Akkoma
-/// (2025) and no actor to Misskey (2025). `others` follow as Multikeys (FEP-521a): Ed25519, and the keys of a rotation.
+/// Our actor document. `main` is the RSA key that signs: the one `publicKey`, because an array there is no key to
+/// Pleroma and Akkoma, and no actor to older Misskey and its family. `others` follow as Multikeys (FEP-521a): Ed25519, and the keys of a rotation.
 /// Extension terms are defined inline, since some servers load every context named by address.
 #[must_use]
 pub fn actor(ids: &OurIds, profile: &Profile, main: &ListedKey, others: &[ListedKey]) -> Value {
