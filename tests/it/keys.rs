@@ -142,6 +142,8 @@ fn the_command_rotates_with_and_without_a_running_relay() {
     std::fs::remove_file(dir.path().join("data/keys/rsa.pem")).expect("removed");
     let (done, said) = plain(&["serve"]);
     assert!(!done && said.contains("rsa.pem: it is gone") && said.contains("keys rotate --now"), "{said}");
+    let own_file = dir.path().join("own.pem");
+    std::fs::copy(dir.path().join("data/keys/rsa-2.pem"), &own_file).expect("copied");
     let own = |command: &mut Command| {
         command.env("SHEARWATER_IDENTITY__RSA_KEY_FILE", "own.pem");
     };
