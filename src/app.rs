@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
 use crate::http::{HttpState, InboxSlots};
-use crate::identity::Identity;
+use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
 use crate::net::{Client, SignedClient, user_agent};
@@ -88,7 +88,8 @@ impl App {
             supervisor,
             metrics,
             inbox_slots,
-            followed: crate::http::Followed::new(clock),
+            followed: crate::http::Followed::new(clock.clone()),
+            clock,
         };
         Ok(Self { state })
     }
@@ -97,6 +98,9 @@ impl App {
     pub fn start(&self) {
         self.state.relay.start();
         self.state.delivery.start();
+        let (identity, store, clock) =
+            (self.state.identity.clone(), self.state.store.clone(), self.state.clock.clone());
+        self.state.supervisor.start(move || KeyKeeper::new(identity.clone(), store.clone(), clock.clone()));
         let (supervisor, failed) = (self.state.supervisor.clone(), self.state.store.failed().clone());
         let stop = supervisor.stopping().clone();
         self.state.supervisor.spawn(async move {

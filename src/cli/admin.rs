@@ -2,7 +2,7 @@
 //! open it.
 
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -209,12 +209,27 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
-    let socket = Config::data_dir(arg.config.as_deref())?.join("admin.sock");
-    block_on(ask(socket, method.to_owned(), path.to_owned(), body))
+    let data_dir = Config::data_dir(arg.config.as_deref())?;
+    match ask_socket(&data_dir, method, path, body)? {
+        Socket::Answered(text) => Ok(text),
+        Socket::Silent(why) => Err(why),
+    }
+}
+
+/// What came of a question to the running relay; its refusals are errors.
+pub(super) enum Socket {
+    /// Its answer.
+    Answered(String),
+    /// No relay runs with this `data_dir`.
+    Silent(anyhow::Error),
+}
+
+pub(super) fn ask_socket(data_dir: &Path, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Socket> {
+    block_on(ask(data_dir.join("admin.sock"), method.to_owned(), path.to_owned(), body))
 }
 
 #[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
-async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>) -> anyhow::Result<String> {
+async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>) -> anyhow::Result<Socket> {
     let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
     let mut request = client.request(method.parse()?, format!("http://localhost/api/admin/v1/{path}"));
     if let Some(body) = body {
@@ -222,10 +237,14 @@ async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>)
     }
     let hint =
         || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
-    let response = request.send().await.with_context(hint)?;
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(cause) if cause.is_connect() => return Ok(Socket::Silent(anyhow::Error::new(cause).context(hint()))),
+        Err(cause) => return Err(cause).with_context(hint),
+    };
     let (status, text) = (response.status(), response.text().await?);
     if status.is_success() {
-        return Ok(text);
+        return Ok(Socket::Answered(text));
     }
     let error = serde_json::from_str::<Value>(&text).ok();
     let error = error.and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));

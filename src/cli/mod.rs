@@ -3,6 +3,7 @@
 
 mod admin;
 mod demo;
+mod keys;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -10,10 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::identity::Identity;
-use crate::store::make_private;
 
 /// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
 const EX_CONFIG: u8 = 78;
@@ -43,9 +41,9 @@ enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at the relay's keys.
+    /// Look at the relay's keys, and replace them.
     #[command(subcommand)]
-    Keys(KeysCommand),
+    Keys(keys::KeysCommand),
     /// Make the relay follow an instance's or another relay's actor, so that its posts come here.
     Follow(admin::FollowArgs),
     /// End such a Follow.
@@ -67,12 +65,6 @@ enum ConfigCommand {
     Show(ConfigArg),
 }
 
-#[derive(Debug, Subcommand)]
-enum KeysCommand {
-    /// Print the public keys and their ids, making the keys if there are none yet.
-    Show(ConfigArg),
-}
-
 /// Runs a command.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
@@ -82,7 +74,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Config(ConfigCommand::Default) => print(crate::config::DEFAULT),
         Command::Config(ConfigCommand::Check(arg)) => check(arg.config.as_deref()),
         Command::Config(ConfigCommand::Show(arg)) => show(arg.config.as_deref()),
-        Command::Keys(KeysCommand::Show(arg)) => keys(arg.config.as_deref()),
+        Command::Keys(command) => keys::run(command),
         Command::Follow(args) => admin::follow(args),
         Command::Unfollow(args) => admin::unfollow(args),
         Command::Following(args) => admin::following(&args),
@@ -117,20 +109,6 @@ fn show(file: Option<&Path>) -> anyhow::Result<()> {
         }
     }
     print(&text)
-}
-
-fn keys(file: Option<&Path>) -> anyhow::Result<()> {
-    let config = Config::load(file)?;
-    make_private(&config.data_dir)?;
-    let identity = Identity::load_or_create(&config, &config.public_url, Clock::system().now())?;
-    let (ids, keys) = (&identity.ids, &identity.keys);
-    print(&format!(
-        "{}\n{}\n{}\n{}\n",
-        ids.key_id,
-        keys.rsa.public().to_spki_pem().trim_end(),
-        ids.ed25519_key_id,
-        keys.ed25519.public().to_multibase().unwrap_or_default(),
-    ))
 }
 
 /// Prints to standard output; a reader that went away (`| head`) is no error.

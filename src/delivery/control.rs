@@ -1,4 +1,4 @@
-//! Messages to one server (Accept, Reject, Follow, Undo): a worker of their own carries them, one at a time and in the
+//! Messages to one server (Accept, Reject, Follow, Undo, Update of our actor): a worker of their own carries them, one at a time and in the
 //! order they were made to each server, to several servers at once. They are few and each matters, so each is a row in the
 //! store until it has a final answer or is too old, and a failure is tried again after the same gaps as a lane's.
 
@@ -208,12 +208,14 @@ enum Fate {
     Again(Duration),
 }
 
-/// Decides on a row that was sent `attempts` times before this report.
-fn fate(outcome: Outcome, attempts: u32, gap: Duration) -> Fate {
+/// Decides on a row that was sent `attempts` times before this report. `unverified`: how often a server may say that it
+/// cannot verify us. An Update of our actor is signed with the old key: who does not know that any longer has read our
+/// actor anew and needs no telling.
+fn fate(outcome: Outcome, attempts: u32, unverified: u32, gap: Duration) -> Fate {
     match outcome {
         Outcome::Delivered => Fate::Settled("delivered"),
         Outcome::Later { after, .. } => Fate::Again(after.unwrap_or(gap)),
-        Outcome::Unverified if attempts + 1 < UNVERIFIED => Fate::Again(gap),
+        Outcome::Unverified if attempts + 1 < unverified => Fate::Again(gap),
         Outcome::Unverified
         | Outcome::Done
         | Outcome::Downgrade
@@ -240,7 +242,8 @@ impl Errand {
         } else {
             let report = self.send(&row).await;
             let gap = backoff::gap(&self.shared.config.retry, row.attempts.saturating_add(1), backoff::roll());
-            (fate(report.outcome, row.attempts, gap), report.reason)
+            let unverified = if kind(&row.what) == "update" { 1 } else { UNVERIFIED };
+            (fate(report.outcome, row.attempts, unverified, gap), report.reason)
         };
         let (result, due) = match fate {
             Fate::Settled(result) => (result, None),
@@ -294,6 +297,7 @@ fn kind(what: &str) -> &'static str {
         "reject" => "reject",
         "follow" => "follow",
         "undo" => "undo",
+        "update" => "update",
         _ => "other",
     }
 }
@@ -306,13 +310,14 @@ mod tests {
     fn a_row_is_settled_by_a_final_answer_and_else_tried_again() {
         let gap = Duration::from_secs(30);
         let later = |after: Option<u64>| Outcome::Later { after: after.map(Duration::from_secs), answered: true };
-        assert_eq!(fate(Outcome::Delivered, 0, gap), Fate::Settled("delivered"));
-        assert_eq!(fate(later(None), 40, gap), Fate::Again(gap));
-        assert_eq!(fate(later(Some(7)), 0, gap), Fate::Again(Duration::from_secs(7)));
-        assert_eq!(fate(Outcome::Unverified, 3, gap), Fate::Again(gap));
-        assert_eq!(fate(Outcome::Unverified, 4, gap), Fate::Settled("refused"));
+        assert_eq!(fate(Outcome::Delivered, 0, UNVERIFIED, gap), Fate::Settled("delivered"));
+        assert_eq!(fate(later(None), 40, UNVERIFIED, gap), Fate::Again(gap));
+        assert_eq!(fate(later(Some(7)), 0, UNVERIFIED, gap), Fate::Again(Duration::from_secs(7)));
+        assert_eq!(fate(Outcome::Unverified, 3, UNVERIFIED, gap), Fate::Again(gap));
+        assert_eq!(fate(Outcome::Unverified, 4, UNVERIFIED, gap), Fate::Settled("refused"));
+        assert_eq!(fate(Outcome::Unverified, 0, 1, gap), Fate::Settled("refused"), "an Update");
         for outcome in [Outcome::Done, Outcome::Forbidden, Outcome::Gone, Outcome::Moved] {
-            assert_eq!(fate(outcome, 0, gap), Fate::Settled("refused"), "{outcome:?}");
+            assert_eq!(fate(outcome, 0, UNVERIFIED, gap), Fate::Settled("refused"), "{outcome:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::pace::{Pace, Spread};
 use super::plan::Plan;
 use crate::ids::Seq;
 use crate::log::Entry;
-use crate::net::Keys;
+use crate::net::KeyRing;
 use crate::wire::author::{AnnounceAudience, OurIds, announce, undo_announce};
 use crate::wire::http_sig::Body;
 
@@ -49,14 +49,14 @@ pub(super) struct Outgoing {
 #[derive(Clone)]
 pub(super) struct Outbox {
     ids: Arc<OurIds>,
-    keys: Arc<Keys>,
+    keys: KeyRing,
     audience: AnnounceAudience,
     pace: Arc<Pace>,
     kept: Cache<Seq, Arc<Outgoing>>,
 }
 
 impl Outbox {
-    pub(super) fn new(ids: Arc<OurIds>, keys: Arc<Keys>, audience: AnnounceAudience, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(ids: Arc<OurIds>, keys: KeyRing, audience: AnnounceAudience, pace: Arc<Pace>) -> Self {
         let weight = |_seq: &Seq, one: &Arc<Outgoing>| {
             u32::try_from(one.entry.body.len().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
         };
@@ -90,10 +90,11 @@ impl Outbox {
     }
 
     /// Its id depends on the object's id alone, its times and so its proof on the entry: a repeat after a crash says the
-    /// same, to the byte.
+    /// same, to the byte, while our key is the same.
     fn announce(&self, entry: &Entry) -> Vec<u8> {
         let id = self.ids.announce(&entry.announce_hash());
-        announce(&self.ids, &id, entry.object.as_str(), entry.at, self.audience, Some(&self.keys.ed25519))
+        let keys = self.keys.signs();
+        announce(&self.ids, &id, entry.object.as_str(), entry.at, self.audience, Some(&keys.ed25519))
     }
 
     fn undo(&self, entry: &Entry) -> Vec<u8> {
@@ -110,11 +111,17 @@ mod tests {
 
     use super::super::testing;
     use super::*;
+    use crate::net::Standing;
     use crate::wire::proof;
 
     fn outbox() -> Outbox {
         let ids = OurIds::new("https://relay.example", "/actor", "main-key", "relay").unwrap();
-        Outbox::new(Arc::new(ids), Arc::new(crate::net::testing::keys()), AnnounceAudience::Followers, Arc::default())
+        Outbox::new(
+            Arc::new(ids),
+            KeyRing::new(Standing::only(crate::net::testing::keys())),
+            AnnounceAudience::Followers,
+            Arc::default(),
+        )
     }
 
     #[tokio::test]

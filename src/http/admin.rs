@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error;
+use crate::clock::Clock;
 use crate::delivery::Delivery;
+use crate::identity::{HOLD, Identity, Rotate, new_pair};
 use crate::ids::Authority;
 use crate::relay::Relay;
 use crate::store::{Following, Mode, Refusal, Store, Style, SubscriberState, export as export_store};
@@ -136,6 +138,27 @@ pub(super) async fn refusals(State(store): State<Store>) -> Response {
 
 pub(super) async fn workers(State(supervisor): State<Supervisor>) -> Response {
     Json(supervisor.status()).into_response()
+}
+
+#[derive(Deserialize)]
+pub(super) struct Rotation {
+    now: bool,
+}
+
+/// Begins a rotation of the relay's keys; they are on the disk and in use when it answers.
+pub(super) async fn rotate_keys(
+    State(identity): State<Identity>,
+    State(clock): State<Clock>,
+    Json(wanted): Json<Rotation>,
+) -> Response {
+    let how = if wanted.now { Rotate::Now } else { Rotate::After(HOLD) };
+    let rotate = move || {
+        let said = identity.rotation.foretell(how, clock.now())?;
+        identity.rotation.rotate(how, clock.now(), new_pair)?;
+        Ok(json!({ "said": said, "keys": identity.rotation.status()? }))
+    };
+    // Making an RSA key takes a second.
+    answer(tokio::task::spawn_blocking(rotate).await.unwrap_or_else(|fault| Err(fault.into())))
 }
 
 /// The whole state as NDJSON.

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{internal, not_found, problem};
 use super::state::{Followed, InboxSlots};
-use crate::config::{Admission, Config};
+use crate::config::Config;
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::relay::Relay;
@@ -130,29 +130,11 @@ async fn discard(body: &mut Body, limit: usize) {
 }
 
 /// The relay's actor. JSON for every program; a browser that asks for HTML alone is shown the home page.
-pub(super) async fn actor(
-    State(identity): State<Identity>,
-    State(config): State<Arc<Config>>,
-    headers: HeaderMap,
-) -> Response {
+pub(super) async fn actor(State(identity): State<Identity>, headers: HeaderMap) -> Response {
     if wants_only_html(&headers) {
         return Redirect::to("/").into_response();
     }
-    let ids = &identity.ids;
-    let name = if config.site.name.is_empty() { format!("Relay at {}", ids.host()) } else { config.site.name.clone() };
-    let profile = author::Profile {
-        name,
-        summary: format!("<p>{}</p>", escape(&config.site.summary)),
-        published: identity.created,
-        manually_approves: config.relay.admission != Admission::Open,
-    };
-    activity_json(&author::actor(ids, &profile, &identity.keys.rsa.public(), &identity.keys.ed25519.public()))
-}
-
-/// The operator's words go into HTML: other servers show the summary as such. Misskey refuses an empty one.
-fn escape(text: &str) -> String {
-    let text = if text.trim().is_empty() { "A relay." } else { text };
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    activity_json(&identity.document())
 }
 
 fn wants_only_html(headers: &HeaderMap) -> bool {
@@ -230,8 +212,9 @@ pub(super) async fn announce(
     }
     let ids = &identity.ids;
     let audience = audience(&config);
-    // The same bytes as were sent: the proof in them is made of what the entry says.
-    let prover = Some(&identity.keys.ed25519);
+    // The same bytes as were sent, unless our keys changed since: the proof in them is made of what the entry says.
+    let keys = identity.keys.signs();
+    let prover = Some(&keys.ed25519);
     let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience, prover);
     let mut response = body.into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(ACTIVITY));

@@ -66,6 +66,7 @@ pub fn admin(state: HttpState) -> Router {
         .route("/api/admin/v1/following", get(admin::following).post(admin::follow).delete(admin::unfollow))
         .route("/api/admin/v1/refusals", get(admin::refusals))
         .route("/api/admin/v1/workers", get(admin::workers))
+        .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))
         .fallback(error::not_found)
         .layer(catch_panics(state.metrics().clone()))

@@ -30,6 +30,7 @@ pub struct HttpState {
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,
     pub followed: Followed,
+    pub clock: Clock,
 }
 
 impl HttpState {

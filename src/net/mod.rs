@@ -8,6 +8,7 @@ pub mod client;
 mod fetched;
 pub mod guard;
 mod hosts;
+mod keyring;
 mod signed;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -15,4 +16,5 @@ pub(crate) mod testing;
 pub use client::{Answer, Client, Names, NetFault, Outgoing, Script, user_agent};
 pub use fetched::{FetchFault, Fetched, JsonAnswer, JsonKind};
 pub use guard::{Guard, Refused};
-pub use signed::{Keys, SignedClient};
+pub use keyring::{KeyRing, Keys, Standing, Untold};
+pub use signed::SignedClient;

@@ -22,12 +22,12 @@ use url::Url;
 use super::client::{Answer, Client, NetFault, Outgoing};
 use super::fetched::{FetchFault, Fetched, JsonAnswer, JsonKind, Verdict, is_document, is_one_of, judge, status_fault};
 use super::hosts::Hosts;
+use super::keyring::KeyRing;
 use crate::clock::Clock;
 use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::wire::http_sig::{self, Body, Scheme};
 use crate::wire::json;
-use crate::wire::key::SigningKey;
 
 /// What we ask ActivityPub documents for (ActivityPub section 3.2, and the other spelling servers know).
 const ACCEPT_DOCUMENT: HeaderValue = HeaderValue::from_static(
@@ -48,20 +48,11 @@ const POST_ANSWER_BYTES: usize = 4 * 1024;
 const SCHEMES: u64 = 10_000;
 const SCHEME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Our keys. No `Debug` shows their secrets.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    /// What nearly everything is signed with.
-    pub rsa: SigningKey,
-    /// For proofs in documents (FEP-8b32).
-    pub ed25519: SigningKey,
-}
-
 /// The handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SignedClient {
     client: Client,
-    keys: Arc<Keys>,
+    keys: KeyRing,
     clock: Clock,
     hosts: Hosts,
     /// Who wants another profile than cavage first.
@@ -91,9 +82,9 @@ struct Arrival {
 }
 
 impl SignedClient {
-    /// Signs with `keys.rsa`; limits are those of `[fetch]`.
+    /// Signs with the RSA key that `keys` shows at that moment; limits are those of `[fetch]`.
     #[must_use]
-    pub fn new(client: Client, keys: Arc<Keys>, clock: Clock, fetch: &config::Fetch) -> Self {
+    pub fn new(client: Client, keys: KeyRing, clock: Clock, fetch: &config::Fetch) -> Self {
         let schemes = Cache::builder()
             .max_capacity(SCHEMES)
             .eviction_policy(EvictionPolicy::lru())
@@ -120,7 +111,7 @@ impl SignedClient {
 
     /// Our keys.
     #[must_use]
-    pub const fn keys(&self) -> &Arc<Keys> {
+    pub const fn keys(&self) -> &KeyRing {
         &self.keys
     }
 
@@ -198,7 +189,7 @@ impl SignedClient {
         timeout: Duration,
     ) -> Result<Answer, NetFault> {
         let url = inbox.url();
-        let headers = self.sign(scheme, Method::POST, url.clone(), Some(*digest)).await?;
+        let headers = self.sign(scheme, Method::POST, inbox, Some(*digest)).await?;
         let request = Outgoing {
             method: Method::POST,
             url,
@@ -270,7 +261,7 @@ impl SignedClient {
     }
 
     async fn ask_signed(&self, here: &Iri, scheme: Scheme, journey: &Journey) -> Result<Answer, FetchFault> {
-        let mut headers = self.sign(scheme, Method::GET, here.url(), None).await?;
+        let mut headers = self.sign(scheme, Method::GET, here, None).await?;
         headers.push((ACCEPT, ACCEPT_DOCUMENT));
         self.ask(here, headers, self.max_body, journey).await
     }
@@ -307,11 +298,11 @@ impl SignedClient {
         &self,
         scheme: Scheme,
         method: Method,
-        url: Url,
+        to: &Iri,
         body: Option<Body>,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, NetFault> {
         let place = self.signers.clone().acquire_owned().await.map_err(|_closed| NetFault::Broken)?;
-        let (keys, at) = (self.keys.clone(), self.clock.now());
+        let (keys, url, at) = (self.keys.signs_for(&to.authority()), to.url(), self.clock.now());
         let signing = tokio::task::spawn_blocking(move || {
             let _place = place;
             http_sig::sign(scheme, &keys.rsa, &method, &url, body.as_ref(), at)
@@ -606,6 +597,31 @@ mod tests {
         let inside = Iri::parse("http://127.0.0.1:9/inbox").unwrap();
         let refused = client().post(&inside, &body, &Body::of(&body), Scheme::Cavage, Duration::from_secs(1)).await;
         assert!(matches!(refused, Err(NetFault::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn which_key_signs_is_asked_at_each_signature() {
+        use super::super::keyring::{Standing, Untold};
+        use std::collections::HashSet;
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let keys = KeyRing::new(Standing::only(testing::keys()));
+        let client = testing::signed_client_with(keys.clone(), Clock::manual(NOON), &testing::fetch());
+        let body = Bytes::from_static(b"{}");
+        let signed_with = async |site: &Site| {
+            let (inbox, digest, limit) = (site.iri("/inbox"), Body::of(&body), Duration::from_secs(5));
+            client.post(&inbox, &body, &digest, Scheme::Cavage, limit).await.unwrap();
+            let headers = site.last_headers();
+            let request = Request { method: &Method::POST, target: "/inbox", headers: &headers };
+            http_sig::read(&request, &body, &site.url(""), NOON).unwrap().key_id
+        };
+        let (old, new) = ("https://relay.example/actor#main-key", "https://relay.example/actor#main-key-2");
+        assert_eq!(signed_with(&site).await, old);
+        let (signs, leaving) = (Arc::new(testing::other_keys()), Some(Arc::new(testing::keys())));
+        let untold = Untold::These(HashSet::from([site.iri("/").authority()]));
+        keys.set(Standing { signs, coming: None, leaving, untold });
+        assert_eq!((signed_with(&site).await.as_str(), signed_with(&other).await.as_str()), (old, new));
+        keys.set_untold(Untold::Nobody);
+        assert_eq!(signed_with(&site).await, new);
     }
 
     #[tokio::test]

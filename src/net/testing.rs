@@ -16,7 +16,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::client::Client;
-use super::signed::{Keys, SignedClient};
+use super::keyring::{KeyRing, Keys, Standing};
+use super::signed::SignedClient;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::ids::Iri;
@@ -54,10 +55,25 @@ pub(crate) fn keys() -> Keys {
     }
 }
 
+/// The pair that replaces them.
+pub(crate) fn other_keys() -> Keys {
+    let id = |fragment: &str| Iri::parse(&format!("https://relay.example/actor#{fragment}")).unwrap();
+    let rsa = include_str!("../../tests/fixtures/keys/author.rsa.pk8.pem");
+    Keys {
+        rsa: SigningKey::from_pem(id("main-key-2"), rsa).unwrap(),
+        ed25519: SigningKey::generate_ed25519(id("ed25519-key-2"), &mut rand::rng()).unwrap(),
+    }
+}
+
 /// A client on loopback.
 pub(crate) fn signed_client(clock: Clock, fetch: &config::Fetch) -> SignedClient {
+    signed_client_with(KeyRing::new(Standing::only(keys())), clock, fetch)
+}
+
+/// The same with these keys.
+pub(crate) fn signed_client_with(keys: KeyRing, clock: Clock, fetch: &config::Fetch) -> SignedClient {
     let client = Client::new(&config::Config::embedded().net, fetch, "shearwater/test").unwrap();
-    SignedClient::new(client, Arc::new(keys()), clock, fetch)
+    SignedClient::new(client, keys, clock, fetch)
 }
 
 /// Runs beside the test until the test's runtime ends.

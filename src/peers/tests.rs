@@ -177,20 +177,32 @@ async fn keys_are_found_in_all_the_places_where_servers_keep_them() {
     let (solo, solo_key) = (site.url("/solo"), site.url("/keys/1"));
     site.set("/keys/1", Page::document(key(&solo_key, &solo, KEY)));
     site.set("/solo", actor_with(&solo, key(&solo_key, &solo, KEY)));
+    // A Multikey (FEP-521a) as a document of its own, which only its owner's `assertionMethod` makes somebody's.
+    let (multi, multi_key) = (site.url("/multi"), site.url("/keys/2"));
+    let multikey = json!({
+        "@context": "https://w3id.org/security/multikey/v1", "id": multi_key, "type": "Multikey", "controller": multi,
+        "publicKeyMultibase": public(OTHER_KEY).to_multibase(),
+    });
+    site.set("/keys/2", Page::document(&multikey));
+    let document = json!({
+        "id": multi, "type": "Service", "inbox": site.url("/multi/inbox"), "assertionMethod": [multikey],
+    });
+    site.set("/multi", Page::document(document));
     for (key_id, owner, pem) in [
         ("/ada#main-key", &ada, KEY),
         ("/ada#second", &ada, OTHER_KEY),
         ("/gts/main-key", &gts, KEY),
         ("/keys/1", &solo, KEY),
+        ("/keys/2", &multi, OTHER_KEY),
     ] {
         let found = world.peers.key(&site.iri(key_id)).await.unwrap();
         assert_eq!((found.id.clone(), found.owner.as_str()), (site.iri(key_id), owner.as_str()));
         assert_eq!(found.key, public(pem));
     }
     let asked = site.asked();
-    assert_eq!(asked, ["/ada", "/gts/main-key", "/gts", "/keys/1", "/solo"]);
+    assert_eq!(asked, ["/ada", "/gts/main-key", "/gts", "/keys/1", "/solo", "/keys/2", "/multi"]);
     let world = world.restart();
-    for key_id in ["/ada#second", "/gts/main-key", "/keys/1"] {
+    for key_id in ["/ada#second", "/gts/main-key", "/keys/1", "/keys/2"] {
         assert!(world.peers.key(&site.iri(key_id)).await.is_ok());
     }
     assert_eq!(site.asked(), asked, "after a restart nothing is read again");
@@ -219,7 +231,24 @@ async fn a_key_that_its_owner_does_not_list_is_nobodys() {
     evil.set("/led", Page::document(key(&at("/led"), &at("/away"), OTHER_KEY)));
     evil.set("/away", Page::redirect(&site.url("/posing")));
     site.set("/posing", actor_with(&at("/away"), key(&at("/led"), &at("/away"), OTHER_KEY)));
+    // A2 again, with a Multikey: the victim's `assertionMethod` does not know it.
+    let multikey = |id: String, controller: &str| {
+        let text = public(OTHER_KEY).to_multibase();
+        Page::document(json!({ "id": id, "type": "Multikey", "controller": controller, "publicKeyMultibase": text }))
+    };
+    evil.set("/multi", multikey(at("/multi"), &victim));
+    site.set("/multi", multikey(site.url("/multi"), &victim));
+    // GoToSocial's cut-down actor, dressed up; and one whose owner has another key.
+    let stub = |id: &str, key_id: String, pem: &str| {
+        Page::document(json!({ "id": id, "type": "Person", "publicKey": key(&key_id, id, pem) }))
+    };
+    evil.set("/stub/main-key", stub(&victim, at("/stub/main-key"), OTHER_KEY));
+    site.set("/ada/main-key", stub(&victim, site.url("/ada/main-key"), OTHER_KEY));
     let attacks = [
+        evil.iri("/multi"),
+        site.iri("/multi"),
+        evil.iri("/stub/main-key"),
+        site.iri("/ada/main-key"),
         evil.iri("/bare"),
         site.iri("/upload"),
         evil.iri("/dressed#k"),
@@ -365,6 +394,24 @@ async fn a_rotated_key_is_found_by_one_look_at_its_owner() {
     assert!(matches!(world.peers.refetch_key(&key_id).await, Err(PeerFault::Invalid(_))));
     assert!(matches!(world.peers.key(&key_id).await, Err(PeerFault::Invalid(_))));
     assert!(matches!(world.restart().peers.key(&key_id).await, Err(PeerFault::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_new_key_under_a_new_id_costs_one_fetch_and_leaves_the_old_one_to_its_owner() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let ada = site.url("/ada");
+    let listed = |fragment: &str, pem| key(&format!("{ada}#{fragment}"), &ada, pem);
+    site.set("/ada", actor_with(&ada, listed("main-key", KEY)));
+    for _ in 0..2 {
+        world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+    }
+    site.set("/ada", actor_with(&ada, listed("main-key-2", OTHER_KEY)));
+    assert_eq!(world.peers.key(&site.iri("/ada#main-key-2")).await.unwrap().key, public(OTHER_KEY));
+    assert_eq!(site.asked(), ["/ada", "/ada"]);
+    // The old one is no longer listed: a signature by it that fails, or a day, and it is not believed any longer.
+    assert!(matches!(world.peers.refetch_key(&site.iri("/ada#main-key")).await, Err(PeerFault::Invalid(_))));
+    assert!(matches!(world.peers.key(&site.iri("/ada#main-key")).await, Err(PeerFault::Invalid(_))));
+    assert_eq!(world.peers.key(&site.iri("/ada#main-key-2")).await.unwrap().key, public(OTHER_KEY));
 }
 
 #[tokio::test]

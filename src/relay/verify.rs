@@ -179,7 +179,11 @@ impl Relay {
         }
         let fresh = self.0.peers.refetch_key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
         match fresh {
-            Some(key) if claim.verify(&key.key) => Ok(key.owner.clone()),
+            Some(fresh) if claim.verify(&fresh.key) => {
+                let of_subscriber = self.is_registered(&fresh.owner);
+                tracing::info!(key.id = %key_id, actor.id = %fresh.owner, of_subscriber, "an actor has a new key");
+                Ok(fresh.owner.clone())
+            }
             _ => Err(wrong().into()),
         }
     }

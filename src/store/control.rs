@@ -1,4 +1,4 @@
-//! Messages to one server: Accept, Reject, Follow, Undo. They are few, each matters, and they are nobody else's business,
+//! Messages to one server: Accept, Reject, Follow, Undo, Update of our actor. They are few, each matters, and they are nobody else's business,
 //! so they are rows of their own beside the log, kept until delivered or too old.
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::ids::{Authority, Iri};
 pub struct Directive {
     /// Where to.
     pub inbox: Iri,
-    /// What: `accept`, `reject`, `follow`, `undo`; for people and counters.
+    /// What: `accept`, `reject`, `follow`, `undo`, `update`; for people and counters.
     pub what: String,
     /// The body, as JSON text.
     pub body: String,

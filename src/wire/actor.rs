@@ -420,6 +420,13 @@ mod tests {
         let id = "https://a.example/keys/1";
         let read = KeyDocument::read(&key(id, U, PEM)).expect("a key");
         assert_eq!((read.owner().as_str(), read.key(id).is_some(), read.key(U).is_some()), (U, true, false));
+        let rsa = PublicKey::from_pem(OTHER).expect("a key");
+        let listed = json!({"id": id, "type": "Multikey", "controller": U, "publicKeyMultibase": rsa.to_multibase()});
+        let found = KeyDocument::read(&listed).expect("a key").key(id).cloned();
+        assert_eq!(
+            (found.as_ref(), key_ids(&actor(json!({"assertionMethod": [listed]})))),
+            (Some(&rsa), vec![id.to_owned()])
+        );
         let read = KeyDocument::read(&multikey(id, U)).expect("a key");
         assert!(matches!(&read, KeyDocument::Key { id: found, .. } if found.as_str() == id));
         let table = [

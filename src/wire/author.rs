@@ -29,9 +29,9 @@ pub struct OurIds {
     pub followers: Iri,
     /// Whom it follows.
     pub following: Iri,
-    /// Its RSA key. With a fragment: Lemmy refuses key ids without one.
+    /// Its first RSA key. With a fragment: Lemmy refuses key ids without one.
     pub key_id: Iri,
-    /// Its Ed25519 key.
+    /// Its first Ed25519 key.
     pub ed25519_key_id: Iri,
     /// Its `preferredUsername`. `relay` at `/actor` is how Friendica recognises a relay.
     pub username: String,
@@ -62,6 +62,19 @@ impl OurIds {
             origin: origin.to_owned(),
             actor,
         })
+    }
+
+    /// The ids of its RSA and Ed25519 keys of this number: an id names one key for ever, so the second pair is
+    /// `#main-key-2` and `#ed25519-key-2`. Who keeps keys by id (GoToSocial) asks for an id that it does not know, and
+    /// never again for one that it does.
+    ///
+    /// # Errors
+    /// [`IriFault`] if the id grows too long.
+    pub fn keys(&self, number: u32) -> Result<(Iri, Iri), IriFault> {
+        let id = |first: &Iri| {
+            if number == 1 { Ok(first.clone()) } else { Iri::parse(&format!("{first}-{number}")) }
+        };
+        Ok((id(&self.key_id)?, id(&self.ed25519_key_id)?))
     }
 
     /// Our name: host, and port where it is not the scheme's own.
@@ -96,9 +109,28 @@ pub struct Profile {
     pub manually_approves: bool,
 }
 
-/// Our actor document. Extension terms are defined inline, since some servers load every context named by address.
+/// A key of ours as the actor document lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedKey {
+    /// Its id: a fragment of the actor's.
+    pub id: Iri,
+    /// The key.
+    pub key: PublicKey,
+}
+
+/// Our actor document. `main` is the RSA key that signs: the one `publicKey`, because an array there is no key to
+/// Pleroma and Akkoma, and no actor to older Misskey and its family. `others` follow as Multikeys (FEP-521a): Ed25519, and the keys of a rotation.
+/// Extension terms are defined inline, since some servers load every context named by address.
 #[must_use]
-pub fn actor(ids: &OurIds, profile: &Profile, rsa: &PublicKey, ed25519: &PublicKey) -> Value {
+pub fn actor(ids: &OurIds, profile: &Profile, main: &ListedKey, others: &[ListedKey]) -> Value {
+    let multikey = |one: &ListedKey| {
+        json!({
+            "id": one.id,
+            "type": "Multikey",
+            "controller": ids.actor,
+            "publicKeyMultibase": one.key.to_multibase(),
+        })
+    };
     json!({
         "@context": [
             AS2_CONTEXT,
@@ -135,14 +167,25 @@ pub fn actor(ids: &OurIds, profile: &Profile, rsa: &PublicKey, ed25519: &PublicK
         "manuallyApprovesFollowers": profile.manually_approves,
         "discoverable": false,
         "indexable": false,
-        "publicKey": { "id": ids.key_id, "owner": ids.actor, "publicKeyPem": rsa.to_spki_pem() },
-        "assertionMethod": [{
-            "id": ids.ed25519_key_id,
-            "type": "Multikey",
-            "controller": ids.actor,
-            "publicKeyMultibase": ed25519.to_multibase(),
-        }],
+        "publicKey": { "id": main.id, "owner": ids.actor, "publicKeyPem": main.key.to_spki_pem() },
+        "assertionMethod": others.iter().map(multikey).collect::<Vec<_>>(),
     })
+}
+
+/// An Update of our actor, to `to`: it embeds the document (Mastodon and Misskey take it from there and ask nobody), whose
+/// context moves to the activity.
+#[must_use]
+pub fn update_actor(ids: &OurIds, id: &str, mut document: Value, to: &Iri) -> Vec<u8> {
+    let context = document.as_object_mut().and_then(|fields| fields.remove("@context"));
+    let update = json!({
+        "@context": context.unwrap_or_else(|| AS2_CONTEXT.into()),
+        "id": id,
+        "type": "Update",
+        "actor": ids.actor,
+        "to": [to, PUBLIC_AUDIENCE],
+        "object": document,
+    });
+    update.to_string().into_bytes()
 }
 
 /// A Follow as received, as much of it as an answer embeds: kept with the subscriber, so that it can be rejected later
@@ -381,17 +424,24 @@ mod tests {
         json::parse(text.as_bytes()).expect("JSON")
     }
 
-    fn our_actor() -> Value {
-        let profile = Profile {
+    fn our_profile() -> Profile {
+        Profile {
             name: "Relay at relay.example".to_owned(),
             summary: "<p>Redistributes public posts between small servers.</p>".to_owned(),
             published: Timestamp::from_rfc3339("2026-01-01T00:00:00Z").expect("a time"),
             manually_approves: true,
-        };
+        }
+    }
+
+    fn our_actor() -> Value {
+        let profile = our_profile();
         let rsa = PublicKey::from_pem(include_str!("../../tests/fixtures/keys/relay.rsa.spki.pem")).expect("a key");
         let ed25519 =
             PublicKey::from_pem(include_str!("../../tests/fixtures/keys/relay.ed25519.spki.pem")).expect("a key");
-        actor(&ids(), &profile, &rsa, &ed25519)
+        let ids = ids();
+        let main = ListedKey { id: ids.key_id.clone(), key: rsa };
+        let other = ListedKey { id: ids.ed25519_key_id.clone(), key: ed25519 };
+        actor(&ids, &profile, &main, &[other])
     }
 
     #[test]
@@ -400,6 +450,38 @@ mod tests {
         let read = RemoteActor::read(&our_actor()).expect("an actor");
         let keys: Vec<&str> = read.keys.iter().map(|key| key.id.as_str()).collect();
         assert_eq!(keys, ["https://relay.example/actor#main-key", "https://relay.example/actor#ed25519-key"]);
+    }
+
+    #[test]
+    fn while_keys_change_strict_readers_find_one_key_and_the_others_find_all() {
+        let (ids, profile) = (ids(), our_profile());
+        let key = |text| PublicKey::from_pem(text).expect("a key");
+        let (old, old_ed) = ids.keys(1).expect("ids");
+        let (new, new_ed) = ids.keys(2).expect("ids");
+        assert_eq!((new.as_str(), &old), ("https://relay.example/actor#main-key-2", &ids.key_id));
+        let listed = |id: &Iri, text| ListedKey { id: id.clone(), key: key(text) };
+        let (rsa, other) = (
+            include_str!("../../tests/fixtures/keys/relay.rsa.spki.pem"),
+            include_str!("../../tests/fixtures/keys/author.rsa.spki.pem"),
+        );
+        let ed = include_str!("../../tests/fixtures/keys/relay.ed25519.spki.pem");
+        let others = [listed(&old_ed, ed), listed(&new, other), listed(&new_ed, ed)];
+        let document = actor(&ids, &profile, &listed(&old, rsa), &others);
+        assert_eq!(document["publicKey"]["id"], old.as_str(), "one object, never an array");
+        let read = RemoteActor::read(&document).expect("an actor");
+        for one in others.iter().chain([&listed(&old, rsa)]) {
+            assert_eq!(read.key(one.id.as_str()).map(|found| &found.key), Some(&one.key), "{}", one.id);
+        }
+
+        let update = update_actor(&ids, &ids.activity("update", "keys-2"), document.clone(), &old);
+        let update = value(&text(update));
+        assert_eq!(update["@context"], document["@context"]);
+        assert_eq!(
+            (&update["object"]["id"], &update["object"]["publicKey"]),
+            (&document["id"], &document["publicKey"])
+        );
+        assert!(update["object"].get("@context").is_none());
+        assert!(Activity::read(&update).is_ok(), "we take it ourselves");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use aws_lc_rs::signature::{
 };
 use rand::CryptoRng;
 use rsa::pkcs8::EncodePrivateKey as _;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -30,6 +31,13 @@ const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Multicodec prefix of an Ed25519 public key (FEP-521a).
 const ED25519_MULTICODEC: [u8; 2] = [0xed, 0x01];
 
+/// Multicodec prefix of an RSA public key, a PKCS#1 `RSAPublicKey` in DER (`rsa-pub`, 0x1205).
+const RSA_MULTICODEC: [u8; 2] = [0x85, 0x24];
+
+/// The longest multibase text we decode, in characters: base58 costs the square of its length, and an RSA key of 8192
+/// bits has 1421.
+const MAX_MULTIBASE: usize = 1500;
+
 /// An Ed25519 `SubjectPublicKeyInfo` without its 32 key bytes (RFC 8410 section 4).
 const ED25519_SPKI: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -43,8 +51,8 @@ pub enum KeyFault {
     /// No PEM block, or its contents are not base64.
     #[error("the key is not PEM")]
     NotPem,
-    /// Not a multibase base58btc Ed25519 key (`z6Mk…`).
-    #[error("the key is not a base58btc Multikey of Ed25519")]
+    /// Not a multibase base58btc key of Ed25519 (`z6Mk…`) or RSA (`z4MX…`).
+    #[error("the key is not a base58btc Multikey of Ed25519 or RSA")]
     NotMultibase,
     /// Neither RSA nor Ed25519, or damaged.
     #[error("the key is neither an RSA nor an Ed25519 key")]
@@ -106,9 +114,6 @@ impl PublicKey {
     /// # Errors
     /// [`KeyFault`] says what is wrong with it.
     pub fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
-        if !is_one_sequence(der) {
-            return Err(KeyFault::Unreadable);
-        }
         if let Some(raw) = der.strip_prefix(&ED25519_SPKI) {
             return Self::ed25519(raw).ok_or(KeyFault::Unreadable);
         }
@@ -118,20 +123,30 @@ impl PublicKey {
             return Err(KeyFault::Size(bits));
         }
         let spki = key.as_der().map_err(|_cause| KeyFault::Unreadable)?;
+        // A key is exactly its bytes: aws-lc lets pass what follows it, a key that is for RSA-PSS alone, odd parameters.
+        if der != spki.as_ref() && der != pkcs1(spki.as_ref()) {
+            return Err(KeyFault::Unreadable);
+        }
         let parsed =
             ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, spki.as_ref()).map_err(|_cause| KeyFault::Unreadable)?;
         Ok(Self::Rsa(RsaKey { spki: spki.as_ref().into(), parsed: Arc::new(parsed) }))
     }
 
-    /// Reads a Multikey (FEP-521a): base58btc with the Ed25519 prefix, `z6Mk…`.
+    /// Reads a Multikey (FEP-521a): base58btc with the prefix of Ed25519 (`z6Mk…`) or RSA (`z4MX…`: Mitra's and ours).
     ///
     /// # Errors
-    /// [`KeyFault::NotMultibase`].
+    /// [`KeyFault`] says what is wrong with it.
     pub fn from_multibase(text: &str) -> Result<Self, KeyFault> {
-        // base58 costs the square of its length: an Ed25519 key has 47 characters.
-        let digits = text.strip_prefix('z').filter(|digits| digits.len() <= 64).ok_or(KeyFault::NotMultibase)?;
-        let bytes = bs58::decode(digits).into_vec().map_err(|_cause| KeyFault::NotMultibase)?;
-        bytes.strip_prefix(&ED25519_MULTICODEC).and_then(Self::ed25519).ok_or(KeyFault::NotMultibase)
+        let digits = text.strip_prefix('z').filter(|digits| digits.len() < MAX_MULTIBASE);
+        let bytes = bs58::decode(digits.ok_or(KeyFault::NotMultibase)?).into_vec();
+        let bytes = bytes.map_err(|_cause| KeyFault::NotMultibase)?;
+        match bytes.strip_prefix(&RSA_MULTICODEC) {
+            Some(der) => Self::from_der(der).and_then(|key| match key {
+                Self::Rsa(_) => Ok(key),
+                Self::Ed25519(_) => Err(KeyFault::NotMultibase),
+            }),
+            None => bytes.strip_prefix(&ED25519_MULTICODEC).and_then(Self::ed25519).ok_or(KeyFault::NotMultibase),
+        }
     }
 
     fn ed25519(raw: &[u8]) -> Option<Self> {
@@ -150,15 +165,24 @@ impl PublicKey {
         }
     }
 
-    /// The key as a Multikey value (FEP-521a); `None` for RSA, which nobody publishes so.
+    /// The key as a Multikey value (FEP-521a).
     #[must_use]
-    pub fn to_multibase(&self) -> Option<String> {
-        match self {
-            Self::Rsa(_) => None,
-            Self::Ed25519(key) => {
-                Some(format!("z{}", bs58::encode([&ED25519_MULTICODEC[..], &key.raw].concat()).into_string()))
-            }
-        }
+    pub fn to_multibase(&self) -> String {
+        let bytes = match self {
+            Self::Rsa(key) => [&RSA_MULTICODEC[..], pkcs1(&key.spki)].concat(),
+            Self::Ed25519(key) => [&ED25519_MULTICODEC[..], &key.raw].concat(),
+        };
+        format!("z{}", bs58::encode(bytes).into_string())
+    }
+
+    /// SHA-256 of the `SubjectPublicKeyInfo`, in hexadecimal: for people who compare keys.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let digest = match self {
+            Self::Rsa(key) => Sha256::digest(&key.spki),
+            Self::Ed25519(key) => Sha256::digest([&ED25519_SPKI[..], &key.raw].concat()),
+        };
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The algorithm this key signs with unless told otherwise.
@@ -327,19 +351,11 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Whether `der` is one SEQUENCE and nothing behind it, which aws-lc lets pass: a key is exactly its bytes.
-fn is_one_sequence(der: &[u8]) -> bool {
-    let [0x30, first, rest @ ..] = der else { return false };
-    let (length, contents) = match usize::from(*first) {
-        short @ 0..=127 => (short, rest),
-        long => match rest.split_at_checked(long - 128) {
-            Some((digits, contents)) if digits.len() <= 3 => {
-                (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), contents)
-            }
-            _ => return false,
-        },
-    };
-    length == contents.len()
+/// The PKCS#1 `RSAPublicKey` in the BIT STRING of this `SubjectPublicKeyInfo`. For RSA of 2048 to 8192 bits each of the
+/// two heads before it takes four bytes (`30 82 xx xx`), and the algorithm is always the same 15.
+fn pkcs1(spki: &[u8]) -> &[u8] {
+    const BEFORE: usize = 4 + 15 + 4 + 1;
+    spki.get(BEFORE..).unwrap_or_default()
 }
 
 /// The bytes of the first PEM block in `text`, however its lines are cut.
@@ -443,10 +459,25 @@ mod tests {
     fn multikeys_are_read_and_written() {
         let text = "z6MkqGeV4MKLRwSHkNsRNNB3V5iDY2nA1S6697rQLZxUDJW2";
         let key = PublicKey::from_multibase(text).expect("a key");
-        assert_eq!(key.to_multibase().as_deref(), Some(text));
+        assert_eq!(key.to_multibase(), text);
         assert_eq!(Ok(&key), PublicKey::from_pem(pem!("relay.ed25519.spki.pem")).as_ref());
         assert_eq!(PublicKey::from_pem(&key.to_spki_pem()), Ok(key));
-        assert_eq!(PublicKey::from_pem(pem!("relay.rsa.spki.pem")).expect("a key").to_multibase(), None);
+        for rsa in [pem!("relay.rsa.spki.pem"), pem!("rsa4096.spki.pem"), pem!("rsa8192.spki.pem")] {
+            let key = PublicKey::from_pem(rsa).expect("a key");
+            assert_eq!(PublicKey::from_multibase(&key.to_multibase()), Ok(key));
+        }
+        let ours = PublicKey::from_pem(pem!("relay.rsa.spki.pem")).expect("a key").to_multibase();
+        assert!(ours.starts_with("z4MX"), "as FEP-521a and Mitra write an RSA key of 2048 bits: {ours}");
+        let pkcs1 = PublicKey::from_pem(pem!("subscriber.rsa.pkcs1-public.pem")).expect("a key").to_multibase();
+        let expected =
+            [&RSA_MULTICODEC[..], &pem_contents(pem!("subscriber.rsa.pkcs1-public.pem")).expect("DER")].concat();
+        assert_eq!(pkcs1, format!("z{}", bs58::encode(expected).into_string()));
+        let wrong_kind = [&RSA_MULTICODEC[..], &ED25519_SPKI, &[7; 32]].concat();
+        let wrong_kind = format!("z{}", bs58::encode(wrong_kind).into_string());
+        assert!(PublicKey::from_multibase(&wrong_kind).is_err());
+        let small = [&RSA_MULTICODEC[..], &pem_contents(pem!("rsa1024.spki.pem")).expect("DER")].concat();
+        let small = PublicKey::from_multibase(&format!("z{}", bs58::encode(small).into_string()));
+        assert_eq!(small, Err(KeyFault::Size(1024)));
         let rest = &text[1..];
         let bad =
             ["", "z", rest, &format!("u{rest}"), &format!("z{rest}1"), &format!("z1{rest}"), "z0OIl", &text[..40]];
@@ -507,6 +538,163 @@ mod tests {
         assert!(!rsa.public().verify(Algorithm::RsaSha512, b"m", &signature));
         assert!(!ed25519.public().verify(Algorithm::RsaSha256, b"m", &ed25519.sign(b"m")));
         assert!(!ed25519.public().verify(Algorithm::Ed25519, b"m", &[]));
+    }
+
+    /// DER by hand: keys that no tool would make.
+    mod der {
+        pub(super) fn of(tag: u8, contents: &[u8]) -> Vec<u8> {
+            let length = contents.len();
+            let head = match length {
+                0..=127 => vec![length as u8],
+                128..=255 => vec![0x81, length as u8],
+                _ => vec![0x82, (length >> 8) as u8, length as u8],
+            };
+            [&[tag], &*head, contents].concat()
+        }
+
+        pub(super) fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
+            of(0x30, &parts.concat())
+        }
+
+        /// A number that is not negative.
+        pub(super) fn number(bytes: &[u8]) -> Vec<u8> {
+            of(2, &[&[0][..usize::from(bytes.first().is_none_or(|first| *first > 127))], bytes].concat())
+        }
+
+        pub(super) fn pkcs1(n: &[u8], e: &[u8]) -> Vec<u8> {
+            sequence(&[number(n), number(e)])
+        }
+
+        /// `SubjectPublicKeyInfo` with this last part of 1.2.840.113549.1.1 as the algorithm.
+        pub(super) fn info(algorithm: u8, parameters: &[u8], unused_bits: u8, key: &[u8]) -> Vec<u8> {
+            let oid = of(6, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, algorithm]);
+            sequence(&[sequence(&[oid, parameters.to_vec()]), of(3, &[&[unused_bits], key].concat())])
+        }
+
+        pub(super) fn spki(n: &[u8], e: &[u8]) -> Vec<u8> {
+            info(1, &[5, 0], 0, &pkcs1(n, e))
+        }
+    }
+
+    /// What an attacker, or a broken server, may put where a key should be. The algorithm follows from the key; the cost of
+    /// checking with it is bounded.
+    #[test]
+    fn odd_keys_are_refused_and_those_taken_are_checked_in_five_milliseconds() {
+        const E: &[u8] = &[1, 0, 1];
+        let n = |pem: &str| {
+            let spki = pem_contents(pem).expect("DER");
+            let skip = 24 + 8 + 1;
+            spki[skip..spki.len() - 5].to_vec()
+        };
+        let (n2048, n4096, n8192) =
+            (n(pem!("relay.rsa.spki.pem")), n(pem!("rsa4096.spki.pem")), n(pem!("rsa8192.spki.pem")));
+        assert_eq!((n2048.len(), n4096.len(), n8192.len()), (256, 512, 1024));
+        // An odd number of so many bits.
+        let bits = |count: usize| {
+            let mut bytes = vec![0xff; count.div_ceil(8)];
+            bytes[0] >>= (8 - count % 8) % 8;
+            bytes
+        };
+        let with = |n: &[u8], change: fn(&mut Vec<u8>)| {
+            let mut n = n.to_vec();
+            change(&mut n);
+            n
+        };
+        let good = der::spki(&n2048, E);
+        let inner = der::pkcs1(&n2048, E);
+        let edited = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            bytes
+        };
+        let ed25519 = pem_contents(pem!("relay.ed25519.spki.pem")).expect("DER").to_vec();
+        let (rsa, unreadable) = (Ok(Algorithm::RsaSha256), Err(KeyFault::Unreadable));
+        let size = |bits| Err(KeyFault::Size(bits));
+        let corpus: Vec<(&str, Vec<u8>, Result<Algorithm, KeyFault>)> = vec![
+            ("SPKI", good.clone(), rsa),
+            ("PKCS#1", inner.clone(), rsa),
+            ("4096 bits", der::spki(&n4096, E), rsa),
+            ("8192 bits", der::spki(&n8192, E), rsa),
+            ("8192 bits, PKCS#1", der::pkcs1(&n8192, E), rsa),
+            ("2056 bits", der::spki(&bits(2056), E), rsa),
+            ("8191 bits", der::spki(&bits(8191), E), rsa),
+            ("exponent 3", der::spki(&n2048, &[3]), rsa),
+            ("exponent 17", der::spki(&n2048, &[17]), rsa),
+            ("exponent of 33 bits", der::spki(&n8192, &[1, 0, 0, 0, 1]), rsa),
+            ("Ed25519", ed25519.clone(), Ok(Algorithm::Ed25519)),
+            ("512 bits", der::spki(&bits(512), E), size(512)),
+            ("1024 bits", der::spki(&bits(1024), E), size(1024)),
+            ("2047 bits", der::spki(&bits(2047), E), size(2047)),
+            ("8193 bits", der::spki(&bits(8193), E), size(8193)),
+            ("16384 bits", der::spki(&bits(16384), E), size(16384)),
+            ("1024 bits, PKCS#1", der::pkcs1(&bits(1024), E), size(1024)),
+            ("modulus 0", der::spki(&[0], E), unreadable),
+            ("modulus even", der::spki(&with(&n2048, |n| n[255] &= 0xfe), E), unreadable),
+            (
+                "modulus negative",
+                der::info(1, &[5, 0], 0, &der::sequence(&[der::of(2, &n2048), der::number(E)])),
+                unreadable,
+            ),
+            ("modulus with zeros before it", der::spki(&[&[0, 0], &*n2048].concat(), E), unreadable),
+            ("exponent 0", der::spki(&n2048, &[0]), unreadable),
+            ("exponent 1", der::spki(&n2048, &[1]), unreadable),
+            ("exponent 2", der::spki(&n2048, &[2]), unreadable),
+            ("exponent even", der::spki(&n2048, &[1, 0, 0]), unreadable),
+            (
+                "exponent negative",
+                der::info(1, &[5, 0], 0, &der::sequence(&[der::number(&n2048), der::of(2, &[0xff])])),
+                unreadable,
+            ),
+            ("exponent of 34 bits", der::spki(&n2048, &[2, 0, 0, 0, 1]), unreadable),
+            ("exponent as long as the modulus", der::spki(&n2048, &with(&n2048, |n| n[0] = 0x7f)), unreadable),
+            ("exponent missing", der::info(1, &[5, 0], 0, &der::sequence(&[der::number(&n2048)])), unreadable),
+            ("bytes after it", edited(&|der| der.push(0)), unreadable),
+            ("bytes after PKCS#1", [&*inner, &[0]].concat(), unreadable),
+            ("two of them", [&*good, &*good].concat(), unreadable),
+            (
+                "a third number",
+                der::info(1, &[5, 0], 0, &der::sequence(&[der::number(&n2048), der::number(E), der::number(E)])),
+                unreadable,
+            ),
+            ("bytes after the numbers", der::info(1, &[5, 0], 0, &[&*inner, &[0]].concat()), unreadable),
+            ("a third part", der::sequence(&[der::of(0x30, &[]), good[4..].to_vec()]), unreadable),
+            ("unused bits", der::info(1, &[5, 0], 1, &inner), unreadable),
+            ("parameters that are none", der::info(1, &[4, 1, 0], 0, &inner), unreadable),
+            ("RSA-PSS", der::info(10, &[], 0, &inner), unreadable),
+            ("an RSA signature's algorithm", der::info(11, &[5, 0], 0, &inner), unreadable),
+            ("EC P-256", pem_contents(pem!("ec-p256.spki.pem")).expect("DER").to_vec(), unreadable),
+            ("X25519", pem_contents(pem!("x25519.spki.pem")).expect("DER").to_vec(), unreadable),
+            ("Ed25519 too short", ed25519[..43].to_vec(), unreadable),
+            ("Ed25519 too long", [&*ed25519, &[0]].concat(), unreadable),
+            ("a private key", pem_contents(pem!("relay.rsa.pk8.pem")).expect("DER").to_vec(), unreadable),
+            ("indefinite length", [&[0x30, 0x80], &good[4..], &[0, 0]].concat(), unreadable),
+            ("length longer than needed", [&[0x30, 0x83, 0, good[2], good[3]], &good[4..]].concat(), unreadable),
+            ("length of 4 GiB", edited(&|der| drop(der.splice(1..4, [0x84, 0xff, 0xff, 0xff, 0xff]))), unreadable),
+            ("cut short", good[..good.len() - 1].to_vec(), unreadable),
+            ("a set", edited(&|der| der[0] = 0x31), unreadable),
+            ("nothing", Vec::new(), unreadable),
+            ("a tag", vec![0x30], unreadable),
+        ];
+        assert!(corpus.len() >= 40);
+        let mut wrong = Vec::new();
+        for (name, der, expected) in corpus {
+            let key = PublicKey::from_der(&der);
+            let found = key.as_ref().map(PublicKey::algorithm).map_err(|fault| *fault);
+            let labelled = PublicKey::from_pem(&pem_text("RSA PUBLIC KEY", &der)).map(|key| key.algorithm());
+            if (found, labelled) != (expected, expected) {
+                wrong.push(format!("{name}: {found:?}, with a label that says nothing {labelled:?}; not {expected:?}"));
+            }
+            let Ok(key) = key else { continue };
+            // The best of some, since others use this machine as well.
+            let verify = |_| {
+                let begun = std::time::Instant::now();
+                assert!(!key.verify(key.algorithm(), b"message", &vec![1; key.bytes().len() & !127]), "{name}");
+                begun.elapsed()
+            };
+            let took = (0..8).map(verify).min().expect("some");
+            assert!(took < std::time::Duration::from_millis(5), "{name}: {took:?}");
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     proptest! {

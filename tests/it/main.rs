@@ -11,6 +11,7 @@ mod following;
 mod hints;
 mod inbox;
 mod joining;
+mod keys;
 mod proofs;
 mod relaying;
 mod serving;
