@@ -291,7 +291,7 @@ impl SignedClient {
             Ok(_) => turn.went(true),
             Err(NetFault::Dns | NetFault::Connect | NetFault::Broken) => turn.went(false),
             Err(NetFault::Timeout) if fair => turn.went(false),
-            Err(NetFault::Timeout | NetFault::Refused(_) | NetFault::TooBig) => {}
+            Err(NetFault::Timeout | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding) => {}
         }
         Ok(outcome?)
     }
@@ -352,7 +352,7 @@ fn invalid(what: &str) -> FetchFault {
     FetchFault::Invalid(what.to_owned())
 }
 
-/// A 200, complete and without a content coding (we asked for none, and undo none).
+/// A 200, complete and without a content coding (the client has undone gzip; we asked for no other).
 fn whole(answer: Answer) -> Result<Answer, FetchFault> {
     if answer.status != 200 {
         return Err(status_fault(answer.status));
@@ -422,6 +422,7 @@ mod tests {
         for (site, path) in [(&site, "/a?x=1"), (&other, "/b"), (&site, "/c")] {
             let headers = site.headers_of(path);
             assert_eq!(headers["accept"], ACCEPT_DOCUMENT);
+            assert_eq!(headers["accept-encoding"], "gzip");
             assert!(!headers.contains_key("digest"));
             let request = Request { method: &Method::GET, target: path, headers: &headers };
             let claim = http_sig::read(&request, b"", &site.url(""), NOON).unwrap();
@@ -493,7 +494,9 @@ mod tests {
             Page::typed("application/json", &body),
             Page::typed("application/ld+json", &body),
             two_types,
+            coded("br"),
             coded("gzip"),
+            coded("gzip, gzip"),
             Page::document("{\"id\":\"x\",\"id\":\"y\"}"),
             Page::document(format!("{{\"id\":{}{}}}", "[".repeat(200), "]".repeat(200))),
             Page::document("{"),
