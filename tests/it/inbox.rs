@@ -285,7 +285,7 @@ async fn whatever_we_meet_where_a_key_should_be_the_answer_is_the_same_to_the_by
         answers.push((what, send(format!("{}/users/ada#main-key", host.origin())).await));
     }
     answers.push(("closed", send(format!("http://{closed}/users/ada#main-key")).await));
-    answers.push(("an address inside", send("http://127.0.0.9:80/users/ada#main-key".to_owned()).await));
+    answers.push(("an address inside", send("http://127.0.0.9:81/users/ada#main-key".to_owned()).await));
     answers.push(("cloud metadata", send("http://169.254.169.254/latest#main-key".to_owned()).await));
     answers.push(("a name without address", send("https://nowhere.invalid/ada#main-key".to_owned()).await));
     answers.push(("a port of a system service", send("https://a.example:22/ada#main-key".to_owned()).await));
