@@ -2,20 +2,22 @@
 //! is signed, and whom to ask again, is decided by others.
 //!
 //! Promises: only URLs and addresses that the [`Guard`] permits; the addresses judged are the addresses dialled (no second
-//! look-up in between); no redirect followed, no proxy used, no content coding asked for; bytes counted while they arrive;
-//! one deadline over everything from name look-up to the last byte.
+//! look-up in between); no redirect followed, no proxy used, no content coding but gzip asked for, and that for a GET
+//! alone; bytes counted while they arrive, and again after they are decompressed; one deadline over everything from name
+//! look-up to the last byte.
 
 use std::error::Error as _;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
+use flate2::write::GzDecoder;
 use http::Method;
-use http::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -53,7 +55,7 @@ pub struct Outgoing {
     pub body: Option<Bytes>,
     /// From name look-up to the last byte of the answer.
     pub timeout: Duration,
-    /// The most bytes of the answer's body that are read.
+    /// The most bytes of the answer's body that are read, on the wire and after decompression.
     pub read_limit: usize,
     /// What happens beyond `read_limit`: `true` is [`NetFault::TooBig`], `false` cuts the body off.
     pub strict: bool,
@@ -64,9 +66,9 @@ pub struct Outgoing {
 pub struct Answer {
     /// The status code, redirects included.
     pub status: u16,
-    /// The headers.
+    /// The headers. A `Content-Encoding` that is still among them was not undone.
     pub headers: HeaderMap,
-    /// The body, up to the request's limit.
+    /// The body, up to the request's limit. gzip is undone in a 200 to a GET, and there only.
     pub body: Bytes,
     /// There was more than the limit.
     pub truncated: bool,
@@ -98,6 +100,9 @@ pub enum NetFault {
     /// The connection broke, or what came was not HTTP.
     #[error("the connection broke")]
     Broken,
+    /// It said that it is gzip, and is not, or not to its end.
+    #[error("the answer's content coding is broken")]
+    Coding,
     /// The body was longer than a strict request allows.
     #[error("the answer is too big")]
     TooBig,
@@ -113,6 +118,7 @@ impl NetFault {
             Self::Connect => "connect",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
+            Self::Coding => "coding",
             Self::TooBig => "too_big",
         }
     }
@@ -215,7 +221,10 @@ impl Client {
         for (name, value) in request.headers {
             headers.append(name, value);
         }
-        headers.entry(ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+        // gzip halves what small origins have to send; nothing we post is answered with anything worth compressing.
+        let gzip = request.method == Method::GET;
+        let codings = HeaderValue::from_static(if gzip { "gzip" } else { "identity" });
+        headers.entry(ACCEPT_ENCODING).or_insert(codings);
         let mut outgoing = self.http.request(request.method, request.url).headers(headers);
         if let Some(body) = request.body {
             outgoing = outgoing.body(body);
@@ -227,27 +236,127 @@ impl Client {
         {
             return Err(Refused::Address(address.ip()).into());
         }
-        let (body, truncated) = read(&mut response, request.read_limit).await?;
+        let mut headers = std::mem::take(response.headers_mut());
+        let gzip = gzip && response.status() == reqwest::StatusCode::OK && is_gzip(&headers);
+        let sink = if gzip { Sink::gzip(request.read_limit) } else { Sink::plain(request.read_limit) };
+        let (body, truncated) = read(&mut response, sink, request.read_limit).await?;
+        if gzip {
+            headers.remove(CONTENT_ENCODING);
+        }
         if truncated && request.strict {
             return Err(NetFault::TooBig);
         }
-        let headers = std::mem::take(response.headers_mut());
         Ok(Answer { status: response.status().as_u16(), headers, body, truncated })
     }
 }
 
-/// Reads up to `limit` bytes; dropping the response afterwards closes the connection if there is more.
-async fn read(response: &mut reqwest::Response, limit: usize) -> Result<(Bytes, bool), NetFault> {
-    let mut body = BytesMut::new();
+/// Exactly one coding, and that gzip. Codings in codings, and those we did not ask for, are left for the caller to refuse.
+fn is_gzip(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let first = codings.next().map(|value| value.as_bytes().trim_ascii());
+    codings.next().is_none()
+        && first.is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip"))
+}
+
+/// Reads up to `limit` bytes, of the wire and of what comes out; dropping the response afterwards closes the connection if
+/// there is more.
+async fn read(response: &mut reqwest::Response, mut sink: Sink, limit: usize) -> Result<(Bytes, bool), NetFault> {
+    let mut room = limit;
     while let Some(chunk) = response.chunk().await.map_err(|error| fault(&error))? {
-        let room = limit - body.len();
-        if chunk.len() > room {
-            body.extend_from_slice(chunk.get(..room).unwrap_or_default());
-            return Ok((body.freeze(), true));
+        let fits = chunk.get(..room).unwrap_or(&chunk);
+        room -= fits.len();
+        if !sink.take(fits)? || fits.len() < chunk.len() {
+            return Ok((sink.bytes(), true));
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok((body.freeze(), false))
+    let whole = sink.end()?;
+    Ok((sink.bytes(), !whole))
+}
+
+/// Where the bytes of a body go, as they came or decompressed.
+enum Sink {
+    Plain(Capped),
+    Gzip(Box<GzDecoder<Capped>>),
+}
+
+impl Sink {
+    fn plain(limit: usize) -> Self {
+        Self::Plain(Capped::new(limit))
+    }
+
+    fn gzip(limit: usize) -> Self {
+        Self::Gzip(Box::new(GzDecoder::new(Capped::new(limit))))
+    }
+
+    /// Takes a piece; `false` if there was more in it than the limit leaves room for.
+    fn take(&mut self, piece: &[u8]) -> Result<bool, NetFault> {
+        let taken = match self {
+            Self::Plain(body) => body.write_all(piece),
+            Self::Gzip(decoder) => decoder.write_all(piece),
+        };
+        self.room_left(taken)
+    }
+
+    /// That was all: a gzip stream must have come to its end, with the check sum and the length that it says.
+    fn end(&mut self) -> Result<bool, NetFault> {
+        match self {
+            Self::Plain(_) => Ok(true),
+            Self::Gzip(decoder) => {
+                let ended = decoder.try_finish();
+                self.room_left(ended)
+            }
+        }
+    }
+
+    fn room_left(&self, done: io::Result<()>) -> Result<bool, NetFault> {
+        let body = match self {
+            Self::Plain(body) => body,
+            Self::Gzip(decoder) => decoder.get_ref(),
+        };
+        match done {
+            Ok(()) => Ok(true),
+            Err(_) if body.full => Ok(false),
+            Err(_) => Err(NetFault::Coding),
+        }
+    }
+
+    fn bytes(mut self) -> Bytes {
+        let body = match &mut self {
+            Self::Plain(body) => body,
+            Self::Gzip(decoder) => decoder.get_mut(),
+        };
+        std::mem::take(&mut body.bytes).freeze()
+    }
+}
+
+/// A buffer that says no instead of growing over its limit: a bomb is over at the limit, whatever it would have become.
+struct Capped {
+    bytes: BytesMut,
+    limit: usize,
+    full: bool,
+}
+
+impl Capped {
+    fn new(limit: usize) -> Self {
+        Self { bytes: BytesMut::new(), limit, full: false }
+    }
+}
+
+impl io::Write for Capped {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let room = self.limit.saturating_sub(self.bytes.len());
+        let fits = piece.get(..room).unwrap_or(piece);
+        self.bytes.extend_from_slice(fits);
+        if fits.len() < piece.len() {
+            self.full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn fault(error: &reqwest::Error) -> NetFault {
@@ -362,7 +471,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_goes_out_is_identity_coded_and_bears_our_name() {
+    async fn what_we_post_asks_for_no_coding_and_bears_our_name() {
         let (sent, mut seen) = tokio::sync::mpsc::unbounded_channel();
         let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -397,6 +506,119 @@ mod tests {
         let (exact, _) = raw_server(OPEN, b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfour").await;
         let fits = Outgoing { read_limit: 4, ..get(&format!("http://{exact}/")) };
         assert_eq!(&client(Names::System).send(fits).await.unwrap().body[..], b"four");
+    }
+
+    fn zip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// What a GET makes of this body under these header lines; the limit is 1,000 bytes.
+    async fn coded(status: &str, lines: &str, body: &[u8]) -> Result<Answer, NetFault> {
+        let head = format!("HTTP/1.1 {status}\r\n{lines}content-length: {}\r\n\r\n", body.len());
+        let (addr, _) = raw_server(OPEN, [head.as_bytes(), body].concat().leak()).await;
+        client(Names::System).send(Outgoing { read_limit: 1000, ..get(&format!("http://{addr}/")) }).await
+    }
+
+    #[tokio::test]
+    async fn gzip_is_undone_and_counted_after_it_was_undone() {
+        let text = "a document ".repeat(90);
+        for name in ["gzip", "GZip", "x-gzip", " gzip "] {
+            let line = format!("content-encoding: {name}\r\n");
+            let answer = coded("200 OK", &line, &zip(text.as_bytes())).await.unwrap();
+            assert_eq!((&answer.body[..], answer.truncated), (text.as_bytes(), false), "{name}");
+            assert!(!answer.headers.contains_key("content-encoding"), "it is undone");
+        }
+        let (gzip, most) = ("content-encoding: gzip\r\n", zip(&[b' '; 1000]));
+        assert_eq!(coded("200 OK", gzip, &most).await.unwrap().body.len(), 1000, "as much as is allowed");
+        assert_eq!(coded("200 OK", gzip, &zip(&[b' '; 1001])).await.unwrap_err(), NetFault::TooBig, "one byte more");
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_over_at_the_limit_and_takes_no_more_memory_than_that() {
+        let bomb = zip(&vec![0; 64 << 20]);
+        assert!(bomb.len() < 70_000, "a thousand to one");
+        let mut sink = Sink::gzip(1000);
+        let mut taken = 0;
+        for piece in bomb.chunks(100) {
+            taken += piece.len();
+            if !sink.take(piece).unwrap() {
+                break;
+            }
+        }
+        assert!(taken <= 300, "it ends early: after {taken} bytes");
+        let Sink::Gzip(decoder) = &sink else { unreachable!() };
+        assert!(decoder.get_ref().bytes.capacity() <= 4096, "{}", decoder.get_ref().bytes.capacity());
+        assert_eq!(sink.bytes().len(), 1000);
+        let gzip = "content-encoding: gzip\r\n";
+        assert_eq!(coded("200 OK", gzip, &bomb).await.unwrap_err(), NetFault::TooBig);
+        // One in which nothing ever comes out: what comes in is counted as well.
+        let mut silent = zip(b"");
+        silent.truncate(10);
+        silent.extend(std::iter::repeat_n([0, 0, 0, 0xff, 0xff], 100_000).flatten());
+        assert_eq!(coded("200 OK", gzip, &silent).await.unwrap_err(), NetFault::TooBig);
+    }
+
+    #[tokio::test]
+    async fn a_broken_gzip_is_refused_however_it_is_broken() {
+        let good = zip(&b"a document ".repeat(50));
+        let with = |change: fn(&mut Vec<u8>)| {
+            let mut bytes = good.clone();
+            change(&mut bytes);
+            bytes
+        };
+        let broken = [
+            ("nothing", Vec::new()),
+            ("not gzip", b"{}".to_vec()),
+            ("half a head", with(|bytes| bytes.truncate(5))),
+            ("cut in the middle", with(|bytes| bytes.truncate(bytes.len() / 2))),
+            ("no check sum", with(|bytes| bytes.truncate(bytes.len() - 8))),
+            ("half a length", with(|bytes| bytes.truncate(bytes.len() - 2))),
+            ("a wrong length", with(|bytes| *bytes.last_mut().unwrap() ^= 1)),
+            (
+                "a wrong check sum",
+                with(|bytes| {
+                    let at = bytes.len() - 5;
+                    bytes[at] ^= 1
+                }),
+            ),
+            ("something after it", with(|bytes| bytes.extend(b"more"))),
+            ("a second one after it", with(|bytes| bytes.extend(bytes.clone()))),
+            ("another method", with(|bytes| bytes[2] = 7)),
+            ("garbage within", with(|bytes| bytes[12..20].fill(0xff))),
+        ];
+        for (what, body) in broken {
+            let fault = coded("200 OK", "content-encoding: gzip\r\n", &body).await.unwrap_err();
+            assert_eq!(fault, NetFault::Coding, "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_other_coding_is_undone_nor_gzip_where_nobody_reads_it() {
+        let (once, twice) = (zip(b"{}"), zip(&zip(b"{}")));
+        for lines in [
+            "content-encoding: gzip, gzip\r\n",
+            "content-encoding: gzip\r\ncontent-encoding: gzip\r\n",
+            "content-encoding: br\r\n",
+            "content-encoding: deflate\r\n",
+            "content-encoding: zstd\r\n",
+            "content-encoding: gzip, identity\r\n",
+            "content-encoding: gzip2\r\n",
+        ] {
+            let answer = coded("200 OK", lines, &twice).await.unwrap();
+            assert!(answer.body == twice && answer.headers.contains_key("content-encoding"), "{lines}");
+        }
+        let inner = coded("200 OK", "content-encoding: gzip\r\n", &twice).await.unwrap();
+        assert_eq!(&inner.body[..], once, "one layer, and no more");
+        let unasked = coded("200 OK", "", &once).await.unwrap();
+        assert_eq!(&unasked.body[..], once, "nothing is guessed from the bytes");
+        let missing = coded("404 Not Found", "content-encoding: gzip\r\n", b"no gzip at all").await.unwrap();
+        assert_eq!(missing.status, 404, "what a server says of a missing document is not spoilt by its body");
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", once.len());
+        let (addr, _) = raw_server(OPEN, [head.as_bytes(), &once].concat().leak()).await;
+        let post = Outgoing { method: Method::POST, ..get(&format!("http://{addr}/")) };
+        assert_eq!(&client(Names::System).send(post).await.unwrap().body[..], once, "the answer to a POST");
     }
 
     #[tokio::test]
