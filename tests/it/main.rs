@@ -12,6 +12,7 @@ mod hints;
 mod inbox;
 mod joining;
 mod relaying;
+mod screening;
 mod serving;
 mod support;
 mod tidy;

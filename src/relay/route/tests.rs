@@ -65,6 +65,7 @@ impl Scene {
                 joined_at: NOW,
                 seen_at: NOW,
                 health: Health::default(),
+                vouched_for: false,
             })
         });
         let rules = Rules::new(&self.config.policy, &self.config.relay);
