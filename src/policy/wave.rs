@@ -160,7 +160,7 @@ mod tests {
                 if known.insert(author) {
                     arrivals.note(now);
                 }
-                is_held |= is_wave(&arrivals, &policy, now);
+                is_held = is_held || is_wave(&arrivals, &policy, now);
                 match (is_held, second < 60) {
                     (true, _) => held += 1,
                     (false, true) => early += 1,
@@ -194,7 +194,7 @@ mod tests {
                         if known.insert(author) {
                             arrivals.note(now);
                         }
-                        is_held |= is_wave(&arrivals, &policy, now);
+                        is_held = is_held || is_wave(&arrivals, &policy, now);
                         held += u64::from(is_held);
                     }
                 }

@@ -205,7 +205,7 @@ impl Plain {
         }
         if let (Some(hidden), false) = (HIDDEN.into_iter().find(|one| is(one)), ends) {
             self.hidden = Some(hidden);
-        } else if BLOCKS.iter().any(|one| is(one)) {
+        } else if BLOCKS.iter().any(is) {
             self.space('\n');
         } else if name.eq_ignore_ascii_case("a") {
             self.end_link();

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shearwater::clock::{Clock, Timestamp};
-use shearwater::demo::{Author, Family, Instance, Options, PostSpec, Posted, Tweaks};
+use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Posted, Tweaks};
 use shearwater::relay::held::{HeldServer, HeldTarget, Released};
-use shearwater::store::{Arrivals, HeldPost, HeldTally, Hold, MAX_HELD_PER_SERVER};
+use shearwater::relay::resolver::WaitingHint;
+use shearwater::store::{Arrivals, HeldKind, HeldPost, HeldTally, Hold, MAX_HELD_PER_SERVER};
 
 use crate::support::{TestRelay, arrival, authority, eventually, publish, receipts_of, silence_about};
 
@@ -75,7 +76,7 @@ async fn a_held_post_survives_a_restart_is_listed_and_goes_on_once_when_it_is_re
     let listed = servers(&relay);
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].reason.as_str(), listed[0].posts, listed[0].held), ("hashtags", 1, false));
-    let posts = held(&relay, &poster);
+    let mut posts = held(&relay, &poster);
     assert_eq!((posts[0].object.as_str(), posts[0].text.starts_with("look at me")), (composed.id.as_str(), true));
     eventually("the gauge is right again", || relay.metric("shearwater_held_posts ") == 1.0).await;
 
@@ -83,6 +84,11 @@ async fn a_held_post_survives_a_restart_is_listed_and_goes_on_once_when_it_is_re
     assert_eq!(released, Released { released: 1, dropped: 0, hold_ended: false });
     assert_eq!(arrival(&reader, &composed.id).await[0].kind, "Create", "as its author signed it");
     assert!(relay.relay().release(&server(&poster)).await.is_err(), "there is nothing left");
+    // Were it held a second time, that would change nothing.
+    let row = posts.remove(0);
+    relay.store().write(move |tx| tx.hold(row)).await.expect("written");
+    let again = relay.relay().release(&server(&poster)).await.expect("released");
+    assert_eq!((again.released, again.dropped), (0, 1));
     // Whoever brings it again, under whatever name: it is known.
     let mut again = composed.activity.clone();
     again["id"] = format!("{}/again", composed.activity_id).into();
@@ -110,6 +116,83 @@ async fn a_deletion_reaches_a_held_post_and_an_edit_changes_it() {
     assert_eq!(arrival(&reader, &edited.id).await[0].kind, "Announce");
     eventually("the reader read it there", || reader.shown().iter().any(|one| one.id == edited.id)).await;
     silence_about(&gone.id, &poster, &[&reader]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_its_author_deletes_or_edits_a_held_post() {
+    let relay = TestRelay::start().await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    let post = taken(&poster, shouting("ada's own").by("ada")).await;
+    let (grace, public) = (As::Author("grace".to_owned()), "https://www.w3.org/ns/activitystreams#Public");
+    for (kind, object) in [
+        ("Delete", json!({ "id": post.id, "type": "Tombstone" })),
+        ("Update", json!({ "id": post.id, "type": "Note", "content": "grace was here", "to": [public] })),
+    ] {
+        let activity = json!({
+            "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/{kind}/9", poster.origin()),
+            "type": kind, "actor": poster.actor(&grace), "object": object, "to": [public],
+        });
+        let sent = poster.send_raw(activity.to_string(), &grace, &Tweaks::default()).await.expect("an answer");
+        assert_eq!(sent.status, 202);
+    }
+    let posts = held(&relay, &poster);
+    assert!(posts.len() == 1 && posts[0].text.starts_with("ada's own"), "{posts:?}");
+}
+
+/// Somebody's whole account is deleted: what waits of it goes too, and nothing of anybody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_an_account_its_held_posts_are_deleted() {
+    let relay = TestRelay::start().await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    taken(&poster, shouting("ada's").by("ada")).await;
+    taken(&poster, shouting("grace's").by("grace")).await;
+    let (ada, public) = (As::Author("ada".to_owned()), "https://www.w3.org/ns/activitystreams#Public");
+    let activity = json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}#delete", poster.actor(&ada)),
+        "type": "Delete", "actor": poster.actor(&ada), "object": poster.actor(&ada), "to": [public],
+    });
+    assert_eq!(poster.send_raw(activity.to_string(), &ada, &Tweaks::default()).await.expect("an answer").status, 202);
+    let posts = held(&relay, &poster);
+    assert!(posts.len() == 1 && posts[0].text.starts_with("grace's"), "{posts:?}");
+}
+
+/// The server's own actor says that a post is gone, and does not prove it: the post is read before anybody hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_post_that_may_be_gone_is_read_again_when_it_is_released() {
+    let relay = TestRelay::start().await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    let post = taken(&poster, shouting("ada's").by("ada")).await;
+    let activity = json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/delete/9", poster.origin()),
+        "type": "Delete", "actor": poster.actor(&As::Author("ada".to_owned())), "object": post.id,
+    });
+    poster.send_raw(activity.to_string(), &As::Server, &Tweaks::default()).await.expect("an answer");
+    let posts = held(&relay, &poster);
+    assert_eq!((posts[0].kind, posts[0].body.as_str(), posts[0].carried), (HeldKind::Hint, "", false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_server_is_held_nobody_hears_of_its_changed_profiles() {
+    let relay = TestRelay::start().await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    taken(&poster, PostSpec::public("hello").by("ada")).await;
+    let (ada, head) = (As::Author("ada".to_owned()), || relay.server.app().state.log.head());
+    let actor = poster.actor(&ada);
+    let update = |number: u32| {
+        json!({
+            "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{actor}#update-{number}"),
+            "type": "Update", "actor": actor, "object": { "id": actor, "type": "Person" },
+            "signature": { "type": "RsaSignature2017", "creator": poster.key_id(&ada), "signatureValue": "AAAA" },
+        })
+    };
+    let before = head();
+    poster.send_raw(update(1).to_string(), &ada, &Tweaks::default()).await.expect("an answer");
+    assert_eq!(head(), before.next());
+    let key = authority(&poster).to_string();
+    let hold = Hold { since: now(), reason: "wave".to_owned(), by: "relay".to_owned() };
+    relay.store().write(move |tx| tx.put(&key, &hold)).await.expect("written");
+    poster.send_raw(update(2).to_string(), &ada, &Tweaks::default()).await.expect("an answer");
+    assert_eq!(head(), before.next());
 }
 
 /// What was harmless when it was relayed need not stay so.
@@ -195,6 +278,28 @@ async fn somebody_new_may_set_three_links_and_somebody_known_any_number() {
     let many = taken(&poster, linking(1, 4)).await;
     silence_about(&many.id, &poster, &[&reader]).await;
     assert!((decisions(&relay, "links-of-new-account", "hold") - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_author_is_new_for_a_day_and_then_for_as_long_as_he_posts_never_again() {
+    let clock = Clock::manual(now());
+    let relay = TestRelay::start_at(clock.clone(), |_config| {}).await;
+    let authors = vec![Author::named("p0"), Author::named("p1")];
+    let options = Options { authors, clock: clock.clone(), ..Options::default() };
+    let poster = relay.joined_with(Family::Mastodon, options).await;
+    settle(&relay, &poster).await;
+    let (hour, mut expected) = (Duration::from_secs(3600), 0);
+    taken(&poster, linking(0, 1)).await;
+    for (passed, is_new) in [(hour, true), (22 * hour, true), (2 * hour, false), (46 * DAY, false), (46 * DAY, false)] {
+        clock.advance(passed);
+        relay.relay().tidy().await.expect("tidy");
+        let before = held(&relay, &poster).len();
+        taken(&poster, linking(0, 4)).await;
+        expected = before + usize::from(is_new);
+        assert_eq!(held(&relay, &poster).len(), expected, "after {passed:?} more");
+    }
+    taken(&poster, linking(1, 4)).await;
+    assert_eq!(held(&relay, &poster).len(), expected + 1, "and the server itself is still known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,6 +408,19 @@ async fn what_is_only_heard_of_is_screened_when_it_is_read_and_not_even_read_fro
     for post in [&loud, &unread] {
         assert_eq!(arrival(&reader, &post.id).await.len(), 1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_heard_of_waits_where_no_more_is_kept() {
+    let relay = TestRelay::start().await;
+    let akkoma = relay.joined(Family::Akkoma, "akkoma").await;
+    let key = authority(&akkoma).to_string();
+    let tally = HeldTally { posts: MAX_HELD_PER_SERVER, since: now(), reason: "hashtags".to_owned() };
+    relay.store().write(move |tx| tx.put(&key, &tally)).await.expect("written");
+    taken(&akkoma, shouting("look")).await;
+    let outcome = || relay.metric("shearwater_hints_total{outcome=\"held-full\"}");
+    eventually("it was read and found no place", || outcome() == 1.0).await;
+    assert_eq!(relay.store().all::<WaitingHint>().expect("the store reads").len(), 1, "it is tried again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shearwater::clock::Timestamp;
-use shearwater::demo::{Family, Instance, Options};
+use shearwater::demo::{Family, Instance, Options, PostSpec};
 use shearwater::log::Log;
 use shearwater::store::AuthorityFacts;
 
@@ -289,7 +289,7 @@ async fn the_operator_lists_releases_and_discards_what_is_held() {
     let (_, listed) = admin(&["held", host.as_str()]);
     assert!(listed.contains(&posts[0].id) && !listed.contains("first"), "{listed}");
     assert!(admin(&["held", host.as_str(), "--text"]).1.contains("first"));
-    let json: serde_json::Value = serde_json::from_str(&admin(&["held", host.as_str(), "--json"]).1).expect("JSON");
+    let json: Value = serde_json::from_str(&admin(&["held", host.as_str(), "--json"]).1).expect("JSON");
     assert_eq!(json.as_array().map(Vec::len), Some(3));
     assert!(admin(&["discard", &posts[0].id, "--dry-run"]).1.contains("would_discard: 1"));
     assert!(admin(&["discard", &posts[0].id]).1.contains("discarded: 1"));
