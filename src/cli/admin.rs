@@ -73,6 +73,36 @@ pub(super) struct ModeArgs {
     list: ListArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct HeldArgs {
+    /// Show the posts of this server; without it, the servers.
+    host: Option<String>,
+    /// Show what the posts say, too.
+    #[arg(long, requires = "host")]
+    text: bool,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReleaseArgs {
+    /// The server (small.example), or the id of one post (https://small.example/posts/1).
+    target: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DiscardArgs {
+    /// The server (small.example), or the id of one post (https://small.example/posts/1).
+    target: String,
+    /// Only say how many posts it would be.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AdminCommand {
     /// List servers that joined or wait, and how delivery to them fares.
@@ -85,6 +115,12 @@ pub(super) enum AdminCommand {
     Mode(ModeArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
+    /// List what is held back for you to look at, and why: servers, or the posts of one.
+    Held(HeldArgs),
+    /// End the hold of a server and relay its held posts after all; or relay one post.
+    Release(ReleaseArgs),
+    /// Drop held posts of a server, or one post, for good. A hold of the server goes on.
+    Discard(DiscardArgs),
     /// List the background workers and how they fare.
     Workers(ListArgs),
     /// Print the whole state as NDJSON.
@@ -123,6 +159,12 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
         }
+        AdminCommand::Held(args) => held(&args),
+        AdminCommand::Release(args) => one(&args.list, "POST", "held/release", Some(json!({ "target": args.target }))),
+        AdminCommand::Discard(args) => {
+            let body = json!({ "target": args.target, "dry_run": args.dry_run });
+            one(&args.list, "POST", "held/discard", Some(body))
+        }
         AdminCommand::Workers(list) => workers(&list),
         AdminCommand::Export(arg) => print(&call(&arg, "GET", "export", None)?),
         AdminCommand::Import(arg) => read_in(&arg),
@@ -140,6 +182,16 @@ pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
 
 pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
     table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
+}
+
+fn held(args: &HeldArgs) -> anyhow::Result<()> {
+    let Some(host) = &args.host else {
+        return table(&args.list, "GET", "held", None, &["host", "held", "reason", "since", "posts"]);
+    };
+    let host: String = url::form_urlencoded::byte_serialize(host.as_bytes()).collect();
+    let path = format!("held?host={host}&text={}", args.text);
+    let columns = ["id", "author", "kind", "reason", "at", "text"];
+    table(&args.list, "GET", &path, None, if args.text { &columns } else { &columns[..5] })
 }
 
 fn workers(list: &ListArgs) -> anyhow::Result<()> {

@@ -231,6 +231,9 @@ impl Config {
                 wrong(key, "must be at least 1".to_owned());
             }
         }
+        if self.policy.repeated_text_authors > 100 {
+            wrong("policy.repeated_text_authors", "must be at most 100: more authors are not told apart".to_owned());
+        }
         if self.delivery.in_flight_per_host > 64 {
             wrong("delivery.in_flight_per_host", "must be at most 64".to_owned());
         }

@@ -77,6 +77,19 @@ pub struct Policy {
     pub silence: Vec<String>,
     pub server_rate: u32,
     pub actor_rate: u32,
+    pub dry_run: bool,
+    pub max_hashtags: u32,
+    pub new_account_mentions: u32,
+    pub new_account_links: u32,
+    pub repeated_text_authors: u32,
+    pub wave_floor: u32,
+    pub wave_factor: u32,
+    pub probation: bool,
+    #[serde(with = "humantime_serde")]
+    pub probation_for: Duration,
+    pub probation_posts: u32,
+    #[serde(with = "humantime_serde")]
+    pub held_for: Duration,
 }
 
 /// `[fetch]`: reading remote documents.

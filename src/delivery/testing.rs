@@ -63,6 +63,7 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
         joined_at: NOON,
         seen_at: NOON,
         health: Health::default(),
+        vouched_for: false,
     }
 }
 

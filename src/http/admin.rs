@@ -13,7 +13,8 @@ use crate::delivery::Delivery;
 use crate::identity::{HOLD, Identity, Rotate, new_pair};
 use crate::ids::Authority;
 use crate::relay::Relay;
-use crate::store::{Following, Mode, Refusal, Store, Style, SubscriberState, export as export_store};
+use crate::relay::held::HeldTarget;
+use crate::store::{Following, HeldPost, Mode, Refusal, Store, Style, SubscriberState, export as export_store};
 use crate::supervise::Supervisor;
 
 pub(super) async fn subscribers(
@@ -134,6 +135,63 @@ pub(super) async fn unfollow(State(relay): State<Relay>, Query(request): Query<T
 pub(super) async fn refusals(State(store): State<Store>) -> Response {
     let rows = store.all::<Refusal>().map_err(anyhow::Error::from);
     answer(rows.map(|rows| json!(rows.into_iter().rev().map(|(_, one)| one).collect::<Vec<_>>())))
+}
+
+#[derive(Deserialize)]
+pub(super) struct WhichHeld {
+    host: Option<String>,
+    #[serde(default)]
+    text: bool,
+}
+
+/// Servers of which something is held; of one server, its posts, the oldest first. Their text only if asked for.
+pub(super) async fn held(
+    State(relay): State<Relay>,
+    State(store): State<Store>,
+    Query(which): Query<WhichHeld>,
+) -> Response {
+    let Some(text) = which.host else {
+        return answer(relay.held_servers().map(|rows| json!(rows)).map_err(anyhow::Error::from));
+    };
+    let posts = host(&text).and_then(|host| Ok(store.held_of(&host)?));
+    let row = |post: HeldPost| {
+        let mut row = json!({
+            "id": post.object,
+            "author": post.actor,
+            "kind": post.kind,
+            "reason": post.reason,
+            "at": post.at.rfc3339(),
+        });
+        if which.text {
+            row["text"] = post.text.into();
+        }
+        row
+    };
+    answer(posts.map(|posts| json!(posts.into_iter().map(row).collect::<Vec<_>>())))
+}
+
+#[derive(Deserialize)]
+pub(super) struct HeldRequest {
+    target: String,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub(super) async fn release(State(relay): State<Relay>, Json(request): Json<HeldRequest>) -> Response {
+    let done = match HeldTarget::parse(&request.target) {
+        Ok(target) => relay.release(&target).await,
+        Err(error) => Err(error),
+    };
+    answer(done.map(|done| json!(done)))
+}
+
+pub(super) async fn discard(State(relay): State<Relay>, Json(request): Json<HeldRequest>) -> Response {
+    let done = match HeldTarget::parse(&request.target) {
+        Ok(target) => relay.discard(&target, request.dry_run).await,
+        Err(error) => Err(error),
+    };
+    let word = if request.dry_run { "would_discard" } else { "discarded" };
+    answer(done.map(|count| json!({ word: count })))
 }
 
 pub(super) async fn workers(State(supervisor): State<Supervisor>) -> Response {

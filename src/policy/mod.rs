@@ -1,7 +1,11 @@
 //! With whom the operator does not deal: one pure decision, asked at every use (joining, sending, receiving), so that a
-//! rule takes effect everywhere as soon as it is read, which is at the start. How much anybody may send is for [`limits`] to say.
+//! rule takes effect everywhere as soon as it is read, which is at the start. How much anybody may send is for [`limits`] to say,
+//! and which posts the operator looks at first for [`screen`], with what [`wave`] and [`repeats`] count.
 
 pub mod limits;
+pub mod repeats;
+pub mod screen;
+pub mod wave;
 
 pub use limits::Limits;
 

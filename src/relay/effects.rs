@@ -6,13 +6,17 @@ use std::sync::Arc;
 use super::Relay;
 use super::resolver;
 use super::route::Effect;
+use super::screening::FULL;
 use super::subscribe::Welcome;
 use super::trust::{Trust, trust};
 use super::verify::{Verified, is_control};
 use crate::ids::Iri;
 use crate::log::Draft;
-use crate::store::{SeenSet, StoreError, Tx};
+use crate::policy::screen::Reason;
+use crate::store::{HeldKind, SeenSet, StoreError, Tx};
+use crate::wire::activity::Target;
 use crate::wire::actor::RemoteActor;
+use crate::wire::text::Features;
 
 /// A subscriber's "last seen" is written at most this often.
 const SEEN_EVERY: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -52,9 +56,10 @@ impl Relay {
             .iter()
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
+        let features = features(&verified, &effects);
         let relay = self.clone();
         let write = move |tx: &mut Tx<'_>| {
-            let done = relay.perform_in(tx, &verified, effects, actor.as_deref())?;
+            let done = relay.perform_in(tx, &verified, effects, actor.as_deref(), &features)?;
             // Handed back, so that its tree is freed here and not by the one thread that writes.
             Ok((done, verified))
         };
@@ -74,6 +79,7 @@ impl Relay {
         verified: &Verified,
         effects: Vec<Effect>,
         actor: Option<&RemoteActor>,
+        features: &Features,
     ) -> Result<Outcome, StoreError> {
         let activity = &verified.activity;
         if is_control(activity) {
@@ -90,9 +96,10 @@ impl Relay {
         self.note_alive(tx, verified)?;
         let mut done = Outcome::from("nothing");
         for effect in effects {
-            done = self.perform_one(tx, verified, effect, actor)?;
+            done = self.perform_one(tx, verified, effect, actor, features)?;
         }
-        Ok(done)
+        // Nothing was promised yet: with an error all of it is as if it had not come.
+        if done.word == FULL { Err(StoreError::Full) } else { Ok(done) }
     }
 
     fn perform_one(
@@ -101,30 +108,15 @@ impl Relay {
         verified: &Verified,
         effect: Effect,
         actor: Option<&RemoteActor>,
+        features: &Features,
     ) -> Result<Outcome, StoreError> {
         let word = match effect {
             Effect::Ignore(why) => why,
-            Effect::Relay(draft) => self.relay(tx, draft)?,
-            Effect::Change(draft) => self.change(tx, draft)?,
+            Effect::Relay(draft) => self.relay(tx, draft, features)?,
+            Effect::Change(draft) => self.change(tx, draft, features)?,
             Effect::Delete(draft) => self.delete(tx, draft)?,
-            Effect::Hint(draft) => {
-                if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
-                    "relayed-before"
-                } else {
-                    self.0.log.append(tx, draft)?;
-                    "hint"
-                }
-            }
-            Effect::Recheck(draft) => {
-                // Not relayed yet, but being read for the first time: the answer may be older than the change.
-                let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
-                if known || resolver::waits(tx, &draft.object)? {
-                    self.0.log.append(tx, draft.into_recheck())?;
-                    "recheck"
-                } else {
-                    "not-relayed-before"
-                }
-            }
+            Effect::Hint(draft) => self.hint(tx, draft)?,
+            Effect::Recheck(draft) => self.recheck(tx, draft)?,
             Effect::Join { style } => {
                 let Some(actor) = actor else { return Ok("nothing".into()) };
                 let welcome = self.join(tx, verified, actor, style)?;
@@ -143,39 +135,117 @@ impl Relay {
         Ok(word.into())
     }
 
+    /// Relays a post, or holds it for the operator.
+    pub(super) fn relay(&self, tx: &mut Tx<'_>, draft: Draft, features: &Features) -> Result<&'static str, StoreError> {
+        if let Some(why) = Self::not_again(tx, &draft)? {
+            return Ok(why);
+        }
+        if tx.held(&draft.object)?.is_some_and(|post| post.kind != HeldKind::Hint) {
+            return Ok("held-before");
+        }
+        match self.screen(tx, &draft, features)? {
+            Some(reason) => self.hold_back(tx, draft, HeldKind::Create, reason, &features.text),
+            None => self.append_post(tx, draft),
+        }
+    }
+
     /// Each object once, whoever brings it, and never after its deletion.
-    pub(super) fn relay(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+    fn not_again(tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
         if tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])?
             || tx.has_seen(SeenSet::Tombstones, &["actor", draft.actor.as_str()])?
         {
-            return Ok("deleted-before");
+            return Ok(Some("deleted-before"));
         }
-        if !tx.note(SeenSet::Objects, &[draft.object.as_str()])? {
-            return Ok("relayed-before");
+        Ok(tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?.then_some("relayed-before"))
+    }
+
+    /// Appends a post that nothing is held against.
+    pub(super) fn append_post(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if let Some(why) = Self::not_again(tx, &draft)? {
+            return Ok(why);
         }
+        tx.note(SeenSet::Objects, &[draft.object.as_str()])?;
         tx.note(SeenSet::Objects, &["author", draft.actor.as_str()])?;
         self.0.log.append(tx, draft)?;
         Ok("relayed")
     }
 
-    fn change(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        let of_actor = draft.object == draft.actor;
-        if !of_actor && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
-            return Ok("not-relayed-before");
+    /// Notes an id that is to be read, or holds it where its server is.
+    fn hint(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if tx.held(&draft.object)?.is_some() {
+            return Ok("held-before");
         }
-        // A changed profile is of interest only where its posts went, and only as bytes that can be checked.
-        if of_actor && !(draft.carried && tx.has_seen(SeenSet::Objects, &["author", draft.actor.as_str()])?) {
-            return Ok("actor-changed");
+        if self.holds_server(tx, &draft.object.authority())?
+            && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?
+        {
+            return self.hold_back(tx, draft, HeldKind::Hint, Reason::Wave, "");
         }
-        if self.is_anothers(&draft)? {
-            return Ok("change-of-anothers-object");
+        self.append_hint(tx, draft)
+    }
+
+    pub(super) fn append_hint(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
+            return Ok("relayed-before");
+        }
+        self.0.log.append(tx, draft)?;
+        Ok("hint")
+    }
+
+    fn recheck(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        // Not relayed yet, but being read for the first time: the answer may be older than the change.
+        let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
+        if known || resolver::waits(tx, &draft.object)? {
+            self.0.log.append(tx, draft.into_recheck())?;
+            return Ok("recheck");
+        }
+        match tx.held(&draft.object)? {
+            Some(post) => Self::doubt_held(tx, post),
+            None => Ok("not-relayed-before"),
+        }
+    }
+
+    /// Passes an edit on, or holds it for the operator: what was harmless when it was relayed need not stay so.
+    fn change(&self, tx: &mut Tx<'_>, draft: Draft, features: &Features) -> Result<&'static str, StoreError> {
+        if draft.object == draft.actor {
+            // A profile is changed again some day; nothing is lost if this time nobody is told.
+            let is_held = self.holds_server(tx, &draft.actor.authority())?;
+            return if is_held { Ok("actor-changed") } else { self.append_change(tx, draft) };
+        }
+        if let Some(post) = tx.held(&draft.object)? {
+            return self.change_held(tx, post, &draft, Some(features));
+        }
+        if let Some(why) = self.not_changed(tx, &draft)? {
+            return Ok(why);
+        }
+        match self.screen(tx, &draft, features)? {
+            Some(reason) => self.hold_back(tx, draft, HeldKind::Update, reason, &features.text),
+            None => self.append_change(tx, draft),
+        }
+    }
+
+    pub(super) fn append_change(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if let Some(why) = self.not_changed(tx, &draft)? {
+            return Ok(why);
         }
         self.0.log.append(tx, draft)?;
         Ok("change-relayed")
     }
 
+    /// Why an edit is passed on to nobody, if it is not.
+    fn not_changed(&self, tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
+        let of_actor = draft.object == draft.actor;
+        if !of_actor && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
+            return Ok(Some("not-relayed-before"));
+        }
+        // A changed profile is of interest only where its posts went, and only as bytes that can be checked.
+        if of_actor && !(draft.carried && tx.has_seen(SeenSet::Objects, &["author", draft.actor.as_str()])?) {
+            return Ok(Some("actor-changed"));
+        }
+        Ok(self.is_anothers(draft)?.then_some("change-of-anothers-object"))
+    }
+
     pub(super) fn delete(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        if self.is_anothers(&draft)? {
+        if self.is_anothers(&draft)? || !self.delete_held(tx, &draft)? {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
@@ -210,5 +280,14 @@ impl Relay {
             tx.put_subscriber(subscriber)?;
         }
         Ok(())
+    }
+}
+
+/// What a post or its edit says; read here, so that the one thread that writes need not. Empty where none is screened.
+fn features(verified: &Verified, effects: &[Effect]) -> Features {
+    let is_screened = effects.iter().any(|effect| matches!(effect, Effect::Relay(_) | Effect::Change(_)));
+    match &verified.activity.target {
+        Target::Embedded { value, .. } if is_screened => Features::of(value),
+        _ => Features::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! Nothing is kept longer than its use: the log is trimmed, old ids, tombstones and servers that the operator never
-//! answered are forgotten, refusals are written in batches and dropped after their week.
+//! answered are forgotten, held posts that waited too long are dropped, refusals are written in batches and dropped after
+//! their week.
 //!
 //! A store that is busy just now is no failure: the next round comes soon.
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use super::Relay;
 use super::resolver;
+use super::screening::{AUTHOR_DAYS, NEWCOMER_DAYS};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Seq};
 use crate::store::{AuthorityFacts, SeenSet, StoreError, Subscriber, SubscriberState, Tx};
@@ -91,6 +93,7 @@ impl Relay {
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let parts = &self.0;
         self.forget_who_waited().await?;
+        self.tidy_held().await?;
         // The resolver's place follows the head closely: what it could not read yet is in rows of its own.
         let keep_from = parts.store.worker_cursor(resolver::NAME)?.unwrap_or(Seq(0));
         let before = parts.clock.now().minus(parts.keep.retention);
@@ -103,6 +106,8 @@ impl Relay {
                 SeenSet::Activities | SeenSet::Objects => remember,
                 SeenSet::Signatures => SIGNATURE_DAYS,
                 SeenSet::Tombstones => tombstones,
+                SeenSet::Authors => AUTHOR_DAYS,
+                SeenSet::Newcomers => NEWCOMER_DAYS,
             })
             .await?;
         if sealed.sealed + sealed.forgotten > 0 {

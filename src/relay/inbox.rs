@@ -119,8 +119,10 @@ impl Relay {
         let metrics = &self.0.metrics;
         match answer {
             Answer::Accepted(word) => {
-                let took =
-                    matches!(*word, "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined");
+                let took = matches!(
+                    *word,
+                    "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined" | "held"
+                );
                 let result = if took { "accepted" } else { "ignored" };
                 metrics.inbound.with_label_values(&[result, word]).inc();
                 tracing::debug!(peer.host = claimed, result, reason = word, "inbox");
@@ -189,6 +191,12 @@ fn unreadable(fault: &PeerFault) -> Rejection {
 }
 
 fn store_trouble(error: &StoreError) -> Rejection {
+    if matches!(error, StoreError::Full) {
+        let detail =
+            "posts of your server wait for the operator of this relay, and more than these are not kept".to_owned();
+        let remedy = "Send it again later. The operator of this relay can say more; its home page names a contact.";
+        return Rejection { status: 429, check: "held-full", detail, remedy, retry_after: Some(3600) };
+    }
     if !matches!(error, StoreError::Busy) {
         tracing::error!(%error, "the store refused work");
     }

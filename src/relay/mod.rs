@@ -3,13 +3,17 @@
 //! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
 //! server runs and then answers its Follow.
 //!
+//! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
+//!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
 pub mod effects;
+pub mod held;
 pub mod housekeeping;
 pub mod inbox;
 pub mod resolver;
 pub mod route;
+mod screening;
 pub mod subscribe;
 pub mod survey;
 pub mod trust;
@@ -49,6 +53,7 @@ struct Parts {
     signals: Signals,
     survey: Notify,
     keep: config::Store,
+    screening: screening::Screening,
 }
 
 /// How the room tells the others that there is something to do, without knowing them.
@@ -92,6 +97,7 @@ impl Relay {
             signals,
             survey: Notify::new(),
             keep: config.store.clone(),
+            screening: screening::Screening::new(config),
         }))
     }
 

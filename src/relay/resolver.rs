@@ -21,6 +21,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use self::queue::{Key, Queue, Standing};
 use super::Relay;
 use super::route::{Facts, relayable};
+use super::screening::FULL;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
@@ -29,6 +30,7 @@ use crate::policy::Verdict;
 use crate::store::{Record, SeenSet, StoreError, Tx};
 use crate::supervise::Worker;
 use crate::wire::object::Post;
+use crate::wire::text::Features;
 
 /// The worker's name, also that of its cursor.
 pub const NAME: &str = "resolver";
@@ -88,7 +90,7 @@ struct Done {
 
 /// What the origin said.
 enum Finding {
-    Post(Box<Post>, Value),
+    Post(Box<Post>, Value, Box<Features>),
     Gone,
     Never(&'static str),
     Later,
@@ -327,7 +329,10 @@ impl Relay {
         match self.0.peers.document(object).await {
             Ok(document) if document.get("type").and_then(Value::as_str) == Some("Tombstone") => Finding::Gone,
             Ok(document) => match Post::read(&document) {
-                Ok(post) => Finding::Post(Box::new(post), document),
+                Ok(post) => {
+                    let features = Box::new(Features::of(&document));
+                    Finding::Post(Box::new(post), document, features)
+                }
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
             },
             Err(PeerFault::Gone { .. }) => Finding::Gone,
@@ -355,13 +360,19 @@ impl Relay {
                 if due.is_some() { "later" } else { "expired" }
             }
             Finding::Gone => self.withdraw(tx, &hint)?,
-            Finding::Post(post, _) if !post.id.same_origin(&hint.object) => "another-id",
-            Finding::Post(post, document) => {
+            Finding::Post(post, ..) if !post.id.same_origin(&hint.object) => "another-id",
+            Finding::Post(post, document, features) => {
                 // The hint's id may be only a way to the post, such as its page: the origin's own id is the one that
                 // counts, or it would be relayed once under each.
                 hint.object = post.id.clone();
                 match self.judge(&hint, post, document) {
-                    Ok(draft) => self.relay(tx, draft)?,
+                    Ok(draft) => {
+                        let word = self.relay(tx, draft, features)?;
+                        if word == FULL && !repeats {
+                            due = self.next_try(&mut hint);
+                        }
+                        word
+                    }
                     Err("not-public") => self.withdraw(tx, &hint)?,
                     Err(why) => why,
                 }

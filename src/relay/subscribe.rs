@@ -200,6 +200,7 @@ impl Relay {
                 joined_at: now,
                 seen_at: now,
                 health: Health::default(),
+                vouched_for: false,
             },
         };
         subscriber.seen_at = now;
@@ -378,13 +379,18 @@ impl Relay {
         Directive { inbox: inbox.clone(), what: "reject".to_owned(), body }
     }
 
-    /// The operator lets a waiting server in.
+    /// The operator lets a waiting server in, or ends the probation of one that is in.
     ///
     /// # Errors
     /// If it did not ask.
     pub async fn approve(&self, authority: &Authority) -> anyhow::Result<()> {
         let (relay, key) = (self.clone(), authority.clone());
-        let found = self.0.store.write(move |tx| relay.settle(tx, &key, Welcome::Accept)).await?;
+        let approve = move |tx: &mut Tx<'_>| {
+            let found = relay.settle(tx, &key, Welcome::Accept)?;
+            Self::vouch_for(tx, &key)?;
+            Ok(found)
+        };
+        let found = self.0.store.write(approve).await?;
         anyhow::ensure!(found, "{authority} did not ask to join; `shearwater admin subscribers` lists who did");
         (self.0.signals.control)();
         Ok(())

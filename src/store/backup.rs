@@ -1,5 +1,6 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, and whom we follow travel; the log, cursors and seen ids belong to one run of one relay and do not.
+//! facts about servers, whom we follow, who is held and the posts that wait travel; the log, cursors and seen ids belong to
+//! one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 
 use std::io::{BufRead, Write};
 
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codec::carry_forward;
-use super::{AuthorityFacts, Following, Record, Store, StoreError, Subscriber, Tx};
+use super::{AuthorityFacts, Following, HeldPost, Hold, Record, Store, StoreError, Subscriber, Tx};
 use crate::ids::Seq;
 
 /// How many records an export or import moved.
@@ -20,6 +21,10 @@ pub struct Exported {
     pub authorities: usize,
     /// Whom we follow.
     pub following: usize,
+    /// Servers that are held.
+    pub holds: usize,
+    /// Posts that wait for the operator.
+    pub held: usize,
 }
 
 type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
@@ -41,6 +46,8 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         subscribers: export_table::<Subscriber>(store, out)?,
         authorities: export_table::<AuthorityFacts>(store, out)?,
         following: export_table::<Following>(store, out)?,
+        holds: export_table::<Hold>(store, out)?,
+        held: export_table::<HeldPost>(store, out)?,
     })
 }
 
@@ -98,6 +105,16 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 done.following += 1;
                 puts.push(Box::new(move |tx| tx.put(&key, &following)));
             }
+            Hold::TABLE => {
+                let hold: Hold = read(line.version, record, number)?;
+                done.holds += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &hold)));
+            }
+            HeldPost::TABLE => {
+                let post: HeldPost = read(line.version, record, number)?;
+                done.held += 1;
+                puts.push(Box::new(move |tx| tx.hold(post)));
+            }
             other => anyhow::bail!("line {number}: unknown kind {other:?}"),
         }
     }
@@ -113,7 +130,8 @@ fn read<R: Record>(version: u8, record: Value, number: usize) -> anyhow::Result<
 mod tests {
     use super::*;
     use crate::clock::{Clock, Timestamp};
-    use crate::store::testing;
+    use crate::ids::Iri;
+    use crate::store::{HeldKind, HeldTally, testing};
 
     fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
         Ok(Seq(7))
@@ -151,6 +169,43 @@ mod tests {
         let arrived = new.subscriber(&subscriber.authority).unwrap();
         assert_eq!(arrived.start, Seq(7));
         assert_eq!(arrived.registrations, subscriber.registrations);
+    }
+
+    #[tokio::test]
+    async fn who_is_held_and_what_waits_moves_along() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, new) =
+            (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock.clone()).unwrap());
+        let object = Iri::parse("https://small.example/posts/1").unwrap();
+        let post = HeldPost {
+            at: clock.now(),
+            kind: HeldKind::Create,
+            actor: Iri::parse("https://small.example/users/ada").unwrap(),
+            activity: String::new(),
+            supplier: object.authority(),
+            object,
+            carried: false,
+            published: None,
+            body: String::new(),
+            reason: "hashtags".to_owned(),
+            text: String::new(),
+        };
+        let hold = Hold { since: clock.now(), reason: "wave".to_owned(), by: "relay".to_owned() };
+        let (row, server) = (post.clone(), hold.clone());
+        old.write(move |tx| {
+            tx.hold(row)?;
+            tx.put("small.example", &server)
+        })
+        .await
+        .unwrap();
+        let mut lines = Vec::new();
+        export(&old, &mut lines).unwrap();
+        let done = import(&new, &mut lines.as_slice(), next_place).await.unwrap();
+        assert_eq!((done.holds, done.held), (1, 1));
+        assert_eq!(new.get::<Hold>("small.example").unwrap(), Some(hold));
+        assert_eq!(new.held_of(&post.server()).unwrap(), [post]);
+        assert_eq!(new.get::<HeldTally>("small.example").unwrap().map(|tally| tally.posts), Some(1));
     }
 
     #[test]

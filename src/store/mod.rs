@@ -10,6 +10,7 @@
 //! Readers never wait for the writer. What every request asks for (subscribers, seen ids) is also held in memory,
 //! changed only after the commit that made it true.
 
+mod arrivals;
 mod authorities;
 mod backup;
 mod codec;
@@ -17,6 +18,7 @@ mod control;
 mod cursors;
 mod file;
 mod following;
+mod held;
 mod refusals;
 mod room;
 mod seen;
@@ -36,6 +38,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
 pub use codec::{Record, frame, unframe};
@@ -43,6 +46,7 @@ pub use control::{ControlRow, Directive};
 pub use cursors::{CursorBook, Position};
 pub use file::make_private;
 pub use following::{FollowState, Following};
+pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
 pub use refusals::{Refusal, Refusals};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
@@ -67,6 +71,9 @@ pub enum StoreError {
     /// The engine or the disk failed, or the store was closed. Nothing of the job happened.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// As much is kept back for the operator as may be: the sender tries again later. Nothing of the job happened.
+    #[error("as many posts wait for the operator as are kept")]
+    Full,
     /// A job said no for a reason of its own. Nothing of it happened, and the store goes on.
     #[error("{0}")]
     Declined(String),

@@ -35,10 +35,15 @@ pub enum SeenSet {
     Signatures = 2,
     /// Objects and actors that were deleted: a late copy does not come back.
     Tombstones = 3,
+    /// Authors whose posts came here: who is not in it is new to us.
+    Authors = 4,
+    /// Authors by the hour in which their first post came; needed while they are new.
+    Newcomers = 5,
 }
 
 impl SeenSet {
-    const ALL: [Self; 4] = [Self::Activities, Self::Objects, Self::Signatures, Self::Tombstones];
+    const ALL: [Self; 6] =
+        [Self::Activities, Self::Objects, Self::Signatures, Self::Tombstones, Self::Authors, Self::Newcomers];
 }
 
 /// How much a housekeeping round moved and forgot.
@@ -83,11 +88,36 @@ impl Tx<'_> {
         if self.staged.all.contains(&(set, hash)) || self.store.seen_hash(set, hash)? {
             return Ok(false);
         }
+        self.stage(set, hash);
+        Ok(true)
+    }
+
+    /// Notes `parts` under today, although they may be there under an earlier day that is forgotten before long.
+    pub fn renew(&mut self, set: SeenSet, parts: &[&str]) {
+        let hash = hash(&self.store.0.secret, set, parts);
+        if !self.staged.all.contains(&(set, hash)) {
+            self.stage(set, hash);
+        }
+    }
+
+    fn stage(&mut self, set: SeenSet, hash: u128) {
         self.staged.all.insert((set, hash));
         let day = day(self.store.0.clock.now());
         self.staged.new.entry((set, day)).or_default().push(hash);
         self.noted.push((set, day, hash));
-        Ok(true)
+    }
+
+    /// The first and the last day, counted from the epoch, under which `parts` are remembered; `None` if they are not.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn seen_days(&self, set: SeenSet, parts: &[&str]) -> Result<Option<(u32, u32)>, StoreError> {
+        let hash = hash(&self.store.0.secret, set, parts);
+        let mut days = self.store.days_of(set, hash)?;
+        if self.staged.all.contains(&(set, hash)) {
+            days.push(day(self.store.0.clock.now()));
+        }
+        Ok(days.iter().min().copied().zip(days.iter().max().copied()))
     }
 
     /// Whether `parts` are in `set`, in this transaction or before.
@@ -133,6 +163,27 @@ impl Store {
             }
         }
         Ok(done)
+    }
+
+    /// All days under which `hash` is remembered.
+    fn days_of(&self, set: SeenSet, hash: u128) -> Result<Vec<u32>, StoreError> {
+        let (mut sure, mut candidates) = (Vec::new(), Vec::new());
+        {
+            let memory = self.0.seen.read().unwrap_or_else(PoisonError::into_inner);
+            for (day, content) in memory.days.get(&set).into_iter().flatten() {
+                if content.open.contains(&hash) {
+                    sure.push(*day);
+                } else if content.sealed.as_ref().is_some_and(|bloom| bloom.may_hold(hash)) {
+                    candidates.push(*day);
+                }
+            }
+        }
+        for day in candidates {
+            if sealed_holds(&self.0.db, set, day, hash)? {
+                sure.push(day);
+            }
+        }
+        Ok(sure)
     }
 
     fn seen_hash(&self, set: SeenSet, hash: u128) -> Result<bool, StoreError> {
@@ -375,6 +426,38 @@ mod tests {
         }
         assert!(store.tidy_seen(|_| 14).await.unwrap().forgotten > 0);
         assert!(note(&store, SeenSet::Objects, "https://a.example/7").await, "forgotten after its time");
+    }
+
+    #[tokio::test]
+    async fn the_days_of_an_id_are_told_and_one_that_is_noted_anew_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = open(&dir, &clock);
+        let first = day(clock.now());
+        let days = async |store: &Store| store.write(|tx| tx.seen_days(SeenSet::Authors, &["ada"])).await.unwrap();
+        assert_eq!(days(&store).await, None);
+        let noted = |tx: &mut Tx<'_>| {
+            tx.note(SeenSet::Authors, &["ada"])?;
+            tx.seen_days(SeenSet::Authors, &["ada"])
+        };
+        assert_eq!(store.write(noted).await.unwrap(), Some((first, first)));
+        for number in 1..=3 {
+            clock.advance(Duration::from_secs(86_400));
+            store.tidy_seen(|_set| 90).await.unwrap();
+            assert_eq!(days(&store).await, Some((first, first)), "after {number} days");
+        }
+        let renew = |tx: &mut Tx<'_>| {
+            tx.renew(SeenSet::Authors, &["ada"]);
+            tx.renew(SeenSet::Authors, &["ada"]);
+            Ok(())
+        };
+        store.write(renew).await.unwrap();
+        assert_eq!(days(&store).await, Some((first, first + 3)));
+        clock.advance(Duration::from_secs(86_400));
+        store.tidy_seen(|_set| 2).await.unwrap();
+        drop(store);
+        let store = open(&dir, &clock);
+        assert_eq!(days(&store).await, Some((first + 3, first + 3)));
     }
 
     #[tokio::test]

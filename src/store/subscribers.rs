@@ -132,6 +132,9 @@ pub struct Subscriber {
     /// How delivery fares.
     #[serde(default)]
     pub health: Health,
+    /// A person let it in, or looked at its posts and released them: it is not on probation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub vouched_for: bool,
 }
 
 impl Record for Subscriber {

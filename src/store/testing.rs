@@ -70,6 +70,7 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         joined_at: at,
         seen_at: at,
         health,
+        vouched_for: false,
     }
 }
 

@@ -241,4 +241,94 @@ fn records_keep_their_golden_bytes() {
         detail: "the digest does not match the body".to_owned(),
         count: 3,
     });
+    check(held("/posts/1", NOON));
+    check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
+    check(HeldTally { posts: 3, since: NOON, reason: "hashtags".to_owned() });
+    check(Arrivals {
+        since: NOON,
+        touched: NOON,
+        hour: 496_524,
+        current: 2,
+        past: vec![1, 0, 7],
+        quiet_until: NOON,
+        posts: 4,
+    });
+}
+
+fn held(path: &str, at: Timestamp) -> HeldPost {
+    let iri = |path: &str| Iri::parse(&format!("https://small.example{path}")).unwrap();
+    HeldPost {
+        at,
+        kind: HeldKind::Create,
+        object: iri(path),
+        actor: iri("/users/ada"),
+        activity: format!("https://small.example{path}/activity"),
+        supplier: iri("/").authority(),
+        carried: true,
+        published: Some(NOON),
+        body: r#"{"type":"Create"}"#.to_owned(),
+        reason: "hashtags".to_owned(),
+        text: "hello".to_owned(),
+    }
+}
+
+fn tally(store: &Store) -> Option<(u32, Timestamp)> {
+    store.get::<HeldTally>("small.example").unwrap().map(|tally| (tally.posts, tally.since))
+}
+
+#[tokio::test]
+async fn held_posts_are_counted_with_what_happens_to_them() {
+    let (_dir, store) = store();
+    let (first, later) = (held("/posts/1", NOON), held("/posts/2", NOON.plus(std::time::Duration::from_secs(9))));
+    let (one, two, object) = (first.clone(), later.clone(), first.object.clone());
+    let hold = move |tx: &mut Tx<'_>| {
+        tx.hold(two)?;
+        tx.hold(one.clone())?;
+        tx.hold(HeldPost { text: "edited".to_owned(), ..one })
+    };
+    store.write(hold).await.unwrap();
+    assert_eq!(tally(&store), Some((2, NOON)));
+    let texts: Vec<String> = store.held_of(&first.server()).unwrap().into_iter().map(|post| post.text).collect();
+    assert_eq!(texts, ["edited", "hello"], "one row for each post, the oldest first");
+    let refused = |tx: &mut Tx<'_>| {
+        assert!(tx.unhold(&held("/posts/2", NOON).object)?);
+        tx.hold(held("/posts/3", NOON))?;
+        tx.hold(held("/posts/4", NOON))?;
+        Err::<(), _>(StoreError::Full)
+    };
+    assert!(store.write(refused).await.is_err());
+    assert_eq!(tally(&store), Some((2, NOON)), "a job that says no leaves no trace");
+    let (gone, last) = (object.clone(), later.object.clone());
+    assert!(store.write(move |tx| tx.unhold(&gone)).await.unwrap());
+    assert_eq!(tally(&store).map(|(posts, _)| posts), Some(1));
+    assert!(!store.write(move |tx| tx.unhold(&object)).await.unwrap());
+    assert!(store.write(move |tx| tx.unhold(&last)).await.unwrap());
+    assert_eq!(tally(&store), None);
+}
+
+#[tokio::test]
+async fn held_posts_are_bounded_for_each_server_and_each_in_size() {
+    let (_dir, store) = store();
+    let server = held("/", NOON).server();
+    let fill = |tx: &mut Tx<'_>| (1..MAX_HELD_PER_SERVER).try_for_each(|n| tx.hold(held(&format!("/posts/{n}"), NOON)));
+    store.write(fill).await.unwrap();
+    let may = async |server: Authority| store.write(move |tx| tx.may_hold(&server)).await.unwrap();
+    assert!(may(server.clone()).await);
+    let long = HeldPost { body: "x".repeat(40_000), text: "ä".repeat(900), ..held("/posts/last", NOON) };
+    store.write(move |tx| tx.hold(long)).await.unwrap();
+    assert!(!may(server.clone()).await);
+    assert!(may(Authority::parse("other.example").unwrap()).await);
+    let last = held("/posts/last", NOON).object;
+    let kept = store.get::<HeldPost>(&HeldPost::key(&last)).unwrap().unwrap();
+    assert_eq!((kept.body.len(), kept.carried, kept.text.chars().count()), (0, false, 500));
+    assert_eq!(store.held_of(&server).unwrap().len(), MAX_HELD_PER_SERVER as usize);
+    let fill = |tx: &mut Tx<'_>| {
+        for n in u64::from(MAX_HELD_PER_SERVER)..MAX_HELD {
+            let post = held(&format!("/posts/{n}"), NOON);
+            tx.put(&format!("other.example {n}"), &post)?;
+        }
+        Ok(())
+    };
+    store.write(fill).await.unwrap();
+    assert!(!may(Authority::parse("third.example").unwrap()).await, "and of all servers together");
 }

@@ -6,7 +6,7 @@
 //! they write into the transaction, so there is nothing left to run. And if writes were gathered and applied at a job's
 //! end, each of its reads would have to look in two places.
 
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable as _, ReadableTableMetadata as _, TableDefinition, WriteTransaction};
 
 use super::{Answer, Job, META, Record, SeenSet, Store, StoreError, codec, seen, table};
 
@@ -63,6 +63,14 @@ impl<'db> Tx<'db> {
         let table = self.engine.open_table(table::<R>())?;
         let row = table.get(key)?;
         row.map(|row| codec::decode(row.value())).transpose()
+    }
+
+    /// How many records a table holds.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn count<R: Record>(&self) -> Result<u64, StoreError> {
+        Ok(self.engine.open_table(table::<R>())?.len()?)
     }
 
     /// Writes one record.

@@ -30,6 +30,14 @@ pub struct Metrics {
     pub lanes: IntGaugeVec,
     /// Hints by outcome.
     pub hints: IntCounterVec,
+    /// Decisions to hold a post by reason and mode (`hold`, `dry-run`).
+    pub policy_decisions: IntCounterVec,
+    /// What became of held posts (`held`, `released`, `dropped`, `discarded`, `deleted`, `expired`, `refused`).
+    pub held_posts_total: IntCounterVec,
+    /// Posts that wait for the operator.
+    pub held_posts: IntGauge,
+    /// Servers held as a whole.
+    pub held_servers: IntGauge,
     /// The place of the last log entry.
     pub log_head: IntGauge,
     /// Entries that the log keeps.
@@ -94,6 +102,14 @@ impl Metrics {
             subscribers: gauges("subscribers", "Subscribers by state.", &["state"]),
             lanes: gauges("lanes", "Delivery lanes by state.", &["state"]),
             hints: counters("hints_total", "Hints by outcome.", &["outcome"]),
+            policy_decisions: counters(
+                "policy_decisions_total",
+                "Decisions to hold a post by reason and mode.",
+                &["reason", "mode"],
+            ),
+            held_posts_total: counters("held_posts_total", "What became of held posts.", &["outcome"]),
+            held_posts: gauge("held_posts", "Posts that wait for the operator."),
+            held_servers: gauge("held_servers", "Servers held as a whole until the operator releases them."),
             log_head: gauge("log_head", "The place of the last log entry."),
             log_entries: gauge("log_entries", "Entries that the log keeps."),
             store_bytes: gauge("store_bytes", "Size of the store's file in bytes."),

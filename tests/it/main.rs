@@ -15,6 +15,7 @@ mod joining;
 mod keys;
 mod proofs;
 mod relaying;
+mod screening;
 mod serving;
 mod support;
 mod tidy;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use shearwater::clock::Timestamp;
-use shearwater::demo::{Family, Instance, Options};
+use shearwater::demo::{Family, Instance, Options, PostSpec};
 use shearwater::log::Log;
 use shearwater::store::AuthorityFacts;
 
@@ -268,6 +268,37 @@ async fn the_operator_sets_what_a_subscriber_gets_and_ends_a_downgrade() {
     assert!(admin(&["mode", host.as_str(), "forward"]).contains("mode: forward"));
     let after = admin(&["subscribers"]);
     assert!(after.contains("forward") && !after.contains("2099"), "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_lists_releases_and_discards_what_is_held() {
+    let relay = TestRelay::start_with(|config| config.policy.max_hashtags = 1).await;
+    let member = relay.joined(Family::Mastodon, "member").await;
+    let host = crate::support::authority(&member);
+    let mut posts = Vec::new();
+    for words in ["first", "second", "third"] {
+        posts.push(member.post(PostSpec::public(words).tagged(&["a", "b"])).await.expect("an answer"));
+    }
+    let admin = |args: &[&str]| {
+        let mut command = shearwater(&relay.config.data_dir);
+        let output = command.env("SHEARWATER_DATA_DIR", ".").arg("admin").args(args).output().expect("it runs");
+        (output.status.success(), format!("{}{}", text(&output.stdout), text(&output.stderr)))
+    };
+    let (_, servers) = admin(&["held"]);
+    assert!(servers.contains("HOST") && servers.contains(host.as_str()) && servers.contains("hashtags"), "{servers}");
+    let (_, listed) = admin(&["held", host.as_str()]);
+    assert!(listed.contains(&posts[0].id) && !listed.contains("first"), "{listed}");
+    assert!(admin(&["held", host.as_str(), "--text"]).1.contains("first"));
+    let json: Value = serde_json::from_str(&admin(&["held", host.as_str(), "--json"]).1).expect("JSON");
+    assert_eq!(json.as_array().map(Vec::len), Some(3));
+    assert!(admin(&["discard", &posts[0].id, "--dry-run"]).1.contains("would_discard: 1"));
+    assert!(admin(&["discard", &posts[0].id]).1.contains("discarded: 1"));
+    assert!(admin(&["release", &posts[1].id]).1.contains("released: 1"));
+    assert!(admin(&["release", host.as_str()]).1.contains("released: 1"));
+    assert!(admin(&["held"]).1.contains("None"));
+    let (done, wrong) = admin(&["release", host.as_str()]);
+    assert!(!done && wrong.contains("is held"), "{wrong}");
+    assert!(!admin(&["release", "no host"]).0);
 }
 
 /// Taking the place of another relay: whatever its addresses were, this one answers at those that its actor names.

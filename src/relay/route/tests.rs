@@ -79,6 +79,7 @@ impl Scene {
                 joined_at: NOW,
                 seen_at: NOW,
                 health: Health::default(),
+                vouched_for: false,
             })
         };
         let author = verified.activity.actor.authority();
