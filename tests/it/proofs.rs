@@ -9,6 +9,9 @@ use shearwater::store::SubscriberState;
 
 use crate::support::{TestRelay, arrival, authority, eventually, json as read, publish, receipts_of, silence_about};
 
+/// A way to make a forgery of a good document.
+type Bend<'a> = Box<dyn Fn(&mut Value) + 'a>;
+
 fn ada() -> As {
     As::Author("ada".to_owned())
 }
@@ -75,7 +78,7 @@ async fn a_proof_that_is_not_the_authors_over_this_document_goes_nowhere() {
     let scene = Scene::set().await;
     let other = scene.proven("another post, which is not sent");
     let elsewhere = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
-    let bends: Vec<(&str, Box<dyn Fn(&mut Value)>)> = vec![
+    let bends: Vec<(&str, Bend<'_>)> = vec![
         ("of a key elsewhere", Box::new(|one| elsewhere.prove(one, &ada()))),
         ("without", Box::new(|one| drop(one.as_object_mut().unwrap().remove("proof")))),
         ("one letter of the text", Box::new(|one| one["object"]["content"] = json!("<p>forgery</p>"))),
