@@ -3,10 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
 
+mod attacks;
 mod crash;
 mod delivering;
 mod demo;
 mod doors;
+mod floods;
 mod following;
 mod hints;
 mod inbox;
@@ -14,4 +16,5 @@ mod joining;
 mod relaying;
 mod serving;
 mod support;
+mod threats;
 mod tidy;
