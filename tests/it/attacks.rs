@@ -309,6 +309,7 @@ impl Scene {
         if case.expect.joins {
             let joined = || self.relay.store().subscriber(&authority).is_some_and(|one| one.is_active());
             eventually("the host is a subscriber", joined).await;
+            wrong.extend(self.served_elsewhere(&authority));
             self.relay.relay().reject(&authority, "that was a test").await.expect("it leaves");
         }
         if case.expect.hint.is_some() {
@@ -322,6 +323,15 @@ impl Scene {
             host.set(&path, Page::document(&self.note("member", "ada")));
         }
         wrong
+    }
+
+    /// Inboxes of a subscriber that are not its own.
+    fn served_elsewhere(&self, authority: &Authority) -> Vec<String> {
+        let origin = format!("{}/", self.hosts["fresh"].origin);
+        let registrations = self.relay.store().subscriber(authority).map(|one| one.registrations.clone());
+        let inboxes = registrations.into_iter().flatten().flat_map(|one| [one.inbox, one.actor_inbox]);
+        let elsewhere = inboxes.filter(|inbox| !inbox.as_str().starts_with(&origin));
+        elsewhere.map(|inbox| format!("it is to be served at {inbox}")).collect()
     }
 
     /// What must not change.
