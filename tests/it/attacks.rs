@@ -125,7 +125,8 @@ impl Scene {
 
     async fn join(&mut self, host: &'static str) {
         let who = format!("{host}_actor");
-        let written = json!({ "name": "joins", "threats": [], "base": "follow", "by": who, "expect": { "status": 202 } });
+        let written =
+            json!({ "name": "joins", "threats": [], "base": "follow", "by": who, "expect": { "status": 202 } });
         let case = Written::new(written, "joining").read(&|word| self.meaning(word));
         let answer = self.send(&case).await;
         assert_eq!(answer.status, 202, "{host}: {answer:?}");
@@ -196,7 +197,9 @@ impl Scene {
         let members = match base {
             "create" => json!({ "type": "Create", "published": now, "to": [PUBLIC], "object": self.note(host, by) }),
             "update" => json!({ "type": "Update", "to": [PUBLIC], "object": self.note(host, by) }),
-            "delete" => json!({ "type": "Delete", "to": [PUBLIC], "object": { "id": self.known, "type": "Tombstone" } }),
+            "delete" => {
+                json!({ "type": "Delete", "to": [PUBLIC], "object": { "id": self.known, "type": "Tombstone" } })
+            }
             "announce" => json!({ "type": "Announce", "to": [PUBLIC], "object": format!("{origin}/notes/{tag}") }),
             "like" => json!({ "type": "Like", "object": self.known }),
             "follow" if by == "lite_actor" => json!({ "type": "Follow", "object": self.meaning("relay_actor") }),
@@ -466,7 +469,12 @@ fn judge_answer(case: &Case, answer: &Answer) -> Vec<String> {
     let expect = &case.expect;
     let mut wrong = Vec::new();
     if answer.status != expect.status {
-        wrong.push(format!("answered {} {}, not {}", answer.head.lines().next().unwrap_or_default(), answer.body, expect.status));
+        wrong.push(format!(
+            "answered {} {}, not {}",
+            answer.head.lines().next().unwrap_or_default(),
+            answer.body,
+            expect.status
+        ));
     } else if expect.status >= 400 && !expect.word.is_empty() && answer.check().as_deref() != Some(&expect.word) {
         wrong.push(format!("refused because of {:?}, not of {:?}: {}", answer.check(), expect.word, answer.body));
     }

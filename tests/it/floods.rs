@@ -84,7 +84,11 @@ async fn many_half_sent_requests_hold_up_no_honest_one() {
     let mut slow = Vec::new();
     for number in 0..200 {
         let mut stream = TcpStream::connect(addr).await.expect("a connection");
-        let length = if number % 2 == 0 { "Content-Type: application/activity+json\r\nContent-Length: 1000\r\n\r\n{" } else { "" };
+        let length = if number % 2 == 0 {
+            "Content-Type: application/activity+json\r\nContent-Length: 1000\r\n\r\n{"
+        } else {
+            ""
+        };
         stream.write_all(format!("POST /inbox HTTP/1.1\r\nHost: relay\r\n{length}").as_bytes()).await.expect("sent");
         slow.push(stream);
     }
@@ -128,7 +132,12 @@ async fn an_unverified_request_wakes_no_lane() {
 async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
     let relay = TestRelay::start_with(|config| config.fetch.timeout = Duration::from_secs(1)).await;
     let mut answers: Vec<(&str, Answer)> = Vec::new();
-    for (what, fault) in [("silent", Fault::Silent), ("hangs up", Fault::HangsUp), ("500", Fault::Status(500)), ("429", Fault::Status(429))] {
+    for (what, fault) in [
+        ("silent", Fault::Silent),
+        ("hangs up", Fault::HangsUp),
+        ("500", Fault::Status(500)),
+        ("429", Fault::Status(429)),
+    ] {
         let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
         stranger.set_fault_at(Where::Documents, fault);
         let tweaks = to_inbox(&relay, Tweaks::default());
@@ -143,7 +152,11 @@ async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
     let (_, first) = &answers[0];
     assert_eq!(first.status, 503);
     for (what, answer) in &answers {
-        assert_eq!((answer.status, &answer.body, answer.retry_after()), (503, &first.body, first.retry_after()), "{what}");
+        assert_eq!(
+            (answer.status, &answer.body, answer.retry_after()),
+            (503, &first.body, first.retry_after()),
+            "{what}"
+        );
     }
 }
 

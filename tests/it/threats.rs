@@ -84,7 +84,9 @@ fn no_crate_processes_json_ld() -> io::Result<()> {
     let names: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();
     assert!(names.len() > 100, "only {} packages were found in Cargo.lock", names.len());
     for name in names {
-        let graph = ["json-ld", "json_ld", "jsonld", "sophia", "rdf", "oxrdf", "oxjsonld"].iter().any(|word| name.contains(word));
+        let graph = ["json-ld", "json_ld", "jsonld", "sophia", "rdf", "oxrdf", "oxjsonld"]
+            .iter()
+            .any(|word| name.contains(word));
         assert!(!graph, "{name} reads JSON-LD as a graph: see docs/decisions/0002-no-json-ld-processor.md");
     }
     Ok(())

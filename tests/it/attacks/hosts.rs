@@ -90,7 +90,10 @@ impl Host {
         let link = json!({ "rel": "http://nodeinfo.diaspora.software/ns/schema/2.0", "href": format!("{}/nodeinfo/2.0", self.origin) });
         self.set("/.well-known/nodeinfo", Page::json(&json!({ "links": [link] })));
         let software = json!({ "name": "mastodon", "version": "4.5.0" });
-        self.set("/nodeinfo/2.0", Page::json(&json!({ "version": "2.0", "software": software, "protocols": ["activitypub"] })));
+        self.set(
+            "/nodeinfo/2.0",
+            Page::json(&json!({ "version": "2.0", "software": software, "protocols": ["activitypub"] })),
+        );
     }
 
     pub(super) fn set(&self, target: &str, page: Page) {
