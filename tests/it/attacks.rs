@@ -547,6 +547,7 @@ async fn no_request_of_the_corpus_has_an_effect() {
     let mut scene = Scene::set().await;
     let (mut failed, mut allowed) = (Vec::new(), BTreeSet::new());
     let only = std::env::var("ATTACK").unwrap_or_default();
+    assert!(attacks(&cases).any(|case| case.name().contains(&only)), "no case is called {only:?}");
     for written in cases.iter().filter(|case| case.is_control() || case.name().contains(&only)) {
         let wrong = scene.play(written).await;
         if written.is_control() {

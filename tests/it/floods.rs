@@ -14,7 +14,7 @@ use shearwater::wire::actor::RemoteActor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{LONG, TestRelay, arrival, eventually, publish};
+use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish};
 
 fn to_inbox(relay: &TestRelay, tweaks: Tweaks) -> Tweaks {
     Tweaks { url: Some(format!("{}/inbox", relay.url())), ..tweaks }
@@ -38,6 +38,26 @@ async fn deletions_of_strangers_cost_nothing_however_many_come() {
     assert!(stranger.fetches().is_empty(), "{:?}", stranger.fetches());
     assert_eq!(relay.server.app().state.log.head(), head);
     assert_eq!(relay.metric("shearwater_inbound_total{reason=\"deletion-of-unknown-actor\""), 1000.0);
+}
+
+/// Each bogus key id would be a request at a host of the attacker's choice. One after another, so that it is the rate that
+/// holds and not the number of those who may wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn bogus_key_ids_one_after_another_make_ten_requests_a_second_to_a_host() {
+    let relay = TestRelay::start().await;
+    let host = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
+    let began = Clock::system().now();
+    for number in 0..300 {
+        let key_id = Some(format!("{}/bogus/{number}#main-key", host.origin()));
+        let tweaks = to_inbox(&relay, Tweaks { key_id, ..Tweaks::default() });
+        let answer = host.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer");
+        assert!(matches!(answer.status, 401 | 503), "{}", answer.text());
+    }
+    let took = Clock::system().now().since(began);
+    // A full bucket, and what has dripped into it meanwhile.
+    let allowed = 11 + u64::try_from(took.as_millis() / 100).expect("a number");
+    let asked: u64 = host.fetches().values().sum();
+    assert!(asked <= allowed, "{asked} requests in {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +132,14 @@ async fn an_unverified_request_wakes_no_lane() {
     publish(&sender, "does not get through").await;
     let attempts = || asleep.received().iter().filter(|one| one.outcome == Outcome::Fault).count();
     eventually("it was tried", || attempts() == 1).await;
+    let host = authority(&asleep);
+    let lanes = || relay.server.app().state.delivery.lanes();
+    let rest = || {
+        let next = lanes().into_iter().find(|lane| lane.authority == host).and_then(|lane| lane.next_attempt);
+        next.map_or(Duration::ZERO, |next| next.since(Clock::system().now()))
+    };
+    let half = Duration::from_secs(1800);
+    eventually("its lane rests for an hour", || rest() > half).await;
     let like = json!({
         "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/like", asleep.origin()), "type": "Like",
         "actor": asleep.actor(&As::Server), "object": "https://a.example/1",
@@ -120,9 +148,10 @@ async fn an_unverified_request_wakes_no_lane() {
     for tweaks in [Tweaks { spoilt: true, ..Tweaks::default() }, Tweaks { unsigned: true, ..Tweaks::default() }] {
         assert_eq!(send(tweaks).await.status, 401);
     }
-    // A lane that was woken tries at once; no sign tells that it was not.
+    // A lane that is woken hears of it in a moment; no sign tells that it was not.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(attempts(), 1, "nobody proved that it lives");
+    assert!(rest() > half, "nobody proved that it lives");
+    assert_eq!(attempts(), 1);
     assert_eq!(send(Tweaks::default()).await.status, 202);
     eventually("a proven sign of life wakes it", || attempts() == 2).await;
 }
@@ -166,13 +195,13 @@ fn the_eleventh_server_of_a_domain_waits_for_the_operator() {
     let mut config = Config::embedded();
     config.public_url = "https://relay.example".to_owned();
     let rules = Rules::new(&config.policy, &config.relay);
-    let authority = Authority::parse("eleventh.evil.example").expect("a host");
+    let host = Authority::parse("eleventh.evil.example").expect("a host");
     let id = "https://eleventh.evil.example/actor";
     let document = json!({ "id": id, "type": "Application", "inbox": format!("{id}/inbox") });
     let actor = RemoteActor::read(&document).expect("an actor");
     assert_eq!(Iri::parse(id).expect("an id"), actor.id);
     let judge = |neighbours: usize| {
-        let applicant = Applicant { authority: &authority, actor: &actor, subscriber: None, facts: None, neighbours };
+        let applicant = Applicant { authority: &host, actor: &actor, subscriber: None, facts: None, neighbours };
         welcome(&applicant, &config.relay, &rules)
     };
     assert_eq!(judge(9), Welcome::Check);
