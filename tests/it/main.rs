@@ -3,10 +3,12 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
 
+mod attacks;
 mod crash;
 mod delivering;
 mod demo;
 mod doors;
+mod floods;
 mod following;
 mod full;
 mod hints;
@@ -18,4 +20,5 @@ mod relaying;
 mod screening;
 mod serving;
 mod support;
+mod threats;
 mod tidy;
