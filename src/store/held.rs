@@ -137,8 +137,13 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's, or a damaged record.
     pub fn may_hold(&self, server: &Authority) -> Result<bool, StoreError> {
+        self.may_hold_among(server, self.count::<HeldPost>()?)
+    }
+
+    /// The same where so many posts wait in all.
+    pub(super) fn may_hold_among(&self, server: &Authority, all: u64) -> Result<bool, StoreError> {
         let posts = self.get::<HeldTally>(server.as_str())?.map_or(0, |tally| tally.posts);
-        Ok(posts < MAX_HELD_PER_SERVER && self.count::<HeldPost>()? < MAX_HELD)
+        Ok(posts < MAX_HELD_PER_SERVER && all < MAX_HELD)
     }
 
     /// Writes a post that waits, or a new version of one.

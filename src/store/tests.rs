@@ -317,18 +317,13 @@ async fn held_posts_are_bounded_for_each_server_and_each_in_size() {
     let long = HeldPost { body: "x".repeat(40_000), text: "ä".repeat(900), ..held("/posts/last", NOON) };
     store.write(move |tx| tx.hold(long)).await.unwrap();
     assert!(!may(server.clone()).await);
-    assert!(may(Authority::parse("other.example").unwrap()).await);
+    let other = Authority::parse("other.example").unwrap();
+    assert!(may(other.clone()).await);
     let last = held("/posts/last", NOON).object;
     let kept = store.get::<HeldPost>(&HeldPost::key(&last)).unwrap().unwrap();
     assert_eq!((kept.body.len(), kept.carried, kept.text.chars().count()), (0, false, 500));
     assert_eq!(store.held_of(&server).unwrap().len(), MAX_HELD_PER_SERVER as usize);
-    let fill = |tx: &mut Tx<'_>| {
-        for n in u64::from(MAX_HELD_PER_SERVER)..MAX_HELD {
-            let post = held(&format!("/posts/{n}"), NOON);
-            tx.put(&format!("other.example {n}"), &post)?;
-        }
-        Ok(())
-    };
-    store.write(fill).await.unwrap();
-    assert!(!may(Authority::parse("third.example").unwrap()).await, "and of all servers together");
+    assert!(store.write(move |tx| tx.may_hold_among(&other, MAX_HELD - 1)).await.unwrap());
+    let third = Authority::parse("third.example").unwrap();
+    assert!(!store.write(move |tx| tx.may_hold_among(&third, MAX_HELD)).await.unwrap(), "and of all servers together");
 }

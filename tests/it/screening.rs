@@ -84,6 +84,7 @@ async fn a_held_post_survives_a_restart_is_listed_and_goes_on_once_when_it_is_re
     assert_eq!(released, Released { released: 1, dropped: 0, hold_ended: false });
     assert_eq!(arrival(&reader, &composed.id).await[0].kind, "Create", "as its author signed it");
     assert!(relay.relay().release(&server(&poster)).await.is_err(), "there is nothing left");
+    assert!(relay.metric("shearwater_held_posts ").abs() < f64::EPSILON);
     // Were it held a second time, that would change nothing.
     let row = posts.remove(0);
     relay.store().write(move |tx| tx.hold(row)).await.expect("written");
@@ -97,7 +98,6 @@ async fn a_held_post_survives_a_restart_is_listed_and_goes_on_once_when_it_is_re
     arrival(&reader, &marker.id).await;
     assert_eq!(receipts_of(&reader, &composed.id).len(), 1);
     assert!(servers(&relay).is_empty());
-    assert!(relay.metric("shearwater_held_posts ").abs() < f64::EPSILON);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -381,7 +381,7 @@ async fn when_as_much_waits_as_is_kept_the_answer_is_429_and_nothing_was_promise
     relay.store().write(move |tx| tx.put(&full, &tally)).await.expect("written");
     let composed = poster.compose(&shouting("one too many"));
     let refused = poster.send(&composed).await.expect("an answer").answer.expect("an answer");
-    assert_eq!((refused.status, refused.header("retry-after").as_deref()), (429, Some("3600")));
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("3600")));
     let harmless = publish(&poster, "nothing to hold").await;
     arrival(&reader, &harmless.id).await;
     relay.store().write(move |tx| tx.remove::<HeldTally>(&key)).await.expect("removed");
