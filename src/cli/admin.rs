@@ -1,6 +1,8 @@
 //! Commands that talk to a running relay, over the Unix socket in its `data_dir`: no token, since only the operator can
 //! open it.
 
+mod rules;
+
 use std::io::Read as _;
 use std::path::PathBuf;
 
@@ -83,6 +85,17 @@ pub(super) enum AdminCommand {
     Reject(RejectArgs),
     /// Set what a server gets. Also ends a downgrade: the time in which all is announced because it refused a forward.
     Mode(ModeArgs),
+    /// Block a server, an actor, software or a keyword, at once and everywhere: nothing comes in from it or goes out to it.
+    Block(rules::RuleArgs),
+    /// Silence a server, or all that run some software: it receives, and its posts are not relayed.
+    Silence(rules::RuleArgs),
+    /// Exempt a server from the rules on the domains above it and on its software; with `relay.admission = "allowlist"`,
+    /// let it join.
+    Allow(rules::RuleArgs),
+    /// Take the rules on a target out again.
+    Unrule(rules::UnruleArgs),
+    /// List the rules, exchange them as lists, or ask what they say of somebody.
+    Rules(rules::RulesArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
     /// List the background workers and how they fare.
@@ -120,6 +133,11 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
             let path = format!("subscribers/{}/mode", args.host);
             one(&args.list, "POST", &path, Some(json!({ "mode": args.mode })))
         }
+        AdminCommand::Block(args) => rules::make("block", &args),
+        AdminCommand::Silence(args) => rules::make("silence", &args),
+        AdminCommand::Allow(args) => rules::make("allow", &args),
+        AdminCommand::Unrule(args) => rules::unrule(&args),
+        AdminCommand::Rules(args) => rules::run(&args),
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
         }
@@ -134,12 +152,15 @@ pub(super) fn follow(args: FollowArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
-    let target: String = url::form_urlencoded::byte_serialize(args.target.as_bytes()).collect();
-    one(&args.list, "DELETE", &format!("following?target={target}"), None)
+    one(&args.list, "DELETE", &format!("following?target={}", encoded(&args.target)), None)
 }
 
 pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
     table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
+}
+
+fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 fn workers(list: &ListArgs) -> anyhow::Result<()> {
@@ -210,15 +231,21 @@ fn cell(value: Option<&Value>) -> String {
 
 fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
     let socket = Config::data_dir(arg.config.as_deref())?.join("admin.sock");
-    block_on(ask(socket, method.to_owned(), path.to_owned(), body))
+    block_on(ask(socket, method.to_owned(), path.to_owned(), body.map(|body| body.to_string().into_bytes())))
+}
+
+/// The same with a body that is no JSON.
+fn call_with_bytes(arg: &ConfigArg, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
+    let socket = Config::data_dir(arg.config.as_deref())?.join("admin.sock");
+    block_on(ask(socket, method.to_owned(), path.to_owned(), Some(body)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
-async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>) -> anyhow::Result<String> {
+async fn ask(socket: PathBuf, method: String, path: String, body: Option<Vec<u8>>) -> anyhow::Result<String> {
     let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
     let mut request = client.request(method.parse()?, format!("http://localhost/api/admin/v1/{path}"));
     if let Some(body) = body {
-        request = request.json(&body);
+        request = request.header("content-type", "application/json").body(body);
     }
     let hint =
         || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use super::flight::{Flight, Landing};
 use super::health::{self, LaneState};
 use super::outgoing::Outgoing;
-use super::plan::{EXPIRED, Plan, plan};
+use super::plan::{BLOCKED, EXPIRED, Plan, is_barred, plan};
 use super::slots::{PATIENCE, Pool, Slot};
 use super::window::{Next, Window};
 use super::{Handle, Shared};
@@ -156,6 +156,10 @@ impl Lane {
                 }
             }
         }
+        if !stopping.is_cancelled() {
+            // It left or was turned away: what is under way to it is none of its business any more.
+            self.flights.shutdown().await;
+        }
         while let Some(landed) = self.flights.join_next_with_id().await {
             self.land(landed).await;
         }
@@ -215,10 +219,7 @@ impl Lane {
                 Ok(first) => self.give_up_before(first),
                 Err(error) => return self.stumble(seq, &error),
             },
-            Plan::Skip(_) => {
-                self.window.skip(seq);
-                self.save_place();
-            }
+            Plan::Skip(why) => self.pass_over(seq, why),
             Plan::Announce => {
                 let outgoing = self.shared.outbox.outgoing(&entry).await;
                 self.window.hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
@@ -250,8 +251,7 @@ impl Lane {
             if why == EXPIRED {
                 self.shared.count("expired", 1);
             }
-            self.window.skip(seq);
-            self.save_place();
+            self.pass_over(seq, why);
             return Step::Again;
         }
         let outgoing = self.shared.outbox.outgoing(&entry).await;
@@ -291,6 +291,11 @@ impl Lane {
             }
         };
         let seq = outgoing.entry.seq;
+        // It may have waited for its place while the rules changed.
+        let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
+        if is_barred(&outgoing.entry, subscriber, &rules, now) {
+            return self.pass_over(seq, BLOCKED);
+        }
         let flight = Flight {
             shared: self.shared.clone(),
             outgoing,
@@ -368,6 +373,15 @@ impl Lane {
             return Step::Again;
         }
         Step::Rest(Some(Instant::now() + STUMBLE))
+    }
+
+    /// The entry at `seq` is not for this subscriber.
+    fn pass_over(&mut self, seq: Seq, why: &str) {
+        if why == BLOCKED {
+            self.shared.count(BLOCKED, 1);
+        }
+        self.window.skip(seq);
+        self.save_place();
     }
 
     fn give_up_before(&mut self, seq: Seq) {

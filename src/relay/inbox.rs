@@ -90,16 +90,18 @@ impl Relay {
         let following =
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = &self.0.identity.ids;
+        let (rules, now) = (self.0.rules.set(), self.0.clock.now());
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
             following,
-            rules: &self.0.rules,
+            rules: &rules,
             config: &self.0.config,
             origin: &ids.origin,
             actor: &ids.actor,
-            now: self.0.clock.now(),
+            now,
         };
         let effects = route(verified, &facts);
+        self.count_rules(&rules, verified, &effects, now);
         if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. })) {
             return Ok((effects, None));
         }

@@ -1,5 +1,5 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, and whom we follow travel; the log, cursors and seen ids belong to one run of one relay and do not.
+//! facts about servers, whom we follow, and the operator's rules travel; the log, cursors and seen ids belong to one run of one relay and do not.
 
 use std::io::{BufRead, Write};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codec::carry_forward;
-use super::{AuthorityFacts, Following, Record, Store, StoreError, Subscriber, Tx};
+use super::{AuthorityFacts, Following, Record, Rule, Store, StoreError, Subscriber, Tx};
 use crate::ids::Seq;
 
 /// How many records an export or import moved.
@@ -20,6 +20,8 @@ pub struct Exported {
     pub authorities: usize,
     /// Whom we follow.
     pub following: usize,
+    /// Rules of the operator.
+    pub rules: usize,
 }
 
 type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
@@ -41,6 +43,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         subscribers: export_table::<Subscriber>(store, out)?,
         authorities: export_table::<AuthorityFacts>(store, out)?,
         following: export_table::<Following>(store, out)?,
+        rules: export_table::<Rule>(store, out)?,
     })
 }
 
@@ -98,6 +101,12 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 done.following += 1;
                 puts.push(Box::new(move |tx| tx.put(&key, &following)));
             }
+            Rule::TABLE => {
+                let rule: Rule = read(line.version, record, number)?;
+                rule.check().with_context(|| format!("line {number}"))?;
+                done.rules += 1;
+                puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
+            }
             other => anyhow::bail!("line {number}: unknown kind {other:?}"),
         }
     }
@@ -151,6 +160,23 @@ mod tests {
         let arrived = new.subscriber(&subscriber.authority).unwrap();
         assert_eq!(arrived.start, Seq(7));
         assert_eq!(arrived.registrations, subscriber.registrations);
+    }
+
+    #[tokio::test]
+    async fn rules_move_house_and_one_that_is_none_stops_the_import() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, new) = (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock).unwrap());
+        let rule = testing::rule();
+        let moved = rule.clone();
+        old.write(move |tx| tx.put(&moved.key(), &moved)).await.unwrap();
+        let mut lines = Vec::new();
+        assert_eq!(export(&old, &mut lines).unwrap().rules, 1);
+        assert_eq!(import(&new, &mut lines.as_slice(), next_place).await.unwrap().rules, 1);
+        assert_eq!(new.all::<Rule>().unwrap(), [(rule.key(), rule)]);
+        let bad = String::from_utf8(lines).unwrap().replace("domain:evil.example", "domain:ev*l.example");
+        let error = format!("{:#}", import(&new, &mut bad.as_bytes(), next_place).await.unwrap_err());
+        assert!(error.contains("line 1") && error.contains("obfuscated"), "{error}");
     }
 
     #[test]

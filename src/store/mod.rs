@@ -18,6 +18,7 @@ mod cursors;
 mod file;
 mod following;
 mod refusals;
+mod rules;
 mod seen;
 mod subscribers;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use cursors::{CursorBook, Position};
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use refusals::{Refusal, Refusals};
+pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
 pub use tx::Tx;

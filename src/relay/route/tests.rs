@@ -67,7 +67,7 @@ impl Scene {
                 health: Health::default(),
             })
         });
-        let rules = Rules::new(&self.config.policy, &self.config.relay);
+        let rules = RuleSet::of_config(&self.config.policy, &self.config.relay);
         let facts = Facts {
             subscriber,
             following: self.following.clone(),
