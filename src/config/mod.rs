@@ -252,7 +252,7 @@ impl Config {
         for (key, names) in domains {
             for name in names {
                 let plain = name.trim().trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-                if plain.contains('*') || Authority::parse(plain).is_err() {
+                if !Authority::parse(plain).is_ok_and(|name| name.is_plain()) {
                     wrong(key, format!("{name:?} is no server's name such as \"evil.example\""));
                 }
             }
@@ -265,7 +265,10 @@ impl Config {
         for name in &self.policy.block_software {
             let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
             if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-                wrong("policy.block_software", format!("{name:?} is no name as NodeInfo gives it, such as \"mastodon\""));
+                wrong(
+                    "policy.block_software",
+                    format!("{name:?} is no name as NodeInfo gives it, such as \"mastodon\""),
+                );
             }
         }
         for pattern in &self.policy.keywords {
@@ -283,8 +286,7 @@ impl Config {
                 Err("is not set: give the https origin of the relay, such as \"https://relay.example\"".to_owned())
             };
         }
-        let iri =
-            Iri::parse(&self.public_url).map_err(|fault| format!("{:?}: {fault}", self.public_url))?;
+        let iri = Iri::parse(&self.public_url).map_err(|fault| format!("{:?}: {fault}", self.public_url))?;
         if iri.as_str() != iri.origin() {
             return Err(format!("must be an origin without a path: {:?}", iri.origin()));
         }

@@ -369,10 +369,7 @@ fn said(rules: &[Arc<Active>], now: Timestamp, dry: bool) -> Option<Said<'_>> {
     Some(Said { harshest, allows: heard().any(|one| one.rule.severity == Severity::Allow) })
 }
 
-fn harsher<'a>(
-    worst: (Verdict, Option<&'a Arc<Active>>),
-    one: &'a Arc<Active>,
-) -> (Verdict, Option<&'a Arc<Active>>) {
+fn harsher<'a>(worst: (Verdict, Option<&'a Arc<Active>>), one: &'a Arc<Active>) -> (Verdict, Option<&'a Arc<Active>>) {
     let verdict = Verdict::from(one.rule.severity);
     if worst.1.is_none() || verdict > worst.0 { (verdict, Some(one)) } else { worst }
 }
@@ -634,9 +631,9 @@ mod tests {
         let many: Vec<_> = (0..100_000).map(|n| listed(&format!("s{n}.example"), Severity::Block)).collect();
         let rules = RuleSet::default().with(&many);
         assert_eq!(rules.len(), 100_000);
-        // A scan would take ten thousand million steps.
+        // A scan would take two thousand million steps.
         let started = Instant::now();
-        for n in 0..100_000 {
+        for n in 0..20_000 {
             let expected = if n % 2 == 0 { Verdict::Block } else { Verdict::Allow };
             let name = if n % 2 == 0 { format!("a.b.s{n}.example:81") } else { format!("a.b.t{n}.example:81") };
             assert_eq!(rules.verdict(&host(&name), NOW), expected);

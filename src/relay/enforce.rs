@@ -17,6 +17,9 @@ use crate::store::{ControlRow, Following, RuleChange, StoreError, Tx};
 /// Messages that are for a blocked server too: they end something.
 const PARTING: [&str; 2] = ["reject", "undo"];
 
+/// Changes that are logged one by one; of a long list, the first.
+const LOGGED: usize = 20;
+
 /// What a change of the rules means for those who are here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Impact {
@@ -67,7 +70,10 @@ impl Relay {
         let own = self.0.identity.ids.actor.authority();
         let spared = |rules: &RuleSet| rules.name(&own, now).verdict == Verdict::Allow;
         anyhow::ensure!(!spared(&before) || spared(&after), "{own} is this relay itself: a rule on it is a mistake");
-        anyhow::ensure!(after.keywords() <= MAX_KEYWORDS, "there may be {MAX_KEYWORDS} keywords: each is tried on each post");
+        anyhow::ensure!(
+            after.keywords() <= MAX_KEYWORDS,
+            "there may be {MAX_KEYWORDS} keywords: each is tried on each post"
+        );
         Ok(after)
     }
 
@@ -111,8 +117,9 @@ impl Relay {
     pub async fn change_rules(&self, changes: Vec<RuleChange>) -> anyhow::Result<Impact> {
         let after = self.rules_after(&changes)?;
         let impact = self.impact(&after)?;
-        for change in &changes {
-            tracing::info!(rule = ?change, "the operator changes a rule");
+        tracing::info!(count = changes.len(), "the operator changes rules");
+        for change in changes.iter().take(LOGGED) {
+            tracing::info!(rule = ?change, "a rule changes");
         }
         self.0.rules.change(&self.0.store, changes).await?;
         // A Follow that was judged by the old rules may be on its way to the disk. It is there once this write is.

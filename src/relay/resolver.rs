@@ -245,8 +245,8 @@ impl Resolver {
                 self.queue.finish(key, None);
                 continue;
             };
-            let (relay, object, supplier) = (self.relay.clone(), hint.object.clone(), hint.supplier.clone());
-            let task = self.running.spawn(async move { relay.find_out(&object, &supplier).await });
+            let (relay, hinted) = (self.relay.clone(), hint.clone());
+            let task = self.running.spawn(async move { relay.find_out(&hinted).await });
             self.tasks.insert(task.id(), (key, hint));
             begun = true;
         }
@@ -311,8 +311,9 @@ impl WaitingHint {
 
 impl Relay {
     /// Reads the object from its origin, unless a rule is against it or against who told us.
-    async fn find_out(&self, object: &Iri, supplier: &Authority) -> Finding {
-        let ruling = self.0.rules.set().post(object, object, supplier, self.0.clock.now());
+    async fn find_out(&self, hint: &WaitingHint) -> Finding {
+        let object = &hint.object;
+        let ruling = self.0.rules.set().post(&hint.actor, object, &hint.supplier, self.0.clock.now());
         ruling.count_dry(&self.0.metrics);
         if ruling.verdict != Verdict::Allow {
             ruling.count(&self.0.metrics);

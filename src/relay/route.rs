@@ -83,7 +83,8 @@ pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
     // A blocked person may still leave, and take back what others have of theirs.
     let parting = matches!(activity.kind, Kind::Delete | Kind::Undo);
-    if !parting && facts.rules.actor(&activity.actor, facts.now).verdict == Verdict::Block {
+    let blocked = |who: &Iri| facts.rules.actor(who, facts.now).verdict == Verdict::Block;
+    if !parting && (blocked(&activity.actor) || blocked(&verified.signer)) {
         return vec![Effect::Ignore("blocked-actor")];
     }
     match trust(activity, &verified.signer) {

@@ -468,7 +468,10 @@ impl Relay {
     /// Nobody is asked about a server that is blocked.
     fn refuse_to_ask(&self, authority: &Authority) -> anyhow::Result<()> {
         let blocked = self.0.rules.set().verdict(authority, self.0.clock.now()) == Verdict::Block;
-        anyhow::ensure!(!blocked, "{authority} is blocked here; `shearwater admin rules check {authority}` says by what");
+        anyhow::ensure!(
+            !blocked,
+            "{authority} is blocked here; `shearwater admin rules check {authority}` says by what"
+        );
         Ok(())
     }
 

@@ -67,9 +67,9 @@ impl FromStr for Target {
                 Ok(id) => Ok(Self::Actor(id)),
                 Err(why) => fault(format!("{text:?} is no actor's id: {why}")),
             },
-            _ if text.contains('@') => {
-                fault(format!("{text:?}: give the actor's id (https://…), as it stands in its document, not its handle"))
-            }
+            _ if text.contains('@') => fault(format!(
+                "{text:?}: give the actor's id (https://…), as it stands in its document, not its handle"
+            )),
             _ => domain(text),
         }
     }
@@ -84,7 +84,8 @@ fn domain(text: &str) -> Result<Target, TargetFault> {
         return Err(TargetFault(why));
     }
     match Authority::parse(name) {
-        Ok(authority) => Ok(Target::Domain(authority)),
+        Ok(authority) if authority.is_plain() => Ok(Target::Domain(authority)),
+        Ok(_) => Err(TargetFault(format!("{text:?} is no server's name: letters, digits, `-` and `_` between dots"))),
         Err(why) => Err(TargetFault(format!("{text:?} is no server's name: {why}"))),
     }
 }
@@ -255,7 +256,16 @@ impl Rule {
     /// A rule without words or end, in force from `since` on.
     #[must_use]
     pub const fn new(target: Target, severity: Severity, source: Source, since: Timestamp) -> Self {
-        Self { target, severity, reason: String::new(), note: String::new(), since, expires: None, source, dry_run: false }
+        Self {
+            target,
+            severity,
+            reason: String::new(),
+            note: String::new(),
+            since,
+            expires: None,
+            source,
+            dry_run: false,
+        }
     }
 
     /// The key of its row. The source comes first: all rows of a list lie together.
@@ -289,7 +299,10 @@ impl Rule {
         if !fits {
             let (severity, kind) = (self.severity.as_str(), self.target.kind());
             let may = if kind == "software" { "blocked or silenced" } else { "blocked" };
-            return Err(TargetFault(format!("{severity} means nothing for {}: a rule on {kind} says {may}", self.target)));
+            return Err(TargetFault(format!(
+                "{severity} means nothing for {}: a rule on {kind} says {may}",
+                self.target
+            )));
         }
         for (what, text, most) in [("reason", &self.reason, MAX_REASON), ("note", &self.note, MAX_NOTE)] {
             if text.chars().count() > most {
@@ -371,6 +384,8 @@ mod tests {
             ("domain:*****.example", "obfuscated"),
             ("evil.example/path", "no server's name"),
             ("evil example", "no server's name"),
+            ("evil..example", "no server's name"),
+            (".\"", "no server's name"),
             ("@eve@evil.example", "not its handle"),
             ("https://Evil.example/users/eve", "canonical"),
             ("actor:evil.example", "no actor's id"),
@@ -396,8 +411,7 @@ mod tests {
             check("https://a.example/users/eve", severity, severity == Severity::Block);
             check("keyword:x+", severity, severity == Severity::Block);
         }
-        let mut rule =
-            Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, Timestamp::default());
+        let mut rule = Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, Timestamp::default());
         rule.reason = "x".repeat(MAX_REASON + 1);
         assert!(rule.check().is_err());
         rule.reason = "bell\u{7}".to_owned();

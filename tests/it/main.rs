@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
 
+mod blocking;
 mod crash;
 mod delivering;
 mod demo;

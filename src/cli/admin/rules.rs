@@ -14,7 +14,7 @@ use crate::cli::print;
 const SHOWN: usize = 20;
 
 #[derive(Debug, Args)]
-pub(super) struct RuleArgs {
+pub(in crate::cli) struct RuleArgs {
     /// A server (evil.example; its subdomains too), an actor's id (https://evil.example/users/eve), software:NAME as in
     /// NodeInfo, or keyword:PATTERN.
     target: String,
@@ -38,7 +38,7 @@ pub(super) struct RuleArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct UnruleArgs {
+pub(in crate::cli) struct UnruleArgs {
     /// The target, as given to `block`, `silence` or `allow`.
     target: String,
     /// Take out only the rule of this source ("operator", "list:NAME").
@@ -53,7 +53,7 @@ pub(super) struct UnruleArgs {
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(super) struct RulesArgs {
+pub(in crate::cli) struct RulesArgs {
     #[command(subcommand)]
     command: Option<RulesCommand>,
     #[command(flatten)]
@@ -116,7 +116,7 @@ struct ImportArgs {
     list: ListArgs,
 }
 
-pub(super) fn make(severity: &str, args: &RuleArgs) -> anyhow::Result<()> {
+pub(in crate::cli) fn make(severity: &str, args: &RuleArgs) -> anyhow::Result<()> {
     let span = args.expires.map(|span| humantime_serde::re::humantime::format_duration(span).to_string());
     let body = json!({
         "target": args.target, "severity": severity, "reason": args.reason, "note": args.note, "expires_in": span,
@@ -125,13 +125,13 @@ pub(super) fn make(severity: &str, args: &RuleArgs) -> anyhow::Result<()> {
     show(&args.list, &call(&args.list.config, "POST", "rules", Some(body))?)
 }
 
-pub(super) fn unrule(args: &UnruleArgs) -> anyhow::Result<()> {
+pub(in crate::cli) fn unrule(args: &UnruleArgs) -> anyhow::Result<()> {
     let (target, source) = (encoded(&args.target), encoded(&args.source));
     let path = format!("rules?target={target}&source={source}&dry_run={}", args.dry_run);
     show(&args.list, &call(&args.list.config, "DELETE", &path, None)?)
 }
 
-pub(super) fn run(args: &RulesArgs) -> anyhow::Result<()> {
+pub(in crate::cli) fn run(args: &RulesArgs) -> anyhow::Result<()> {
     match &args.command {
         None => list(&args.shown),
         Some(RulesCommand::List(shown)) => list(shown),
@@ -162,9 +162,8 @@ fn import(args: &ImportArgs) -> anyhow::Result<()> {
     let (severity, replace, skip) = (&args.severity, args.replace, args.skip_bad);
     let ask = |dry_run: bool| {
         let name = encoded(&name);
-        let path = format!(
-            "rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&dry_run={dry_run}"
-        );
+        let path =
+            format!("rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&dry_run={dry_run}");
         call_with_bytes(&args.list.config, "POST", &path, bytes.clone())
     };
     if !args.dry_run && !args.list.json {
@@ -223,7 +222,7 @@ fn difference(done: &Value) -> String {
         ("ours", "rows that would cover this relay itself"),
     ] {
         if number(key) > 0 {
-            text.push_str(&format!("Left out: {} {what}.\n", counted(number(key))));
+            text.push_str(&format!("Left out ({what}): {}.\n", counted(number(key))));
         }
     }
     text
@@ -259,7 +258,10 @@ fn told(done: &Value) -> String {
     if kept > 0 || !all {
         let least = if all { "" } else { "at least " };
         let verb = if dry { "skip" } else { "skipped" };
-        effects.push(format!("{verb} {least}{} that waited", if kept == 1 { "1 delivery".to_owned() } else { format!("{} deliveries", counted(kept)) }));
+        effects.push(format!(
+            "{verb} {least}{} that waited",
+            if kept == 1 { "1 delivery".to_owned() } else { format!("{} deliveries", counted(kept)) }
+        ));
     }
     let effects = if effects.is_empty() { "nothing to who is here now".to_owned() } else { effects.join("; ") };
     text.push_str(&if dry {
@@ -324,7 +326,10 @@ mod tests {
 
     #[test]
     fn numbers_have_commas_and_names_are_plain() {
-        assert_eq!([0, 12, 123, 1234, 123_456, 1_234_567].map(counted), ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
+        assert_eq!(
+            [0, 12, 123, 1234, 123_456, 1_234_567].map(counted),
+            ["0", "12", "123", "1,234", "123,456", "1,234,567"]
+        );
         assert_eq!(plain("Domain Blocks (1)"), "domain-blocks--1-");
     }
 }
