@@ -156,8 +156,9 @@ impl Lane {
                 }
             }
         }
-        if !stopping.is_cancelled() {
-            // It left or was turned away: what is under way to it is none of its business any more.
+        let subscriber = self.shared.store.subscriber(&self.authority);
+        if !subscriber.is_some_and(|one| self.still_serves(&one)) {
+            // It left or was turned away: what is under way to it is none of its business any more, at a stop neither.
             self.flights.shutdown().await;
         }
         while let Some(landed) = self.flights.join_next_with_id().await {
