@@ -47,10 +47,12 @@ impl App {
         let joined = store.clone();
         let is_familiar = Arc::new(move |authority: &Authority| joined.subscriber(authority).is_some());
         let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch).with_familiar(is_familiar);
+        let rules = Rules::new(&config.policy, &config.relay);
+        rules.load(&store)?;
         let delivery = Delivery::new(delivery::Services {
             config: config.delivery.clone(),
             audience: config.relay.announce_audience,
-            policy: Rules::new(&config.policy, &config.relay),
+            policy: rules.clone(),
             store: store.clone(),
             log: log.clone(),
             signed,
@@ -71,6 +73,7 @@ impl App {
                 log: log.clone(),
                 peers,
                 identity: identity.clone(),
+                rules,
                 clock: clock.clone(),
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),

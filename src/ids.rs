@@ -225,6 +225,15 @@ impl Authority {
         psl::domain_str(host).unwrap_or(host)
     }
 
+    /// Whether the host is an address, or a name as servers really have: labels of letters, digits, `-` and `_`. URLs
+    /// allow others, and empty labels.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(plain);
+        self.host().starts_with('[') || self.host().split('.').all(label)
+    }
+
     /// Whether this is `domain` or one of its subdomains. Compares whole labels: `example.co` is not `example.com`.
     #[must_use]
     pub fn is_within(&self, domain: &str) -> bool {
@@ -342,6 +351,20 @@ mod tests {
         check("localhost", "localhost");
         check("127.0.0.1:4101", "127.0.0.1:4101");
         check("[2001:db8::1]", "[2001:db8::1]");
+    }
+
+    #[test]
+    fn a_plain_name_has_labels_as_servers_have_them() {
+        let check =
+            |text: &str, expected: bool| assert_eq!(Authority::parse(text).unwrap().is_plain(), expected, "{text}");
+        for text in
+            ["a.example", "x_y.a-b.example:8443", "bücher.example", "127.0.0.1:81", "[2001:db8::1]:81", "localhost"]
+        {
+            check(text, true);
+        }
+        for text in [".\"", "..example", "a..example", "a!b.example", &format!("{}.example", "x".repeat(64))] {
+            check(text, false);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Commands that talk to a running relay, over the Unix socket in its `data_dir`: no token, since only the operator can
 //! open it.
 
+mod rules;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +115,17 @@ pub(super) enum AdminCommand {
     Reject(RejectArgs),
     /// Set what a server gets. Also ends a downgrade: the time in which all is announced because it refused a forward.
     Mode(ModeArgs),
+    /// Block a server, an actor, software or a keyword, at once and everywhere: nothing comes in from it or goes out to it.
+    Block(rules::RuleArgs),
+    /// Silence a server, or all that run some software: it receives, and its posts are not relayed.
+    Silence(rules::RuleArgs),
+    /// Exempt a server from the rules on the domains above it and on its software; with `relay.admission = "allowlist"`,
+    /// let it join.
+    Allow(rules::RuleArgs),
+    /// Take the rules on a target out again.
+    Unrule(rules::UnruleArgs),
+    /// List the rules, exchange them as lists, or ask what they say of somebody.
+    Rules(rules::RulesArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
     /// List what is held back for you to look at, and why: servers, or the posts of one.
@@ -156,6 +169,11 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
             let path = format!("subscribers/{}/mode", args.host);
             one(&args.list, "POST", &path, Some(json!({ "mode": args.mode })))
         }
+        AdminCommand::Block(args) => rules::make("block", &args),
+        AdminCommand::Silence(args) => rules::make("silence", &args),
+        AdminCommand::Allow(args) => rules::make("allow", &args),
+        AdminCommand::Unrule(args) => rules::unrule(&args),
+        AdminCommand::Rules(args) => rules::run(&args),
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
         }
@@ -176,8 +194,7 @@ pub(super) fn follow(args: FollowArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
-    let target: String = url::form_urlencoded::byte_serialize(args.target.as_bytes()).collect();
-    one(&args.list, "DELETE", &format!("following?target={target}"), None)
+    one(&args.list, "DELETE", &format!("following?target={}", encoded(&args.target)), None)
 }
 
 pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
@@ -188,10 +205,14 @@ fn held(args: &HeldArgs) -> anyhow::Result<()> {
     let Some(host) = &args.host else {
         return table(&args.list, "GET", "held", None, &["host", "held", "reason", "since", "posts"]);
     };
-    let host: String = url::form_urlencoded::byte_serialize(host.as_bytes()).collect();
+    let host = encoded(host);
     let path = format!("held?host={host}&text={}", args.text);
     let columns = ["id", "author", "kind", "reason", "at", "text"];
     table(&args.list, "GET", &path, None, if args.text { &columns } else { &columns[..5] })
+}
+
+fn encoded(text: &str) -> String {
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 fn workers(list: &ListArgs) -> anyhow::Result<()> {
@@ -261,6 +282,15 @@ fn cell(value: Option<&Value>) -> String {
 }
 
 fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
+    call_with(arg, method, path, body.map(|body| body.to_string().into_bytes()))
+}
+
+/// The same with a body that is no JSON.
+fn call_with_bytes(arg: &ConfigArg, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
+    call_with(arg, method, path, Some(body))
+}
+
+fn call_with(arg: &ConfigArg, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<String> {
     let data_dir = Config::data_dir(arg.config.as_deref())?;
     match ask_socket(&data_dir, method, path, body)? {
         Socket::Answered(text) => Ok(text),
@@ -276,16 +306,16 @@ pub(super) enum Socket {
     Silent(anyhow::Error),
 }
 
-pub(super) fn ask_socket(data_dir: &Path, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Socket> {
+pub(super) fn ask_socket(data_dir: &Path, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Socket> {
     block_on(ask(data_dir.join("admin.sock"), method.to_owned(), path.to_owned(), body))
 }
 
 #[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
-async fn ask(socket: PathBuf, method: String, path: String, body: Option<Value>) -> anyhow::Result<Socket> {
+async fn ask(socket: PathBuf, method: String, path: String, body: Option<Vec<u8>>) -> anyhow::Result<Socket> {
     let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
     let mut request = client.request(method.parse()?, format!("http://localhost/api/admin/v1/{path}"));
     if let Some(body) = body {
-        request = request.json(&body);
+        request = request.header("content-type", "application/json").body(body);
     }
     let hint =
         || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());

@@ -68,7 +68,7 @@ fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
         return tell(args, &json!({ "said": said, "done": false }), &said);
     }
     if let Socket::Answered(text) =
-        ask_socket(&config.data_dir, "POST", "keys/rotate", Some(json!({ "now": args.now })))?
+        ask_socket(&config.data_dir, "POST", "keys/rotate", Some(json!({ "now": args.now }).to_string().into_bytes()))?
     {
         let answer: Value = serde_json::from_str(&text)?;
         let said = answer["said"].as_array().into_iter().flatten();

@@ -3,6 +3,7 @@
 //! A config is read or refused as a whole, and a refusal names every wrong key at once, with where the value came from.
 //! One file per section would be one struct each; they are short, so they stand together in `sections.rs`.
 
+mod keyword;
 mod sections;
 
 use std::fmt::Write as _;
@@ -14,10 +15,13 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use keyword::Keyword;
 pub use sections::{
     Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Site,
     Store,
 };
+
+use crate::ids::{Authority, Iri};
 
 /// The documented defaults: also what `shearwater config default` prints.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -209,6 +213,7 @@ impl Config {
                 wrong(key, format!("{} is not there, is no file, or is hidden from this user", path.display()));
             }
         }
+        self.check_rules(&mut wrong);
         if self.delivery.retry.is_empty() {
             wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
         }
@@ -240,6 +245,42 @@ impl Config {
         problems
     }
 
+    /// A rule that is none would protect nobody.
+    fn check_rules(&self, wrong: &mut impl FnMut(&str, String)) {
+        let domains = [
+            ("policy.block", &self.policy.block),
+            ("policy.silence", &self.policy.silence),
+            ("relay.allowlist", &self.relay.allowlist),
+        ];
+        for (key, names) in domains {
+            for name in names {
+                let plain = name.trim().trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
+                if !Authority::parse(plain).is_ok_and(|name| name.is_plain()) {
+                    wrong(key, format!("{name:?} is no server's name such as \"evil.example\""));
+                }
+            }
+        }
+        for actor in &self.policy.block_actors {
+            if let Err(fault) = Iri::parse(actor) {
+                wrong("policy.block_actors", format!("{actor:?} is no actor's id (https://…): {fault}"));
+            }
+        }
+        for name in &self.policy.block_software {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+            if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+                wrong(
+                    "policy.block_software",
+                    format!("{name:?} is no name as NodeInfo gives it, such as \"mastodon\""),
+                );
+            }
+        }
+        for pattern in &self.policy.keywords {
+            if let Err(why) = Keyword::parse(pattern) {
+                wrong("policy.keywords", why);
+            }
+        }
+    }
+
     fn check_public_url(&self) -> Result<(), String> {
         if self.public_url.is_empty() {
             return if self.fetch.allow_http {
@@ -248,8 +289,7 @@ impl Config {
                 Err("is not set: give the https origin of the relay, such as \"https://relay.example\"".to_owned())
             };
         }
-        let iri =
-            crate::ids::Iri::parse(&self.public_url).map_err(|fault| format!("{:?}: {fault}", self.public_url))?;
+        let iri = Iri::parse(&self.public_url).map_err(|fault| format!("{:?}: {fault}", self.public_url))?;
         if iri.as_str() != iri.origin() {
             return Err(format!("must be an origin without a path: {:?}", iri.origin()));
         }
@@ -423,6 +463,25 @@ mod tests {
         keys.sort();
         assert_eq!(keys, ["delivery.in_flight", "delivery.retry", "store.retention"]);
     }
+
+    #[test]
+    fn a_rule_that_is_none_is_named_before_it_protects_nobody() {
+        let text = "public_url = \"https://r.example\"\n[relay]\nallowlist = [\"good.example\", \"g**d.example\"]\n\
+            [policy]\nblock = [\"evil.example/\", \"*.bad.example\"]\nsilence = [\"two words\"]\n\
+            block_actors = [\"@eve@evil.example\"]\nblock_software = [\"two words\"]\nkeywords = [\"(\", \"fine\"]";
+        let mut keys = wrong_keys(text);
+        keys.sort();
+        let expected = [
+            "policy.block",
+            "policy.block_actors",
+            "policy.block_software",
+            "policy.keywords",
+            "policy.silence",
+            "relay.allowlist",
+        ];
+        assert_eq!(keys, expected);
+    }
+
     #[test]
     fn an_actor_path_is_plain_and_nobody_elses() {
         let with = |path: &str| read(&format!("public_url = \"https://r.example\"\n[identity]\nactor_path = {path:?}"));

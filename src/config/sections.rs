@@ -75,6 +75,12 @@ pub struct Policy {
     pub block: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub silence: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub block_software: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub block_actors: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub keywords: Vec<String>,
     pub server_rate: u32,
     pub actor_rate: u32,
     pub dry_run: bool,

@@ -14,6 +14,7 @@ use super::outgoing::Message;
 use super::{Shared, backoff};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
+use crate::policy::Verdict;
 use crate::store::{AuthorityFacts, ControlRow, StoreError};
 use crate::supervise::Worker;
 use crate::wire::http_sig::Scheme;
@@ -247,6 +248,8 @@ impl Errand {
         };
         let (fate, reason) = if now.since(row.at) > self.shared.config.control_horizon {
             (Fate::Settled("expired"), "too old".into())
+        } else if self.is_blocked(&row, now) {
+            (Fate::Settled("blocked"), "a rule is against it".into())
         } else {
             let report = self.send(&row).await;
             let gap = backoff::gap(&self.shared.config.retry, row.attempts.saturating_add(1), backoff::roll());
@@ -272,6 +275,12 @@ impl Errand {
                 retry_soon
             }
         }
+    }
+
+    /// A blocked server is told that it is over, and nothing else.
+    fn is_blocked(&self, row: &ControlRow, now: Timestamp) -> bool {
+        let rules = self.shared.rules.policy.set();
+        rules.verdict(&self.authority, now) == Verdict::Block && !matches!(row.what.as_str(), "reject" | "undo")
     }
 
     async fn send(&self, row: &ControlRow) -> Report {

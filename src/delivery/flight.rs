@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::attempt::{self, Letter, Outcome};
 use super::outgoing::Outgoing;
-use super::plan::{Plan, instead_of_forward};
+use super::plan::{Plan, instead_of_forward, is_kept_back};
 use super::slots::Slot;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
@@ -68,7 +68,9 @@ impl Flight {
         if report.outcome == Outcome::Downgrade {
             // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
             downgraded = self.outgoing.entry.kind != Kind::Delete;
-            if let Some(plan) = instead_of_forward(&self.outgoing.entry) {
+            let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
+            let kept_back = is_kept_back(&self.outgoing.entry, &rules, now);
+            if let Some(plan) = instead_of_forward(&self.outgoing.entry).filter(|_| !kept_back) {
                 report = self.say(plan).await;
             }
         }

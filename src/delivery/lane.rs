@@ -22,7 +22,7 @@ use super::flight::{Flight, Landing};
 use super::health::LaneState;
 use super::helm::{Helm, Now};
 use super::outgoing::Outgoing;
-use super::plan::{EXPIRED, Plan, plan};
+use super::plan::{BLOCKED, EXPIRED, Plan, is_barred, plan};
 use super::slots::{PATIENCE, Pool, Slot};
 use super::window::Next;
 use super::{Handle, Shared};
@@ -139,6 +139,11 @@ impl Lane {
                 }
             }
         }
+        let subscriber = self.shared.store.subscriber(&self.authority);
+        if !subscriber.is_some_and(|one| self.still_serves(&one)) {
+            // It left or was turned away: what is under way to it is none of its business any more, at a stop neither.
+            self.flights.shutdown().await;
+        }
         while let Some(landed) = self.flights.join_next_with_id().await {
             self.land(landed).await;
         }
@@ -194,10 +199,7 @@ impl Lane {
                 }
                 Err(error) => return self.stumble(seq, &error),
             },
-            Plan::Skip(_) => {
-                self.helm.window().skip(seq);
-                self.save_place();
-            }
+            Plan::Skip(why) => self.pass_over(seq, why),
             Plan::Announce => {
                 let outgoing = self.shared.outbox.outgoing(&entry).await;
                 self.helm.window().hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
@@ -229,10 +231,8 @@ impl Lane {
             if why == EXPIRED {
                 self.shared.count("expired", 1);
                 self.helm.expire(seq);
-            } else {
-                self.helm.window().skip(seq);
             }
-            self.save_place();
+            self.pass_over(seq, why);
             return Step::Again;
         }
         let outgoing = self.shared.outbox.outgoing(&entry).await;
@@ -272,6 +272,11 @@ impl Lane {
             }
         };
         let seq = outgoing.entry.seq;
+        // It may have waited for its place while the rules changed.
+        let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
+        if is_barred(&outgoing.entry, subscriber, &rules, now) {
+            return self.pass_over(seq, BLOCKED);
+        }
         let flight = Flight {
             shared: self.shared.clone(),
             outgoing,
@@ -336,6 +341,15 @@ impl Lane {
             return Step::Again;
         }
         Step::Rest(Some(Instant::now() + STUMBLE))
+    }
+
+    /// The entry at `seq` is not for this subscriber.
+    fn pass_over(&mut self, seq: Seq, why: &str) {
+        if why == BLOCKED {
+            self.shared.count(BLOCKED, 1);
+        }
+        self.helm.window().skip(seq);
+        self.save_place();
     }
 
     fn gave_up(&self, count: u64) {

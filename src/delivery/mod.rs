@@ -43,7 +43,7 @@ use crate::config;
 use crate::ids::{Authority, Seq};
 use crate::log::{Entry, Kind, Log};
 use crate::net::SignedClient;
-use crate::policy;
+use crate::policy::{self, RuleSet, Verdict};
 use crate::store::{AuthorityFacts, CursorBook, Following, Position, SeenSet, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -59,6 +59,10 @@ use slots::Slots;
 /// At a stop, a busy store is asked so often, with this pause.
 const LAST_TRIES: u32 = 20;
 const LAST_PAUSE: Duration = Duration::from_millis(50);
+
+/// Entries looked at to say what a rule would keep back, and after how many other tasks get their turn.
+pub const LOOKED_AT: u64 = 50_000;
+const STRIDE: u64 = 64;
 
 /// What [`Delivery::new`] is given.
 #[expect(missing_docs, reason = "each field is a service documented at its type")]
@@ -251,6 +255,35 @@ impl Delivery {
             .collect();
         lanes.sort_by(|one, other| one.authority.cmp(&other.authority));
         lanes
+    }
+
+    /// How many deliveries that are still owed `after` would keep back and the rules of now would not, to subscribers that
+    /// it does not turn away; and whether that is all, or only what the first [`LOOKED_AT`] entries make.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn would_keep_back(&self, after: &RuleSet) -> Result<(u64, bool), StoreError> {
+        let (shared, now) = (&self.0, self.0.clock.now());
+        let before = shared.rules.policy.set();
+        let lanes: Vec<Position> = {
+            let lanes = shared.lanes();
+            let stays = lanes.iter().filter(|(authority, _)| after.verdict(authority, now) != Verdict::Block);
+            stays.map(|(_, handle)| shared.book.get(handle.slot)).collect()
+        };
+        let Some(mut next) = lanes.iter().map(|lane| lane.next).min() else { return Ok((0, true)) };
+        let mut count = 0;
+        for looked in 0..LOOKED_AT {
+            let Some(entry) = shared.log.at_or_after(next)? else { return Ok((count, true)) };
+            next = entry.seq.next();
+            let kept = |rules: &RuleSet| plan::is_kept_back(&entry, rules, now);
+            if entry.kind != Kind::Hint && kept(after) && !kept(&before) {
+                count += lanes.iter().filter(|lane| !lane.is_done(entry.seq)).count() as u64;
+            }
+            if looked % STRIDE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok((count, false))
     }
 
     /// When the oldest entry was taken that a healthy or failing lane still owes. Paused and dormant lanes do not count:

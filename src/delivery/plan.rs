@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::log::{Entry, Kind};
-use crate::policy::{self, Verdict};
+use crate::policy::{self, RuleSet, Verdict};
 use crate::store::{AuthorityFacts, Mode, Subscriber};
 use crate::wire::discovery::{Family, family};
 
@@ -33,6 +33,9 @@ pub enum Plan {
 /// What an entry that is too old is skipped for: the one reason that people are told of.
 pub const EXPIRED: &str = "expired";
 
+/// What an entry is skipped for that a rule of the operator keeps back, and the label it is counted under.
+pub const BLOCKED: &str = "blocked";
+
 /// What bounds a plan.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -54,7 +57,7 @@ pub fn plan(entry: &Entry, subscriber: &Subscriber, facts: &AuthorityFacts, rule
     if entry.kind == Kind::Hint {
         return Plan::Skip("hint");
     }
-    if let Some(why) = kept_from(entry, subscriber, rules) {
+    if let Some(why) = kept_from(entry, subscriber, &rules.policy.set(), now) {
         return Plan::Skip(why);
     }
     let fresh = entry.carried && age <= rules.forward_horizon;
@@ -89,7 +92,7 @@ pub fn forwards_creates(subscriber: &Subscriber, facts: &AuthorityFacts, now: Ti
 }
 
 /// Nothing goes back to whoever brought it, to the author's server, or past the operator's rules.
-fn kept_from(entry: &Entry, subscriber: &Subscriber, rules: &Rules) -> Option<&'static str> {
+fn kept_from(entry: &Entry, subscriber: &Subscriber, rules: &RuleSet, now: Timestamp) -> Option<&'static str> {
     let authors = [entry.actor.authority(), entry.object.authority()];
     let inbox = subscriber.served().map(|one| one.inbox.authority());
     let is_theirs = |one: &Authority| *one == subscriber.authority || inbox.as_ref() == Some(one);
@@ -99,13 +102,21 @@ fn kept_from(entry: &Entry, subscriber: &Subscriber, rules: &Rules) -> Option<&'
     if authors.iter().any(is_theirs) {
         return Some("its-own");
     }
-    if rules.policy.verdict(&subscriber.authority) == Verdict::Block {
-        return Some("blocked");
-    }
-    // A deletion is passed on whatever we think of the author's server.
-    let unwanted = |one: &Authority| rules.policy.verdict(one) != Verdict::Allow;
-    let from_unwanted = entry.kind != Kind::Delete && authors.iter().chain([&entry.supplier]).any(unwanted);
-    from_unwanted.then_some("author-blocked")
+    is_barred(entry, subscriber, rules, now).then_some(BLOCKED)
+}
+
+/// Whether the operator's rules keep `entry` from `subscriber`. Asked again just before it leaves.
+#[must_use]
+pub fn is_barred(entry: &Entry, subscriber: &Subscriber, rules: &RuleSet, now: Timestamp) -> bool {
+    rules.verdict(&subscriber.authority, now) == Verdict::Block || is_kept_back(entry, rules, now)
+}
+
+/// Whether the rules keep `entry` from everybody. A deletion is passed on whatever we think of the author: it takes back
+/// what others have.
+#[must_use]
+pub fn is_kept_back(entry: &Entry, rules: &RuleSet, now: Timestamp) -> bool {
+    entry.kind != Kind::Delete
+        && rules.post(&entry.actor, &entry.object, &entry.supplier, now).verdict != Verdict::Allow
 }
 
 /// What of forwarded bytes a subscriber's software makes use of.
@@ -291,7 +302,8 @@ mod tests {
             let entry = entry(1, |draft| (draft.kind, draft.at) = (kind, NOW));
             assert_eq!(plan(&entry, &subscriber(to, 0), &facts(""), &rules, NOW), expected, "{kind:?} {to}");
         };
-        check(Kind::Create, "sub.example", Plan::Skip("author-blocked"));
+        check(Kind::Create, "sub.example", Plan::Skip("blocked"));
+        check(Kind::Update, "sub.example", Plan::Skip("blocked"));
         check(Kind::Delete, "sub.example", Plan::UndoAnnounce);
         check(Kind::Delete, "a.blocked.example", Plan::Skip("blocked"));
     }

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::ids::Iri;
 use crate::log::{Draft, Kind};
 use crate::net::testing::{Page, Site, beside};
-use crate::store::{ControlRow, Directive, Subscriber};
+use crate::store::{ControlRow, Directive, Rule, RuleChange, Severity, Source, Subscriber};
 use crate::wire::actor::RemoteActor;
 use crate::wire::http_sig::Scheme;
 
@@ -686,6 +686,76 @@ async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
     eventually("it waits", || rows().first().is_some_and(|(_, row)| row.attempts > 0)).await;
     clock.advance(Duration::from_secs(8 * 86_400));
     eventually("and is given up after a week", || rows().is_empty()).await;
+    rig.stop().await;
+}
+
+async fn block(rig: &Rig, target: &str) {
+    let rule = Rule::new(target.parse().unwrap(), Severity::Block, Source::Operator, NOON);
+    rig.delivery.0.rules.policy.change(&rig.store, vec![RuleChange::Put(rule)]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_holds_for_what_already_waits_for_a_place() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight = 2);
+    rig.join("sub.example", "mastodon").await;
+    let place = rig.delivery.0.slots.acquire(slots::Pool::Fresh).await;
+    rig.append_many(1).await;
+    pass(Duration::from_secs(1)).await;
+    block(&rig, "author.example").await;
+    drop(place);
+    rig.append(|draft| {
+        draft.supplier = Authority::parse("other.example").unwrap();
+        draft.actor = iri("https://other.example/users/ada");
+        draft.object = iri("https://other.example/notes/2");
+    })
+    .await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(numbers(&world.delivered("sub.example")), [2]);
+    let text = rig.delivery.0.metrics.render();
+    assert!(text.contains("deliveries_total{result=\"blocked\"} 1"), "{text}");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_is_blocked_meanwhile_is_not_said_again_in_other_words() {
+    let (dir, clock, world) = noon();
+    let rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    world.set("sub.example", "own");
+    let shared = &rig.delivery.0;
+    let outgoing = shared.outbox.outgoing(&Arc::new(testing::entry(1, |_| {}))).await;
+    let fly = async || {
+        let slot = shared.slots.acquire(slots::Pool::Fresh).await.unwrap();
+        let (shared, outgoing, inbox) = (shared.clone(), outgoing.clone(), iri("https://sub.example/inbox"));
+        let plan = plan::Plan::Forward;
+        flight::Flight { shared, outgoing, plan, inbox, scheme: Scheme::Cavage }.fly(slot).await;
+    };
+    fly().await;
+    assert_eq!(world.delivered("sub.example").len(), 1, "the forward is refused, the Announce taken");
+    block(&rig, "author.example").await;
+    fly().await;
+    assert_eq!(world.delivered("sub.example").len(), 1, "{:?}", world.posts());
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blocked_server_is_told_that_it_is_over_and_nothing_else() {
+    let (dir, clock, world) = noon();
+    let rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    block(&rig, "gone.example").await;
+    let kinds = ["accept", "follow", "reject", "undo"];
+    for host in ["gone.example", "here.example"] {
+        for what in kinds {
+            let inbox = iri(&format!("https://{host}/inbox"));
+            let row = Directive { inbox, what: what.to_owned(), body: json!({ "what": what }).to_string() };
+            rig.store.write(move |tx| tx.queue_control(row)).await.unwrap();
+        }
+    }
+    rig.delivery.wake_control();
+    eventually("all are settled", || rig.store.all::<ControlRow>().unwrap().is_empty()).await;
+    let told = |host: &str| world.delivered(host).iter().map(|body| body["what"].clone()).collect::<Vec<_>>();
+    assert_eq!(told("gone.example"), ["reject", "undo"]);
+    assert_eq!(told("here.example"), kinds);
     rig.stop().await;
 }
 

@@ -1,5 +1,7 @@
 //! What the command line asks, over the Unix socket in `data_dir` that only the operator can open.
 
+pub(super) mod rules;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;

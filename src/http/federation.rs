@@ -214,12 +214,16 @@ pub(super) async fn announce(
     State(identity): State<Identity>,
     State(log): State<Log>,
     State(store): State<Store>,
+    State(relay): State<Relay>,
     State(config): State<Arc<Config>>,
     Path(hash): Path<String>,
 ) -> Response {
     let Ok(Some(entry)) = log.announced(&hash) else { return not_found().await };
     // What was deleted is not offered any longer.
     if store.has_seen(SeenSet::Tombstones, &[entry.object.as_str()]).unwrap_or(true) {
+        return not_found().await;
+    }
+    if relay.keeps_back(&entry) {
         return not_found().await;
     }
     let ids = &identity.ids;

@@ -9,6 +9,7 @@ mod pages;
 mod state;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -68,6 +69,13 @@ pub fn admin(state: HttpState) -> Router {
         .route("/api/admin/v1/held", get(admin::held))
         .route("/api/admin/v1/held/release", post(admin::release))
         .route("/api/admin/v1/held/discard", post(admin::discard))
+        .route("/api/admin/v1/rules", get(admin::rules::list).post(admin::rules::put).delete(admin::rules::remove))
+        .route("/api/admin/v1/rules/check", get(admin::rules::check))
+        .route("/api/admin/v1/rules/export", get(admin::rules::export))
+        .route(
+            "/api/admin/v1/rules/import",
+            post(admin::rules::import).layer(DefaultBodyLimit::max(admin::rules::IMPORT_BYTES)),
+        )
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

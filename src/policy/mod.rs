@@ -1,90 +1,96 @@
-//! With whom the operator does not deal: one pure decision, asked at every use (joining, sending, receiving), so that a
-//! rule takes effect everywhere as soon as it is read, which is at the start. How much anybody may send is for [`limits`] to say,
-//! and which posts the operator looks at first for [`screen`], with what [`wave`] and [`repeats`] count.
+//! With whom the operator does not deal ([`rules`]), how much anybody may send ([`limits`]), and which posts the operator
+//! looks at first ([`screen`], with what [`wave`] and [`repeats`] count). Each is asked at every use (joining, sending,
+//! receiving, fetching), so that a rule takes effect everywhere as soon as it is made.
+//!
+//! [`Rules`] holds the rules that count now: those of the configuration, and over them those that were made by command,
+//! which the store keeps. What a change means for those who are here already is `relay`'s to do.
 
 pub mod limits;
+pub mod lists;
 pub mod repeats;
+pub mod rules;
 pub mod screen;
 pub mod wave;
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 pub use limits::Limits;
+pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;
 use crate::ids::Authority;
+use crate::store::{AuthorityFacts, Rule, RuleChange, Store, StoreError, Tx};
 
-/// What the rules say of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing against it.
-    Allow,
-    /// It may receive; its posts are not relayed.
-    Silence,
-    /// It may not join, send or receive.
-    Block,
-}
+/// Changes written in one transaction: the inbox waits for it.
+const PER_WRITE: usize = 2000;
 
-/// The rules in force.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    block: Vec<String>,
-    silence: Vec<String>,
-    allow: Vec<String>,
+/// The rules in force, shared by all who ask. Cheap to clone; every clone sees a change at once.
+#[derive(Clone, Debug)]
+pub struct Rules(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    now: RwLock<Arc<RuleSet>>,
+    /// Held while rules are changed, so that no change is made of what another one is about to replace.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Rules {
-    /// The rules of the config. Domains were typed by a person: case and a leading dot or `*.` mean nothing.
+    /// The rules of the config alone.
     #[must_use]
     pub fn new(policy: &config::Policy, relay: &config::Relay) -> Self {
-        let domains = |list: &[String]| list.iter().map(|domain| plain(domain)).filter(|one| !one.is_empty()).collect();
-        Self { block: domains(&policy.block), silence: domains(&policy.silence), allow: domains(&relay.allowlist) }
+        let set = Arc::new(RuleSet::of_config(policy, relay));
+        Self(Arc::new(Shared { now: RwLock::new(set), changing: tokio::sync::Mutex::default() }))
     }
 
-    /// What they say of `authority`; a rule covers its subdomains, and the harsher one wins.
+    /// Takes in the rules that `store` keeps, and what it knows of servers' software.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn load(&self, store: &Store) -> Result<(), StoreError> {
+        let rows = store.all::<Rule>()?.into_iter().map(|(_, rule)| RuleChange::Put(rule)).collect::<Vec<_>>();
+        let known = store.all::<AuthorityFacts>()?.into_iter();
+        let known = known.filter_map(|(name, facts)| Some((Authority::parse(&name).ok()?, facts.software)));
+        let set = self.set().with(&rows).knowing(known);
+        *self.0.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        Ok(())
+    }
+
+    /// What counts now: a value that stays as it is while it is used.
     #[must_use]
-    pub fn verdict(&self, authority: &Authority) -> Verdict {
-        let within = |list: &[String]| list.iter().any(|domain| authority.is_within(domain));
-        if within(&self.block) {
-            Verdict::Block
-        } else if within(&self.silence) {
-            Verdict::Silence
-        } else {
-            Verdict::Allow
+    pub fn set(&self) -> Arc<RuleSet> {
+        self.0.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes `changes` down; when it returns they are durable, and count for whoever asks from now on.
+    ///
+    /// # Errors
+    /// The store's. Of a few thousand changes, those written before it count then; making them all again does no harm.
+    pub async fn change(&self, store: &Store, changes: Vec<RuleChange>) -> Result<(), StoreError> {
+        let _one_at_a_time = self.0.changing.lock().await;
+        let changes = Arc::new(changes);
+        let (mut written, mut done) = (0, Ok(()));
+        while done.is_ok() && written < changes.len() {
+            let (part, start) = (changes.clone(), written);
+            let write = move |tx: &mut Tx<'_>| {
+                part.iter().skip(start).take(PER_WRITE).try_for_each(|change| tx.change_rule(change))
+            };
+            done = store.write(write).await;
+            if done.is_ok() {
+                written = changes.len().min(start + PER_WRITE);
+            }
         }
+        let set = self.set().with(changes.get(..written).unwrap_or_default());
+        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        *now = Arc::new(set.with_software_of(&now));
+        done
     }
 
-    /// Whether `authority` is on the list of those who may join (`relay.allowlist`).
-    #[must_use]
-    pub fn is_listed(&self, authority: &Authority) -> bool {
-        self.allow.iter().any(|domain| authority.is_within(domain) || authority.as_str() == domain)
-    }
-}
-
-fn plain(domain: &str) -> String {
-    let domain = domain.trim().trim_start_matches("*.").trim_start_matches('.').trim_end_matches('.');
-    Authority::parse(domain).map_or_else(|_odd| domain.to_ascii_lowercase(), |authority| authority.as_str().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_cover_subdomains_and_nothing_that_only_looks_alike() {
-        let mut config = config::Config::embedded();
-        config.policy.block = vec!["Evil.example".into(), "*.bad.example".into()];
-        config.policy.silence = vec![".loud.example".into(), "x.evil.example".into()];
-        let rules = Rules::new(&config.policy, &config.relay);
-        let check = |text: &str, expected: Verdict| {
-            assert_eq!(rules.verdict(&Authority::parse(text).unwrap()), expected, "{text}");
-        };
-        check("evil.example", Verdict::Block);
-        check("evil.example:8443", Verdict::Block);
-        check("a.b.evil.example", Verdict::Block);
-        check("x.evil.example", Verdict::Block);
-        check("bad.example", Verdict::Block);
-        check("loud.example", Verdict::Silence);
-        check("notevil.example", Verdict::Allow);
-        check("evil.example.org", Verdict::Allow);
-        check("evil.exampl", Verdict::Allow);
+    /// Takes note of what `authority` runs.
+    pub fn learn(&self, authority: &Authority, software: Option<&str>) {
+        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
+        if now.runs(authority) != software {
+            *now = Arc::new(now.knowing([(authority.clone(), software.map(str::to_owned))]));
+        }
     }
 }

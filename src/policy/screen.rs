@@ -24,8 +24,6 @@ pub enum Reason {
     Wave,
     /// Its server joined only just now.
     Probation,
-    /// The operator's rule about words.
-    Keyword,
     /// Too many hashtags.
     Hashtags,
     /// Many people are mentioned by somebody new.
@@ -38,8 +36,8 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order in which they are looked at.
-    pub const ALL: [Self; 7] =
-        [Self::Wave, Self::Probation, Self::Keyword, Self::Hashtags, Self::Mentions, Self::Links, Self::Repeated];
+    pub const ALL: [Self; 6] =
+        [Self::Wave, Self::Probation, Self::Hashtags, Self::Mentions, Self::Links, Self::Repeated];
 
     /// In a word.
     #[must_use]
@@ -47,7 +45,6 @@ impl Reason {
         match self {
             Self::Wave => "wave",
             Self::Probation => "probation",
-            Self::Keyword => "keyword",
             Self::Hashtags => "hashtags",
             Self::Mentions => "mentions-of-new-account",
             Self::Links => "links-of-new-account",
@@ -61,7 +58,6 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::Wave => "its server is held: far more of its authors are new than usual",
             Self::Probation => "its server joined only lately and is on probation",
-            Self::Keyword => "a rule about words matches",
             Self::Hashtags => "it has more hashtags than this relay takes",
             Self::Mentions => "an author who is new here mentions many people",
             Self::Links => "an author who is new here sets many links",
@@ -77,8 +73,6 @@ pub struct Standing {
     pub is_held: bool,
     /// The server is on probation.
     pub on_probation: bool,
-    /// A rule about words matches the text.
-    pub keyword: bool,
     /// The author was met less than a day ago.
     pub is_new: bool,
     /// The server has been known for a day, so that "new" means something.
@@ -100,7 +94,6 @@ pub fn screen(features: &Features, standing: &Standing, policy: &config::Policy)
     let applies = |reason: Reason| match reason {
         Reason::Wave => standing.is_held,
         Reason::Probation => standing.on_probation,
-        Reason::Keyword => standing.keyword,
         Reason::Hashtags => over(features.hashtags, policy.max_hashtags),
         Reason::Mentions => standing.is_new && over(features.mentions, figure(policy.new_account_mentions)),
         Reason::Links => standing.is_new && over(features.links, figure(policy.new_account_links)),
@@ -113,14 +106,8 @@ pub fn screen(features: &Features, standing: &Standing, policy: &config::Policy)
 mod tests {
     use super::*;
 
-    const NEW: Standing = Standing {
-        is_held: false,
-        on_probation: false,
-        keyword: false,
-        is_new: true,
-        is_settled: true,
-        repeated_by: 0,
-    };
+    const NEW: Standing =
+        Standing { is_held: false, on_probation: false, is_new: true, is_settled: true, repeated_by: 0 };
     const KNOWN: Standing = Standing { is_new: false, ..NEW };
     const FIRST_DAY: Standing = Standing { is_settled: false, ..NEW };
 
@@ -130,13 +117,12 @@ mod tests {
 
     #[test]
     fn each_reason_has_its_figure_and_its_near_miss() {
-        use Reason::{Hashtags, Keyword, Links, Mentions, Probation, Repeated, Wave};
+        use Reason::{Hashtags, Links, Mentions, Probation, Repeated, Wave};
         let plain = || with(0, 0, 0);
         let table = [
             (plain(), NEW, None),
             (plain(), Standing { is_held: true, ..KNOWN }, Some(Wave)),
             (plain(), Standing { on_probation: true, ..KNOWN }, Some(Probation)),
-            (plain(), Standing { keyword: true, ..KNOWN }, Some(Keyword)),
             (with(30, 0, 0), KNOWN, None),
             (with(31, 0, 0), KNOWN, Some(Hashtags)),
             (with(31, 0, 0), FIRST_DAY, Some(Hashtags)),

@@ -57,6 +57,9 @@ impl Relay {
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
         let features = features(&verified, &effects);
+        if self.says_forbidden_words(&features.text) {
+            return Ok("keyword".into());
+        }
         let relay = self.clone();
         let write = move |tx: &mut Tx<'_>| {
             let done = relay.perform_in(tx, &verified, effects, actor.as_deref(), &features)?;

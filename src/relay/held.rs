@@ -203,7 +203,8 @@ impl Relay {
             // What it carries is signed too long ago to be believed.
             post.drop_body();
         }
-        let is_allowed = self.0.rules.verdict(&post.server()) == Verdict::Allow;
+        let ruling = self.0.rules.set().post(&post.actor, object, &post.supplier, now);
+        let is_allowed = ruling.verdict == Verdict::Allow;
         let kind = post.kind;
         let draft = draft(post, now);
         let word = match kind {

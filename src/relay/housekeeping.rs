@@ -94,6 +94,8 @@ impl Relay {
         let parts = &self.0;
         self.forget_who_waited().await?;
         self.tidy_held().await?;
+        // A rule may have expired that was an exemption.
+        self.enforce().await?;
         // The resolver's place follows the head closely: what it could not read yet is in rows of its own.
         let keep_from = parts.store.worker_cursor(resolver::NAME)?.unwrap_or(Seq(0));
         let before = parts.clock.now().minus(parts.keep.retention);

@@ -93,20 +93,22 @@ impl Relay {
         let following =
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = &self.0.identity.ids;
+        let (rules, now) = (self.0.rules.set(), self.0.clock.now());
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
             author: self.0.store.subscriber(&verified.activity.actor.authority()),
             following,
-            rules: &self.0.rules,
+            rules: &rules,
             config: &self.0.config,
             origin: &ids.origin,
             actor: &ids.actor,
-            now: self.0.clock.now(),
+            now,
         };
         if proof_matters(verified, &facts) {
             verified.prover = Box::pin(self.prover(verified)).await;
         }
         let effects = route(verified, &facts);
+        self.count_rules(&rules, verified, &effects, now);
         if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. })) {
             return Ok((effects, None));
         }

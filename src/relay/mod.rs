@@ -1,13 +1,14 @@
 //! The relay's own room: what comes in is verified ([`verify`]), judged ([`trust`], [`route`]), and becomes effects in one
 //! store transaction ([`effects`]). Joining and leaving ([`subscribe`]) are part of that. Two workers finish what must not
 //! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
-//! server runs and then answers its Follow.
+//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]).
 //!
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
 pub mod effects;
+pub mod enforce;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
@@ -71,6 +72,7 @@ pub struct Services {
     pub log: Log,
     pub peers: Peers,
     pub identity: Identity,
+    pub rules: Rules,
     pub clock: Clock,
     pub supervisor: Supervisor,
     pub metrics: Metrics,
@@ -81,13 +83,13 @@ impl Relay {
     /// Puts the room together; nothing runs yet.
     #[must_use]
     pub fn new(config: &Config, services: Services) -> Self {
-        let Services { store, log, peers, identity, clock, supervisor, metrics, signals } = services;
+        let Services { store, log, peers, identity, rules, clock, supervisor, metrics, signals } = services;
         Self(Arc::new(Parts {
             store,
             log,
             peers,
             identity,
-            rules: Rules::new(&config.policy, &config.relay),
+            rules,
             limits: Limits::new(&config.policy),
             config: config.relay.clone(),
             clock,
@@ -106,8 +108,8 @@ impl Relay {
         let supervisor = &self.0.supervisor;
         let relay = self.clone();
         supervisor.spawn(async move {
-            if let Err(error) = relay.evict_blocked().await {
-                tracing::warn!(error = format!("{error:#}"), "servers that are blocked now could not be turned away");
+            if let Err(error) = relay.enforce().await {
+                tracing::warn!(%error, "servers that are blocked now could not be turned away");
             }
         });
         let relay = self.clone();

@@ -256,8 +256,8 @@ impl Resolver {
                 self.queue.finish(key, None);
                 continue;
             };
-            let (relay, object) = (self.relay.clone(), hint.object.clone());
-            let task = self.running.spawn(async move { relay.find_out(&object).await });
+            let (relay, hinted) = (self.relay.clone(), hint.clone());
+            let task = self.running.spawn(async move { relay.find_out(&hinted).await });
             self.tasks.insert(task.id(), (key, hint));
             begun = true;
         }
@@ -321,9 +321,13 @@ impl WaitingHint {
 }
 
 impl Relay {
-    /// Reads the object from its origin.
-    async fn find_out(&self, object: &Iri) -> Finding {
-        if self.0.rules.verdict(&object.authority()) != Verdict::Allow {
+    /// Reads the object from its origin, unless a rule is against it or against who told us.
+    async fn find_out(&self, hint: &WaitingHint) -> Finding {
+        let object = &hint.object;
+        let ruling = self.0.rules.set().post(&hint.actor, object, &hint.supplier, self.0.clock.now());
+        ruling.count_dry(&self.0.metrics);
+        if ruling.verdict != Verdict::Allow {
+            ruling.count(&self.0.metrics);
             return Finding::Never("origin-not-relayed");
         }
         match self.0.peers.document(object).await {
@@ -331,6 +335,9 @@ impl Relay {
             Ok(document) => match Post::read(&document) {
                 Ok(post) => {
                     let features = Box::new(Features::of(&document));
+                    if self.says_forbidden_words(&features.text) {
+                        return Finding::Never("keyword");
+                    }
                     Finding::Post(Box::new(post), document, features)
                 }
                 Err(_fault) => Finding::Never("object-kind-not-relayed"),
@@ -413,22 +420,28 @@ impl Relay {
 
     fn judge(&self, hint: &WaitingHint, post: &Post, document: &Value) -> Result<Draft, &'static str> {
         let ids = &self.0.identity.ids;
+        let (rules, now) = (self.0.rules.set(), self.0.clock.now());
         let facts = Facts {
             subscriber: None,
             author: None,
             following: None,
-            rules: &self.0.rules,
+            rules: &rules,
             config: &self.0.config,
             origin: &ids.origin,
             actor: &ids.actor,
-            now: self.0.clock.now(),
+            now,
         };
-        if self.0.rules.verdict(&post.id.authority()) != Verdict::Allow {
-            return Err("origin-not-relayed");
-        }
         let owner = post.owner.clone().ok_or("no-author")?;
         if !owner.same_origin(&post.id) {
             return Err("author-of-another-origin");
+        }
+        // Again: the rules may have changed while it was read, and only now its author is known.
+        let ruling = rules.post(&owner, &post.id, &hint.supplier, now);
+        ruling.count_dry(&self.0.metrics);
+        if ruling.verdict != Verdict::Allow {
+            ruling.count(&self.0.metrics);
+            let of_actor = ruling.by.is_some_and(|one| one.rule.target.kind() == "actor");
+            return Err(if of_actor { "blocked-actor" } else { "origin-not-relayed" });
         }
         relayable(post, None, &facts)?;
         let body = serde_json::to_vec(document).unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
-use crate::policy::{Rules, Verdict};
+use crate::policy::{RuleSet, Verdict};
 use crate::store::{FollowState, Following, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
@@ -32,7 +32,7 @@ pub struct Facts<'a> {
     /// Our Follow of the actor that signed, if there is one.
     pub following: Option<Following>,
     /// The rules in force.
-    pub rules: &'a Rules,
+    pub rules: &'a RuleSet,
     /// How to relay.
     pub config: &'a config::Relay,
     /// Our own origin: what comes from there is not relayed again.
@@ -83,6 +83,12 @@ pub enum Effect {
 #[must_use]
 pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
+    // A blocked person may still leave, and take back what others have of theirs.
+    let parting = matches!(activity.kind, Kind::Delete | Kind::Undo);
+    let blocked = |who: &Iri| facts.rules.actor(who, facts.now).verdict == Verdict::Block;
+    if !parting && (blocked(&activity.actor) || blocked(&verified.signer)) {
+        return vec![Effect::Ignore("blocked-actor")];
+    }
     match trust(activity, &verified.signer, verified.prover.as_ref()) {
         Trust::Nobody(why) => vec![Effect::Ignore(why)],
         Trust::Direct => direct(verified, facts),
@@ -294,7 +300,7 @@ fn hint(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
     if id.origin() == facts.origin {
         return Effect::Ignore("our-own");
     }
-    match facts.rules.verdict(&id.authority()) {
+    match facts.rules.verdict(&id.authority(), facts.now) {
         Verdict::Allow => {}
         Verdict::Silence | Verdict::Block => return Effect::Ignore("origin-not-relayed"),
     }
@@ -337,7 +343,7 @@ fn is_author_welcome(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'sta
 }
 
 fn may_publish(authority: &Authority, facts: &Facts<'_>) -> Result<(), &'static str> {
-    match facts.rules.verdict(authority) {
+    match facts.rules.verdict(authority, facts.now) {
         Verdict::Allow => Ok(()),
         Verdict::Silence => Err("silenced"),
         Verdict::Block => Err("blocked"),

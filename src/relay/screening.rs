@@ -13,7 +13,7 @@ use crate::ids::{Authority, Iri};
 use crate::log::Draft;
 use crate::policy::repeats::Repeats;
 use crate::policy::screen::{Reason, Screened, Standing, screen};
-use crate::policy::wave;
+use crate::policy::{Verdict, wave};
 use crate::store::{Arrivals, HeldKind, HeldPost, Hold, SeenSet, StoreError, Tx};
 use crate::wire::text::Features;
 
@@ -66,6 +66,18 @@ impl Relay {
         Ok(Some(reason))
     }
 
+    /// Whether one of the operator's keywords matches: such a post goes nowhere. Not for the one thread that writes: there
+    /// may be many keywords.
+    pub(super) fn says_forbidden_words(&self, text: &str) -> bool {
+        if text.is_empty() {
+            return false;
+        }
+        let ruling = self.0.rules.set().text(text, self.0.clock.now());
+        ruling.count_dry(&self.0.metrics);
+        ruling.count(&self.0.metrics);
+        ruling.verdict == Verdict::Block
+    }
+
     /// How author and server stand, this post included, which is noted.
     fn standing(&self, tx: &mut Tx<'_>, author: &Iri, features: &Features) -> Result<Standing, StoreError> {
         let (server, now) = (author.authority(), self.0.clock.now());
@@ -79,8 +91,6 @@ impl Relay {
         Ok(Standing {
             is_held: self.is_held(tx, &server, arrivals.as_ref(), now)?,
             on_probation,
-            // What the operator's rules say of `features.text` joins in here.
-            keyword: false,
             is_new: met.is_new(),
             is_settled: arrivals.is_some_and(|arrivals| wave::is_settled(&arrivals, now)),
             repeated_by,
@@ -177,7 +187,7 @@ impl Relay {
     ) -> Result<bool, StoreError> {
         let policy = &self.0.screening.policy;
         let Some(subscriber) = self.0.store.subscriber(server).filter(|_| policy.probation) else { return Ok(false) };
-        if subscriber.vouched_for || self.0.rules.is_listed(server) {
+        if subscriber.vouched_for || self.0.rules.set().is_listed(server, now) {
             return Ok(false);
         }
         let posts = arrivals.map_or(0, |arrivals| arrivals.posts);

@@ -12,10 +12,11 @@ use serde_json::Value;
 
 use super::Relay;
 use super::verify::Verified;
+use crate::clock::Timestamp;
 use crate::config::{self, Admission};
 use crate::ids::{Authority, Iri};
 use crate::log::Log;
-use crate::policy::{Rules, Verdict};
+use crate::policy::{RuleSet, Verdict};
 use crate::store::{
     AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError,
     Style, Subscriber, SubscriberState, Tx,
@@ -39,6 +40,9 @@ const MOST_ANSWERS: u64 = 50_000;
 
 /// An actor that was followed this recently is not followed again.
 const FOLLOW_GAP: Duration = Duration::from_secs(600);
+
+/// What a server that is turned away for its software runs is read again when it asks after this long.
+const SOFTWARE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a Follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +73,25 @@ pub struct Applicant<'a> {
 
 /// Judges a Follow. Pure.
 #[must_use]
-pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules) -> Welcome {
-    if rules.verdict(applicant.authority) == Verdict::Block {
+pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &RuleSet, now: Timestamp) -> Welcome {
+    if rules.name(applicant.authority, now).verdict == Verdict::Block {
         return Welcome::Reject("This relay does not deal with your server.");
+    }
+    let facts = applicant.facts.filter(|facts| facts.software_read.is_some());
+    match facts.map(|facts| (facts, by_software(applicant.authority, facts, config, rules, now))) {
+        // It may have changed: that is looked at once a day, or anybody could make us read NodeInfo again and again.
+        Some((facts, Welcome::Reject(_))) if facts.software_read.is_some_and(|at| now.since(at) > SOFTWARE_LIFE) => {
+            return Welcome::Check;
+        }
+        Some((_, no @ Welcome::Reject(_))) => return no,
+        _ => {}
     }
     let id = &applicant.actor.id;
     // People's Follows neither speak for their server nor stand in its way.
     let known = applicant.subscriber.filter(|known| known.registrations.iter().any(|one| !one.personal));
     if config.admission == Admission::Allowlist
         && !known.is_some_and(Subscriber::is_active)
-        && !rules.is_listed(applicant.authority)
+        && !rules.is_listed(applicant.authority, now)
     {
         return Welcome::Reject("This relay takes only servers that are on its operator's list.");
     }
@@ -108,15 +121,22 @@ pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules)
     if applicant.neighbours >= PER_DOMAIN {
         return Welcome::Hold;
     }
-    match applicant.facts {
-        Some(facts) if facts.software_read.is_some() => by_software(facts, config),
-        _ => Welcome::Check,
-    }
+    facts.map_or(Welcome::Check, |facts| by_software(applicant.authority, facts, config, rules, now))
 }
 
-/// The last step, once NodeInfo was read or could not be: other relays wait, because two of them can make a loop.
+/// The last step, once NodeInfo was read or could not be: software that the operator does not want is turned away, other
+/// relays wait, because two of them can make a loop.
 #[must_use]
-pub fn by_software(facts: &AuthorityFacts, config: &config::Relay) -> Welcome {
+pub fn by_software(
+    authority: &Authority,
+    facts: &AuthorityFacts,
+    config: &config::Relay,
+    rules: &RuleSet,
+    now: Timestamp,
+) -> Welcome {
+    if rules.server_with(authority, facts.software.as_deref(), now).verdict == Verdict::Block {
+        return Welcome::Reject("This relay does not take servers that run your software.");
+    }
     let relay = facts.software.as_deref().is_some_and(discovery::is_relay);
     if relay && !config.allow_relays { Welcome::Hold } else { Welcome::Accept }
 }
@@ -171,8 +191,10 @@ impl Relay {
         let facts = tx.get::<AuthorityFacts>(authority.as_str())?;
         let neighbours = self.neighbours(authority);
         let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref(), neighbours };
-        let welcome = welcome(&applicant, &self.0.config, &self.0.rules);
+        let rules = self.0.rules.set();
+        let welcome = welcome(&applicant, &self.0.config, &rules, now);
         if let Welcome::Reject(why) = welcome {
+            rules.server_with(authority, facts.and_then(|facts| facts.software).as_deref(), now).count(&self.0.metrics);
             tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why))?;
             return Ok(welcome);
         }
@@ -345,7 +367,7 @@ impl Relay {
         }
     }
 
-    fn send_unfollow(&self, tx: &mut Tx<'_>, following: &Following) -> Result<(), StoreError> {
+    pub(super) fn send_unfollow(&self, tx: &mut Tx<'_>, following: &Following) -> Result<(), StoreError> {
         let ids = &self.0.identity.ids;
         let object = match following.style {
             Style::Litepub => following.actor.as_str(),
@@ -408,16 +430,6 @@ impl Relay {
         Ok(())
     }
 
-    /// Turns away servers that joined before they were blocked.
-    pub(super) async fn evict_blocked(&self) -> anyhow::Result<()> {
-        for authority in self.0.store.subscribers().keys() {
-            if self.0.rules.verdict(authority) == Verdict::Block {
-                self.reject(authority, "This relay does not deal with your server.").await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Ends the waiting of a server: in, or on to the operator. Whether it was there.
     pub(super) fn settle(&self, tx: &mut Tx<'_>, authority: &Authority, welcome: Welcome) -> Result<bool, StoreError> {
         let Some(mut subscriber) = tx.subscriber(authority)? else { return Ok(false) };
@@ -434,7 +446,8 @@ impl Relay {
         Ok(true)
     }
 
-    fn evict(&self, tx: &mut Tx<'_>, authority: &Authority, why: &str) -> Result<bool, StoreError> {
+    /// Ends a subscription; whether there was one. The other admin reads why.
+    pub(super) fn evict(&self, tx: &mut Tx<'_>, authority: &Authority, why: &str) -> Result<bool, StoreError> {
         let Some(subscriber) = tx.subscriber(authority)? else { return Ok(false) };
         for one in &subscriber.registrations {
             tx.queue_control(self.rejection(&one.follow, &one.actor, &one.actor_inbox, why))?;
@@ -449,11 +462,7 @@ impl Relay {
     /// If it cannot be found, or is blocked here.
     pub async fn follow(&self, target: &str, style: Style) -> anyhow::Result<Following> {
         let actor = self.find(target).await?;
-        anyhow::ensure!(
-            self.0.rules.verdict(&actor.id.authority()) != Verdict::Block,
-            "{} is blocked here: take it out of policy.block first",
-            actor.id.authority()
-        );
+        self.refuse_to_ask(&actor.id.authority())?;
         let (relay, id, inbox) = (self.clone(), actor.id.clone(), actor.inbox.clone());
         self.0.store.write(move |tx| relay.send_follow(tx, id, inbox, style, true)).await?;
         (self.0.signals.control)();
@@ -477,7 +486,22 @@ impl Relay {
         Ok(())
     }
 
+    /// Nobody is asked about a server that is blocked.
+    fn refuse_to_ask(&self, authority: &Authority) -> anyhow::Result<()> {
+        let blocked = self.0.rules.set().verdict(authority, self.0.clock.now()) == Verdict::Block;
+        anyhow::ensure!(
+            !blocked,
+            "{authority} is blocked here; `shearwater admin rules check {authority}` says by what"
+        );
+        Ok(())
+    }
+
     async fn find(&self, target: &str) -> anyhow::Result<Arc<RemoteActor>> {
+        let named = Iri::parse(target).map(|id| id.authority());
+        let named = named.or_else(|_handle| Authority::parse(target.rsplit('@').next().unwrap_or_default()));
+        if let Ok(authority) = named {
+            self.refuse_to_ask(&authority)?;
+        }
         let id = self.0.peers.resolve_handle(target).await.with_context(|| format!("looking up {target}"))?;
         self.0.peers.actor_fresh(&id).await.with_context(|| format!("reading the actor {id}"))
     }
@@ -513,10 +537,10 @@ mod tests {
         let mut config = Config::embedded();
         for admission in [Admission::Open, Admission::Approval] {
             config.relay.admission = admission;
-            let rules = Rules::new(&config.policy, &config.relay);
+            let rules = RuleSet::of_config(&config.policy, &config.relay);
             let judged = |neighbours| {
                 let of = Applicant { authority: &authority, actor: &actor, subscriber: None, facts: None, neighbours };
-                welcome(&of, &config.relay, &rules)
+                welcome(&of, &config.relay, &rules, Timestamp::from_secs(1_787_486_400))
             };
             let first = if admission == Admission::Open { Welcome::Check } else { Welcome::Hold };
             assert_eq!((judged(9), judged(10), judged(99)), (first, Welcome::Hold, Welcome::Hold));

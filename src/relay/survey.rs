@@ -182,12 +182,19 @@ impl Relay {
                     Err(PeerFault::TryLater(_) | PeerFault::Refused(_)) => {}
                 }
                 tx.put(authority.as_str(), &facts)?;
-                let checking = tx.subscriber(&authority)?.is_some_and(|one| one.state == SubscriberState::Checking);
-                if checking {
-                    let welcome = by_software(&facts, &relay.0.config);
+                let (rules, now) = (relay.0.rules.set(), relay.0.clock.now());
+                let welcome = by_software(&authority, &facts, &relay.0.config, &rules, now);
+                if let Welcome::Reject(why) = welcome {
+                    // Whether it waits or joined long ago: it may have changed its software, or we the rules.
+                    if relay.evict(tx, &authority, why)? {
+                        rules.server_with(&authority, facts.software.as_deref(), now).count(&relay.0.metrics);
+                        tracing::info!(peer.host = %authority, software = facts.software, "a rule turns it away");
+                    }
+                } else if tx.subscriber(&authority)?.is_some_and(|one| one.state == SubscriberState::Checking) {
                     relay.settle(tx, &authority, welcome)?;
                     tracing::info!(peer.host = %authority, software = facts.software, joined = welcome == Welcome::Accept, "a server asked to join");
                 }
+                relay.0.rules.learn(&authority, facts.software.as_deref());
                 Ok(Known::of(&facts))
             })
             .await?;

@@ -160,11 +160,14 @@ impl Relay {
     }
 
     fn refuse_blocked(&self, authority: &Authority) -> Result<(), Rejection> {
-        if self.0.rules.verdict(authority) != Verdict::Block {
+        let ruling = self.0.rules.set().name(authority, self.0.clock.now());
+        if ruling.verdict != Verdict::Block {
             return Ok(());
         }
+        ruling.count(&self.0.metrics);
         let remedy = "The operator of this relay does not deal with your server; its home page names a contact.";
-        Err(Rejection::new(403, "blocked", format!("{authority} is blocked here"), remedy))
+        let why = if ruling.reason().is_empty() { String::new() } else { format!(": {}", ruling.reason()) };
+        Err(Rejection::new(403, "blocked", format!("{authority} is blocked here{why}"), remedy))
     }
 
     /// The actor whose key made the signature. A key that fails is read again once per cool-down: it may have changed.

@@ -1,6 +1,6 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, whom we follow, who is held and the posts that wait travel; the log, cursors and seen ids belong to
-//! one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
+//! facts about servers, whom we follow, the operator's rules, who is held and the posts that wait travel; the log, cursors
+//! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 
 use std::io::{BufRead, Write};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codec::carry_forward;
-use super::{AuthorityFacts, Following, HeldPost, Hold, Record, Store, StoreError, Subscriber, Tx};
+use super::{AuthorityFacts, Following, HeldPost, Hold, Record, Rule, Store, StoreError, Subscriber, Tx};
 use crate::ids::Seq;
 
 /// How many records an export or import moved.
@@ -25,6 +25,8 @@ pub struct Exported {
     pub holds: usize,
     /// Posts that wait for the operator.
     pub held: usize,
+    /// Rules of the operator.
+    pub rules: usize,
 }
 
 type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
@@ -48,6 +50,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         following: export_table::<Following>(store, out)?,
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
+        rules: export_table::<Rule>(store, out)?,
     })
 }
 
@@ -114,6 +117,12 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 let post: HeldPost = read(line.version, record, number)?;
                 done.held += 1;
                 puts.push(Box::new(move |tx| tx.hold(post)));
+            }
+            Rule::TABLE => {
+                let rule: Rule = read(line.version, record, number)?;
+                rule.check().with_context(|| format!("line {number}"))?;
+                done.rules += 1;
+                puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
             }
             other => anyhow::bail!("line {number}: unknown kind {other:?}"),
         }
@@ -206,6 +215,23 @@ mod tests {
         assert_eq!(new.get::<Hold>("small.example").unwrap(), Some(hold));
         assert_eq!(new.held_of(&post.server()).unwrap(), [post]);
         assert_eq!(new.get::<HeldTally>("small.example").unwrap().map(|tally| tally.posts), Some(1));
+    }
+
+    #[tokio::test]
+    async fn rules_move_house_and_one_that_is_none_stops_the_import() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, new) = (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock).unwrap());
+        let rule = testing::rule();
+        let moved = rule.clone();
+        old.write(move |tx| tx.put(&moved.key(), &moved)).await.unwrap();
+        let mut lines = Vec::new();
+        assert_eq!(export(&old, &mut lines).unwrap().rules, 1);
+        assert_eq!(import(&new, &mut lines.as_slice(), next_place).await.unwrap().rules, 1);
+        assert_eq!(new.all::<Rule>().unwrap(), [(rule.key(), rule)]);
+        let bad = String::from_utf8(lines).unwrap().replace("domain:evil.example", "domain:ev*l.example");
+        let error = format!("{:#}", import(&new, &mut bad.as_bytes(), next_place).await.unwrap_err());
+        assert!(error.contains("line 1") && error.contains("obfuscated"), "{error}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod following;
 mod held;
 mod refusals;
 mod room;
+mod rules;
 mod seen;
 mod subscribers;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
 pub use refusals::{Refusal, Refusals};
+pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
 pub use tx::Tx;

@@ -9,7 +9,7 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use serde_json::json;
 
-use super::{Health, Mode, Registration, Style, Subscriber, SubscriberState};
+use super::{Health, Mode, Registration, Rule, Severity, Source, Style, Subscriber, SubscriberState};
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 
@@ -71,6 +71,21 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         seen_at: at,
         health,
         vouched_for: false,
+    }
+}
+
+/// A rule with something in every field.
+pub(crate) fn rule() -> Rule {
+    let at = Timestamp::from_secs(1_787_486_400);
+    Rule {
+        target: "evil.example".parse().unwrap(),
+        severity: Severity::Block,
+        reason: "spam".to_owned(),
+        note: "ticket 7".to_owned(),
+        since: at,
+        expires: Some(at.plus(Duration::from_secs(86_400))),
+        source: Source::List("dni".to_owned()),
+        dry_run: true,
     }
 }
 

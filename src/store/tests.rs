@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::sync::mpsc;
 
-use super::testing::{CountingDisk, golden, subscriber};
+use super::testing::{CountingDisk, golden, rule, subscriber};
 use super::*;
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
@@ -225,6 +225,7 @@ fn records_keep_their_golden_bytes() {
         by_operator: true,
         at: NOON,
     });
+    check(rule());
     check(ControlRow {
         inbox: iri("/inbox"),
         what: "accept".to_owned(),

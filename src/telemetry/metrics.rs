@@ -18,7 +18,8 @@ pub struct Metrics {
     pub inbound: IntCounterVec,
     /// Time to verify and store one request of the inbox.
     pub inbound_seconds: Histogram,
-    /// Attempts to deliver by result (`delivered`, `dropped`, `later`, `expired`, `downgraded`).
+    /// Attempts to deliver by result (`delivered`, `dropped`, `later`, `expired`, `downgraded`), and
+    /// entries that a rule keeps back (`blocked`).
     pub deliveries: IntCounterVec,
     /// Time from accepted to delivered, first attempt or not.
     pub lag_seconds: Histogram,
@@ -38,6 +39,9 @@ pub struct Metrics {
     pub held_posts: IntGauge,
     /// Servers held as a whole.
     pub held_servers: IntGauge,
+    /// What the operator's rules did (`enforced`), or would have done were they not on trial (`would`), by target and
+    /// severity.
+    pub rules: IntCounterVec,
     /// The place of the last log entry.
     pub log_head: IntGauge,
     /// Entries that the log keeps.
@@ -110,6 +114,11 @@ impl Metrics {
             held_posts_total: counters("held_posts_total", "What became of held posts.", &["outcome"]),
             held_posts: gauge("held_posts", "Posts that wait for the operator."),
             held_servers: gauge("held_servers", "Servers held as a whole until the operator releases them."),
+            rules: counters(
+                "rules_total",
+                "What the operator's rules did, or would have done, by target and severity.",
+                &["target", "severity", "effect"],
+            ),
             log_head: gauge("log_head", "The place of the last log entry."),
             log_entries: gauge("log_entries", "Entries that the log keeps."),
             store_bytes: gauge("store_bytes", "Size of the store's file in bytes."),

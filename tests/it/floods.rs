@@ -5,12 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Clock;
-use shearwater::config::Config;
-use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Where};
-use shearwater::ids::{Authority, Iri};
-use shearwater::policy::Rules;
-use shearwater::relay::subscribe::{Applicant, Welcome, welcome};
-use shearwater::wire::actor::RemoteActor;
+use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -187,43 +182,4 @@ async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
             "{what}"
         );
     }
-}
-
-/// Names below a domain are cheap, and each subscriber is sent every post.
-#[test]
-fn the_eleventh_server_of_a_domain_waits_for_the_operator() {
-    let mut config = Config::embedded();
-    config.public_url = "https://relay.example".to_owned();
-    let rules = Rules::new(&config.policy, &config.relay);
-    let host = Authority::parse("eleventh.evil.example").expect("a host");
-    let id = "https://eleventh.evil.example/actor";
-    let document = json!({ "id": id, "type": "Application", "inbox": format!("{id}/inbox") });
-    let actor = RemoteActor::read(&document).expect("an actor");
-    assert_eq!(Iri::parse(id).expect("an id"), actor.id);
-    let judge = |neighbours: usize| {
-        let applicant = Applicant { authority: &host, actor: &actor, subscriber: None, facts: None, neighbours };
-        welcome(&applicant, &config.relay, &rules)
-    };
-    assert_eq!(judge(9), Welcome::Check);
-    assert_eq!(judge(10), Welcome::Hold);
-    assert_eq!(judge(10_000), Welcome::Hold);
-}
-
-/// The same post again and again: the same bytes under one id, and other bytes under that id.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_post_that_is_sent_again_is_relayed_once_whatever_its_second_copy_says() {
-    let relay = TestRelay::start().await;
-    let sender = relay.joined(Family::Mastodon, "sender").await;
-    let reader = relay.joined(Family::Mastodon, "reader").await;
-    let mut composed = sender.compose(&PostSpec::public("the one and only"));
-    assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
-    arrival(&reader, &composed.id).await;
-    let head = relay.server.app().state.log.head();
-    for number in 0..5 {
-        composed.activity["object"]["content"] = json!(format!("another text, the {number}th"));
-        assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
-        composed.activity["id"] = json!(format!("{}/again/{number}", sender.origin()));
-        assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
-    }
-    assert_eq!(relay.server.app().state.log.head(), head);
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
 
 mod attacks;
+mod blocking;
 mod crash;
 mod delivering;
 mod demo;

@@ -86,7 +86,7 @@ impl Scene {
         let state = if author == verified.authority { self.state } else { self.author };
         let author = state.map(|state| joined(author, state));
         let subscriber = self.state.map(|state| joined(verified.authority.clone(), state));
-        let rules = Rules::new(&self.config.policy, &self.config.relay);
+        let rules = RuleSet::of_config(&self.config.policy, &self.config.relay);
         let facts = Facts {
             subscriber,
             author,
@@ -587,4 +587,20 @@ fn nothing_private_is_ever_relayed() {
         ADA,
         "ignore:move",
     );
+}
+
+#[test]
+fn a_blocked_person_is_not_heard_but_may_leave_and_delete() {
+    let mut scene = Scene::default();
+    scene.config.policy.block_actors = vec![ADA.to_owned()];
+    let create = activity("Create", &note(&json!({})), &json!({}));
+    scene.check(&create, ADA, "ignore:blocked-actor");
+    scene.check(&create, "https://a.example/actor", "ignore:blocked-actor");
+    scene.check(&activity("Follow", &json!(PUBLIC), &json!({})), ADA, "ignore:blocked-actor");
+    scene.check(&activity("Delete", &json!("https://a.example/notes/1"), &json!({})), ADA, "delete:plain");
+    scene.check(&activity("Undo", &json!("https://a.example/follows/1"), &json!({})), ADA, "leave:true:None");
+    // What a blocked relay actor passes on is not heard either.
+    scene.config.policy.block_actors = vec!["https://a.example/actor".to_owned()];
+    scene.check(&create, "https://a.example/actor", "ignore:blocked-actor");
+    scene.check(&create, ADA, "relay:plain");
 }

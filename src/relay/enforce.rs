@@ -1,0 +1,214 @@
+//! A change of the operator's rules takes effect at once: when [`Relay::change_rules`] returns, the rule is durable,
+//! everybody who asks hears it, servers that are blocked by it are no subscribers any more, and what was still to be said
+//! to them is not said, but for the Reject that tells them. What lies in the log is judged by the rules again just before
+//! it leaves; that is delivery's.
+
+use serde::Serialize;
+
+use super::Relay;
+use super::route::Effect;
+use super::verify::Verified;
+use crate::clock::{Clock, Timestamp};
+use crate::ids::{Authority, Iri};
+use crate::log::Draft;
+use crate::policy::{MAX_KEYWORDS, RuleSet, Rules, Verdict};
+use crate::store::{ControlRow, Following, RuleChange, StoreError, Tx};
+
+/// Messages that are for a blocked server too: they end something.
+const PARTING: [&str; 2] = ["reject", "undo"];
+
+/// Changes that are logged one by one; of a long list, the first.
+const LOGGED: usize = 20;
+
+/// What a change of the rules means for those who are here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Impact {
+    /// Subscribers that are turned away, those that wait for the operator included.
+    pub removed: Vec<Authority>,
+    /// Subscribers whose posts are not relayed any more.
+    pub silenced: Vec<Authority>,
+    /// Subscribers whose posts are relayed again.
+    pub freed: Vec<Authority>,
+    /// Follows of ours that end.
+    pub unfollowed: Vec<Iri>,
+    /// Messages to blocked servers that are not sent any more.
+    pub messages_dropped: usize,
+}
+
+/// Who is here that the rules do not want here.
+struct Unwanted {
+    subscribers: Vec<(Authority, String)>,
+    following: Vec<Following>,
+    messages: Vec<String>,
+}
+
+impl Relay {
+    /// The rules in force.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
+    /// The clock that rules expire by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The rules as `changes` would make them.
+    ///
+    /// # Errors
+    /// A sentence about the change that cannot be: a rule on ourselves, or one that asks for what its target cannot give.
+    pub fn rules_after(&self, changes: &[RuleChange]) -> anyhow::Result<RuleSet> {
+        for change in changes {
+            if let RuleChange::Put(rule) = change {
+                rule.check()?;
+            }
+        }
+        let (before, now) = (self.0.rules.set(), self.0.clock.now());
+        let after = before.with(changes);
+        let own = self.0.identity.ids.actor.authority();
+        let spared = |rules: &RuleSet| rules.name(&own, now).verdict == Verdict::Allow;
+        anyhow::ensure!(!spared(&before) || spared(&after), "{own} is this relay itself: a rule on it is a mistake");
+        anyhow::ensure!(
+            after.keywords() <= MAX_KEYWORDS,
+            "there may be {MAX_KEYWORDS} keywords: each is tried on each post"
+        );
+        Ok(after)
+    }
+
+    /// Whether a rule on `name` would cover this relay itself.
+    #[must_use]
+    pub fn is_ours(&self, name: &Authority) -> bool {
+        let own = self.0.identity.ids.actor.authority();
+        own == *name || own.is_within(name.as_str())
+    }
+
+    /// What would follow if the rules were `after`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn impact(&self, after: &RuleSet) -> Result<Impact, StoreError> {
+        let (before, now) = (self.0.rules.set(), self.0.clock.now());
+        let unwanted = self.unwanted(after, now)?;
+        let mut impact = Impact {
+            removed: unwanted.subscribers.into_iter().map(|(authority, _why)| authority).collect(),
+            unfollowed: unwanted.following.into_iter().map(|one| one.actor).collect(),
+            messages_dropped: unwanted.messages.len(),
+            ..Impact::default()
+        };
+        for authority in self.0.store.subscribers().keys() {
+            match (before.verdict(authority, now), after.verdict(authority, now)) {
+                (Verdict::Allow, Verdict::Silence) => impact.silenced.push(authority.clone()),
+                (Verdict::Silence, Verdict::Allow) => impact.freed.push(authority.clone()),
+                _ => {}
+            }
+        }
+        impact.removed.sort();
+        impact.silenced.sort();
+        impact.freed.sort();
+        Ok(impact)
+    }
+
+    /// Changes the rules, and carries out what follows; what that was.
+    ///
+    /// # Errors
+    /// As [`Relay::rules_after`], and the store's.
+    pub async fn change_rules(&self, changes: Vec<RuleChange>) -> anyhow::Result<Impact> {
+        let after = self.rules_after(&changes)?;
+        let impact = self.impact(&after)?;
+        tracing::info!(count = changes.len(), "the operator changes rules");
+        for change in changes.iter().take(LOGGED) {
+            tracing::info!(rule = ?change, "a rule changes");
+        }
+        self.0.rules.change(&self.0.store, changes).await?;
+        // A Follow that was judged by the old rules may be on its way to the disk. It is there once this write is.
+        self.turn_away(self.unwanted(&self.0.rules.set(), self.0.clock.now())?).await?;
+        self.enforce().await?;
+        Ok(impact)
+    }
+
+    /// Turns away who is here against the rules. Nothing to do, most of the time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn enforce(&self) -> Result<(), StoreError> {
+        let unwanted = self.unwanted(&self.0.rules.set(), self.0.clock.now())?;
+        if unwanted.is_empty() { Ok(()) } else { self.turn_away(unwanted).await }
+    }
+
+    fn unwanted(&self, rules: &RuleSet, now: Timestamp) -> Result<Unwanted, StoreError> {
+        let blocks = |authority: &Authority| rules.verdict(authority, now) == Verdict::Block;
+        let mut unwanted = Unwanted { subscribers: Vec::new(), following: Vec::new(), messages: Vec::new() };
+        for authority in self.0.store.subscribers().keys() {
+            let ruling = rules.server(authority, now);
+            if ruling.verdict == Verdict::Block {
+                let reason = ruling.reason();
+                let why = if reason.is_empty() { "This relay does not deal with your server." } else { reason };
+                unwanted.subscribers.push((authority.clone(), why.to_owned()));
+            }
+        }
+        for (_, following) in self.0.store.all::<Following>()? {
+            if blocks(&following.actor.authority()) {
+                unwanted.following.push(following);
+            }
+        }
+        for (key, row) in self.0.store.all::<ControlRow>()? {
+            if blocks(&row.authority()) && !PARTING.contains(&row.what.as_str()) {
+                unwanted.messages.push(key);
+            }
+        }
+        Ok(unwanted)
+    }
+
+    async fn turn_away(&self, unwanted: Unwanted) -> Result<(), StoreError> {
+        let relay = self.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            for key in &unwanted.messages {
+                tx.remove::<ControlRow>(key)?;
+            }
+            for (authority, why) in &unwanted.subscribers {
+                if relay.evict(tx, authority, why)? {
+                    tracing::info!(peer.host = %authority, "a rule turns it away");
+                }
+            }
+            for following in &unwanted.following {
+                // It may have ended with the subscription.
+                if tx.get::<Following>(following.actor.as_str())?.is_some() {
+                    relay.send_unfollow(tx, following)?;
+                }
+            }
+            Ok(())
+        };
+        self.0.store.write(write).await?;
+        (self.0.signals.control)();
+        Ok(())
+    }
+
+    /// Whether the rules keep what is said in `draft` from others, now.
+    #[must_use]
+    pub fn keeps_back(&self, draft: &Draft) -> bool {
+        let (rules, now) = (self.0.rules.set(), self.0.clock.now());
+        rules.post(&draft.actor, &draft.object, &draft.supplier, now).verdict != Verdict::Allow
+    }
+
+    /// Counts what the rules did to a request, or would have done.
+    pub(super) fn count_rules(&self, rules: &RuleSet, verified: &Verified, effects: &[Effect], now: Timestamp) {
+        let actor = &verified.activity.actor;
+        let ruling = rules.post(actor, verified.activity.target.id().unwrap_or(actor), &verified.authority, now);
+        let by_rule = |effect: &Effect| {
+            matches!(effect, Effect::Ignore("silenced" | "blocked" | "blocked-actor" | "origin-not-relayed"))
+        };
+        if effects.iter().any(by_rule) {
+            ruling.count(&self.0.metrics);
+        } else if !effects.iter().all(|effect| matches!(effect, Effect::Ignore(_))) {
+            ruling.count_dry(&self.0.metrics);
+        }
+    }
+}
+
+impl Unwanted {
+    fn is_empty(&self) -> bool {
+        self.subscribers.is_empty() && self.following.is_empty() && self.messages.is_empty()
+    }
+}
