@@ -275,6 +275,8 @@ impl fmt::Display for Seq {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -351,6 +353,35 @@ mod tests {
         check("localhost", "localhost");
         check("127.0.0.1:4101", "127.0.0.1:4101");
         check("[2001:db8::1]", "[2001:db8::1]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_id_as_it_stands_or_none(text in ".{0,40}", tail in "[a-zA-Z0-9.:/?#@%\\\\\\[\\]\u{e9}\u{3002} -]{0,30}") {
+            for text in [text.clone(), format!("https://{tail}"), format!("http://a.example{tail}"), tail] {
+                let _ = Authority::parse(&text).map(|authority| {
+                    assert_eq!(Authority::parse(authority.as_str()), Ok(authority.clone()));
+                    assert!(authority.is_within(authority.host()));
+                    assert!(authority.as_str().contains(authority.registrable()));
+                });
+                let Ok(iri) = Iri::parse(&text) else { continue };
+                prop_assert_eq!(iri.as_str(), &text);
+                prop_assert_eq!(iri.url().origin().ascii_serialization(), iri.origin());
+                prop_assert!(iri.same_origin(&iri.without_fragment()));
+                prop_assert!(!iri.without_fragment().as_str().contains('#'));
+            }
+        }
+
+        #[test]
+        fn origins_are_compared_as_the_url_standard_does(
+            a in "https?://[ab]\\.example(:[1-9][0-9]{0,3})?(/[a-z]{0,3})?",
+            b in "https?://[ab]\\.example(:[1-9][0-9]{0,3})?(/[a-z]{0,3})?",
+        ) {
+            if let (Ok(a), Ok(b)) = (Iri::parse(&a), Iri::parse(&b)) {
+                prop_assert_eq!(a.same_origin(&b), a.url().origin() == b.url().origin());
+                prop_assert_eq!(a.same_origin(&b), b.same_origin(&a));
+            }
+        }
     }
 
     #[test]

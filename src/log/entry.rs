@@ -103,7 +103,10 @@ impl Draft {
     }
 
     /// As bytes: a frame around the length of the head, the head as JSON, the body.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if the head cannot be written, which no draft of ours does.
+    pub fn encode(&self) -> Result<Vec<u8>, StoreError> {
         let head = Head {
             at: self.at,
             kind: self.kind,
@@ -148,6 +151,8 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -166,5 +171,25 @@ mod tests {
         };
         let kept = crate::store::testing::golden("log", &draft.encode().unwrap());
         assert_eq!(Entry::decode(Seq(5), &kept).unwrap(), Entry { seq: Seq(5), draft });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_entry_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            length in 0_u32..100,
+            at in any::<prop::sample::Index>(),
+            bit in 0_u8..8,
+        ) {
+            prop_assert!(Entry::decode(Seq(1), &bytes).is_err());
+            for payload in [bytes.clone(), [&length.to_be_bytes()[..], &bytes].concat()] {
+                prop_assert!(Entry::decode(Seq(1), &frame(VERSION, &payload)).is_err());
+            }
+            let mut kept = include_bytes!("../../tests/fixtures/records/v1/log.bin").to_vec();
+            let at = at.index(kept.len());
+            prop_assert!(Entry::decode(Seq(1), &kept[..at]).is_err());
+            kept[at] ^= 1 << bit;
+            prop_assert!(Entry::decode(Seq(1), &kept).is_err());
+        }
     }
 }

@@ -110,7 +110,8 @@ pub(super) fn status_fault(status: u16) -> FetchFault {
 
 /// Whether a content type is that of an ActivityPub document: `application/activity+json`, or `application/ld+json` with
 /// the AS2 profile. Nothing more lenient: uploads on media hosts could be passed off as documents (GHSA-jhrq-qvrm-qr36).
-pub(super) fn is_document(content_type: Option<&str>) -> bool {
+#[must_use]
+pub fn is_document(content_type: Option<&str>) -> bool {
     let Some((essence, parameters)) = content_type.map(split_type) else { return false };
     match essence.as_str() {
         "application/activity+json" => true,
@@ -125,7 +126,8 @@ pub(super) fn is_document(content_type: Option<&str>) -> bool {
 }
 
 /// Whether a content type is one of these.
-pub(super) fn is_one_of(content_type: Option<&str>, types: &[&str]) -> bool {
+#[must_use]
+pub fn is_one_of(content_type: Option<&str>, types: &[&str]) -> bool {
     content_type.is_some_and(|text| types.contains(&split_type(text).0.as_str()))
 }
 
@@ -136,7 +138,7 @@ fn split_type(text: &str) -> (String, &str) {
 
 /// What to do with a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It is what its id says.
     Take,
     /// It may be: ask for its id, and believe only that.
@@ -149,7 +151,8 @@ pub(super) enum Verdict {
 /// `again`: this is already the second request, made for the id that the first document claimed.
 ///
 /// A document is believed when its own origin, and no other, served it under its id.
-pub(super) fn judge(requested: &Iri, came_from: &Iri, id: &Iri, again: bool) -> Verdict {
+#[must_use]
+pub fn judge(requested: &Iri, came_from: &Iri, id: &Iri, again: bool) -> Verdict {
     let at_home = came_from.same_origin(requested);
     if at_home && id == requested {
         return Verdict::Take;
@@ -169,6 +172,8 @@ pub(super) fn judge(requested: &Iri, came_from: &Iri, id: &Iri, again: bool) -> 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -261,6 +266,32 @@ mod tests {
         }
         for status in [201, 204, 206, 300, 304, 400, 405, 406, 418, 451] {
             assert!(matches!(status_fault(status), FetchFault::Invalid(_)), "{status}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_believed_across_origins(
+            names in prop::array::uniform3("https?://[ab]\\.example(:8443)?/[12]"),
+            again: bool,
+        ) {
+            let [requested, came_from, id] = names.map(|name| Iri::parse(&name).unwrap());
+            match judge(&requested, &came_from, &id, again) {
+                Verdict::Take => {
+                    prop_assert!(id.same_origin(&requested) && id.same_origin(&came_from));
+                    prop_assert!(id == requested || !again && id == came_from);
+                }
+                Verdict::AskAgain => prop_assert!(!again && id.same_origin(&requested) && id != requested),
+                Verdict::Refuse => prop_assert!(id != requested || !id.same_origin(&came_from)),
+            }
+        }
+
+        #[test]
+        fn a_content_type_counts_by_its_essence(text in "[a-z/+; =\"-]{0,30}", tail in ".{0,20}") {
+            prop_assert!(!is_document(Some(&text)) || text.trim_start().starts_with("application/"));
+            prop_assert!(!is_document(Some(&format!("text/html;{tail}"))), "by a parameter");
+            prop_assert!(is_document(Some(&format!("application/activity+json;{tail}"))), "by a parameter");
+            prop_assert!(!is_document(Some(&format!("application/ld+json;{text}"))), "by a parameter");
         }
     }
 }

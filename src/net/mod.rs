@@ -5,7 +5,7 @@
 //! than it was told, or waits longer than its deadline.
 
 pub mod client;
-mod fetched;
+pub mod fetched;
 pub mod guard;
 mod hosts;
 mod keyring;

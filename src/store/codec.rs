@@ -52,7 +52,7 @@ pub fn unframe<'a>(what: &str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), StoreE
 ///
 /// # Errors
 /// [`StoreError::Damaged`] if it cannot be written as JSON, which no record of ours can.
-pub(super) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
+pub fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
     let json = serde_json::to_vec(record).map_err(|error| StoreError::Damaged(format!("{}: {error}", R::TABLE)))?;
     Ok(frame(R::VERSION, &json))
 }
@@ -61,7 +61,7 @@ pub(super) fn encode<R: Record>(record: &R) -> Result<Vec<u8>, StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] as [`unframe`] says; [`StoreError::Newer`] if a later build wrote it.
-pub(super) fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
+pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, StoreError> {
     let (version, payload) = unframe(R::TABLE, bytes)?;
     let damaged = |error: serde_json::Error| StoreError::Damaged(format!("{}: {error}", R::TABLE));
     if version == R::VERSION {

@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
-pub use codec::{Record, frame, unframe};
+pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, Directive};
 pub use cursors::{CursorBook, Position};
 pub use file::make_private;
@@ -190,7 +190,7 @@ impl Store {
     pub fn get<R: Record>(&self, key: &str) -> Result<Option<R>, StoreError> {
         let read = self.0.db.begin_read()?;
         let Some(table) = existing(read.open_table(table::<R>()))? else { return Ok(None) };
-        table.get(key)?.map(|row| codec::decode(row.value())).transpose()
+        table.get(key)?.map(|row| decode(row.value())).transpose()
     }
 
     /// All records of a table in the order of their keys.
@@ -211,7 +211,7 @@ impl Store {
         let mut rows = Vec::new();
         for row in table.range(from..)?.take(count) {
             let (key, value) = row?;
-            rows.push((key.value().to_owned(), codec::decode(value.value())?));
+            rows.push((key.value().to_owned(), decode(value.value())?));
         }
         Ok(rows)
     }

@@ -201,8 +201,8 @@ async fn the_operators_word_on_a_subscriber_ends_a_downgrade() {
 }
 
 fn check<R: Record + Debug + PartialEq>(record: R) {
-    let kept = golden(R::TABLE, &codec::encode(&record).unwrap());
-    assert_eq!(codec::decode::<R>(&kept).unwrap(), record);
+    let kept = golden(R::TABLE, &encode(&record).unwrap());
+    assert_eq!(decode::<R>(&kept).unwrap(), record);
 }
 
 #[test]

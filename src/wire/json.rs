@@ -173,6 +173,7 @@ impl<'de> Visitor<'de> for Node<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -264,5 +265,32 @@ mod tests {
         };
         assert!(parse(object(MAX_ITEMS).as_bytes()).is_ok());
         assert_eq!(parse(object(MAX_ITEMS + 1).as_bytes()), Err(JsonFault::TooWide));
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_that_stands_twice_is_found_wherever_it_stands(
+            around in prop::collection::vec(any::<bool>(), 0..MAX_DEPTH - 1),
+            key in "[a-z\u{e4}]{0,4}",
+            others in prop::collection::btree_set("[A-Z]{1,3}", 0..6),
+            escaped: bool,
+        ) {
+            let again = if escaped { key.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect() } else { key.clone() };
+            let others: String = others.iter().map(|other| format!("\"{other}\":[1],")).collect();
+            let wrap = |inner: String| {
+                around.iter().fold(inner, |inner, array| if *array { format!("[{inner}]") } else { format!("{{\"a\":{inner}}}") })
+            };
+            let twice = wrap(format!("{{\"{key}\":1,{others}\"{again}\":1}}"));
+            prop_assert_eq!(parse(twice.as_bytes()), Err(JsonFault::DuplicateKey));
+            let once = wrap(format!("{{\"{key}\":1,{others}\"{again}x\":1}}"));
+            prop_assert!(parse(once.as_bytes()).is_ok(), "{}", once);
+        }
+
+        #[test]
+        fn what_is_taken_is_what_any_reader_reads(text in r#"[\[\]{}:,"\\a0-9.eEtrufalsn +-]{0,40}"#) {
+            if let Ok(value) = parse(text.as_bytes()) {
+                prop_assert_eq!(serde_json::from_str::<Value>(&text).ok(), Some(value));
+            }
+        }
     }
 }

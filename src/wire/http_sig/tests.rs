@@ -775,6 +775,31 @@ proptest! {
     }
 
     #[test]
+    fn no_digest_proves_another_body(
+        body in prop::collection::vec(any::<u8>(), 0..60),
+        other in prop::collection::vec(any::<u8>(), 0..60),
+        soup in "(SHA-256|sha-256|sha-512|md5|x)=:?[A-Za-z0-9+/]{0,44}=?:?",
+        before: bool,
+    ) {
+        prop_assume!(body != other);
+        let right = base64(&Sha256::digest(&body));
+        let join = |one: &str, two: &str| if before { format!("{two},{one}") } else { format!("{one},{two}") };
+        for (name, value) in [
+            ("digest", join(&format!("SHA-256={right}"), &soup)),
+            ("content-digest", join(&format!("sha-256=:{right}:"), &soup)),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a value"));
+            // Whatever stands beside the right digest: no other body passes.
+            let checked = digest::check(&headers, &other);
+            prop_assert!(checked.is_err(), "{}: {} gives {:?}", name, value, checked);
+            if let Ok(found) = digest::check(&headers, &body) {
+                prop_assert!(found.digest || found.content_digest);
+            }
+        }
+    }
+
+    #[test]
     fn a_signature_holds_until_one_bit_changes(
         body in prop::collection::vec(any::<u8>(), 1..200),
         path in "/[a-z0-9/]{0,20}(\\?[a-z=&]{1,10})?",
@@ -800,6 +825,21 @@ proptest! {
         let at = flip.index(changed.body.len());
         changed.body[at] ^= 1 << bit;
         prop_assert_eq!(changed.read().unwrap_err().check(), "digest");
+
+        let covered: &[&str] = match scheme {
+            Scheme::Cavage => &["host", "date", "digest", "content-type"],
+            Scheme::Rfc9421 => &["content-digest", "signature-input"],
+        };
+        for name in covered {
+            let mut changed = sample.clone();
+            let mut value = changed.headers[*name].as_bytes().to_vec();
+            let at = flip.index(value.len());
+            value[at] ^= 1 << bit;
+            // A control character never gets past the HTTP parser.
+            let Ok(value) = HeaderValue::from_bytes(&value) else { continue };
+            changed.headers.insert(*name, value.clone());
+            prop_assert!(!changed.read().is_ok_and(|claim| claim.verify(&key.public())), "{} says {:?}", name, value);
+        }
 
         let other = Sample { method: Method::PUT, ..sample.clone() };
         prop_assert!(!other.read().expect("a claim").verify(&key.public()));
