@@ -39,7 +39,10 @@ impl Lane {
                 self.fail(seq, outcome, "a fault of ours");
             }
         }
-        self.save_place();
+        let save = self.save_place();
+        if self.window.position().is_done(seq) {
+            self.owe_save(save);
+        }
         self.note();
     }
 
