@@ -334,6 +334,7 @@ impl Lane {
     async fn rest(&mut self, until: Option<Instant>, head: &mut watch::Receiver<Seq>) {
         let waits = self.resume.is_some();
         let full = self.window.flying() >= self.window.limit();
+        let ahead = self.is_at_the_limit();
         let stopping = self.shared.supervisor.stopping().clone();
         let handle = self.handle.clone();
         let timer = async {
@@ -346,7 +347,8 @@ impl Lane {
             Some(landed) = self.flights.join_next_with_id() => self.land(landed).await,
             // A lane that waits or is full need not hear of each new entry.
             _ = head.changed(), if !waits && !full => {}
-            _ = self.saved.changed(), if !self.unsaved.is_empty() => {}
+            // Nor of each save: with a thousand lanes that would be a thousand idle turns for every fsync.
+            _ = self.saved.changed(), if ahead => {}
             () = timer => {}
             () = handle.woken.notified() => self.wake(),
             () = stopping.cancelled() => {}
@@ -418,18 +420,28 @@ impl Lane {
     /// An entry landed for good: until its place is on disk, a crash would repeat it. Half way to what is allowed the
     /// next save is asked for, so that a lane seldom has to wait for one.
     fn owe_save(&mut self, save: u64) {
+        self.forget_saved();
         self.unsaved.push_back(save);
         if self.unsaved.len() * 2 >= repeats(self.shared.config.in_flight_per_host) {
             self.shared.book.ask();
         }
     }
 
-    /// Whether one more request would be one more than a crash may repeat.
-    fn would_repeat_too_much(&mut self) -> bool {
+    fn forget_saved(&mut self) {
         let saved = *self.saved.borrow_and_update();
         while self.unsaved.front().is_some_and(|save| *save <= saved) {
             self.unsaved.pop_front();
         }
+    }
+
+    /// Whether one more request would be one more than a crash may repeat.
+    fn would_repeat_too_much(&mut self) -> bool {
+        self.forget_saved();
+        self.is_at_the_limit()
+    }
+
+    /// The same, as of the save last looked at: one that came since wakes whoever waits for it.
+    fn is_at_the_limit(&self) -> bool {
         self.unsaved.len() + self.flights.len() >= repeats(self.shared.config.in_flight_per_host)
     }
 

@@ -72,7 +72,15 @@ fn in_use(path: &Path) -> StoreError {
 /// opens; for the operator that is a sentence like any other.
 #[expect(clippy::disallowed_methods, reason = "the one place that opens the store")]
 fn open_file(path: &Path, file: File) -> Result<Database, StoreError> {
-    let create = std::panic::AssertUnwindSafe(|| redb::Builder::new().create_with_backend(FileBackend::new(file)?));
+    let create = std::panic::AssertUnwindSafe(|| {
+        let mut builder = redb::Builder::new();
+        builder.set_repair_callback(|session| {
+            if session.progress() == 0.0 {
+                tracing::warn!("the store was not closed well: all of it is read, to be sure of it");
+            }
+        });
+        builder.create_with_backend(FileBackend::new(file)?)
+    });
     match std::panic::catch_unwind(create) {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(in_use(path)),

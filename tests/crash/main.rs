@@ -31,13 +31,13 @@ use shearwater::clock::Clock;
 type Part = (&'static str, usize, fn(&Call) -> anyhow::Result<String>);
 
 const PARTS: [Part; 9] = [
-    ("kills", 8, kills::kills),
+    ("kills", 20, kills::kills),
     ("stops", 4, kills::stops),
-    ("calls", 3, calls::calls),
-    ("births", 4, calls::births),
-    ("eio", 2, calls::eio),
+    ("calls", 2, calls::calls),
+    ("births", 2, calls::births),
+    ("eio", 1, calls::eio),
     ("descriptors", 1, limits::descriptors),
-    ("damage", 150, damage::damage),
+    ("damage", 80, damage::damage),
     ("million", 3_000, restart::million),
     ("ramp", 1, restart::ramp),
 ];
