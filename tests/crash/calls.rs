@@ -131,7 +131,7 @@ pub(crate) fn eio(call: &Call) -> anyhow::Result<String> {
         ensure!(status.code() == Some(1), "a failed flush ended it with {status}");
         let log = strace.log()?;
         let mut flushes = log.lines().skip_while(|line| !line.contains("INJECTED"));
-        let failed_at = flushes.next().and_then(|line| millis(line)).context("no flush failed")?;
+        let failed_at = flushes.next().and_then(millis).context("no flush failed")?;
         let again = flushes.filter(|line| line.contains("fdatasync(")).count();
         ensure!(again == 0, "it flushed {again} times more after a flush had failed:\n{log}");
         let ended_at = stage.ended_at().context("an end")?;
