@@ -13,6 +13,9 @@ use crate::telemetry::logs;
 
 /// How long a stop may take before it is made hard.
 const GRACE: Duration = Duration::from_secs(20);
+/// And how long when the store failed: what the requests in hand achieve cannot be written down any more, so waiting for
+/// them gains nothing, and until this process has ended no supervisor starts one that takes posts again.
+const GRACE_WITHOUT_STORE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arg: &ConfigArg) -> anyhow::Result<()> {
     let config = Config::load(arg.config.as_deref())?;
@@ -35,8 +38,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         why = server.gave_up() => Some(why),
     };
     let cut = server.app().supervisor().cut().clone();
+    let grace = if server.app().state.store.failed().is_cancelled() { GRACE_WITHOUT_STORE } else { GRACE };
     tokio::select! {
-        _ = server.shutdown(GRACE) => {}
+        _ = server.shutdown(grace) => {}
         _ = interrupt.recv() => cut.cancel(),
         _ = terminate.recv() => cut.cancel(),
     }

@@ -145,6 +145,8 @@ pub struct Delivery {
     pub in_flight_per_host: usize,
     #[serde(with = "humantime_serde")]
     pub save_every: Duration,
+    #[serde(with = "humantime_serde")]
+    pub ramp: Duration,
     pub dormant_after_days: u32,
     #[serde(with = "humantime_serde")]
     pub gone_after: Duration,

@@ -163,6 +163,9 @@ impl Worker for Cursors {
     }
 
     async fn wait(&mut self) {
-        tokio::time::sleep(self.shared.config.save_every).await;
+        tokio::select! {
+            () = tokio::time::sleep(self.shared.config.save_every) => {}
+            () = self.shared.book.asked() => {}
+        }
     }
 }

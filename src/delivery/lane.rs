@@ -4,11 +4,12 @@
 //!
 //! Promises: nothing is marked done before its final answer; a lane that waits holds no place that another could use; a
 //! lane that is far behind holds one entry of the log in memory and those under way, no more. At a stop the requests in
-//! hand are finished.
+//! hand are finished. A crash at any moment repeats no more than [`repeats`] entries of a lane: those under way, and those
+//! done whose place is not on disk yet.
 
 mod landing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,6 +48,14 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(100);
 const SUSPICION: u32 = 3;
 /// Entries passed over in one go before other tasks get their turn.
 const STRIDE: u32 = 64;
+/// What a crash may repeat of a lane, if its window is no wider. Fewer: a lane waits for the disk more often, and each
+/// wait is an fsync's; at this figure a fast subscriber still takes thousands a second.
+const REPEATS: usize = 16;
+
+/// What a crash may repeat of a lane that has so many requests under way.
+fn repeats(in_flight: usize) -> usize {
+    REPEATS.max(in_flight * 2)
+}
 
 /// A lane at work.
 pub(super) struct Lane {
@@ -69,6 +78,9 @@ pub(super) struct Lane {
     usual: Duration,
     /// The entry read last, since what is read is mostly sent next.
     last_read: Option<Arc<Entry>>,
+    /// For each entry that landed and whose place may not be on disk: the save that puts it there.
+    unsaved: VecDeque<u64>,
+    saved: watch::Receiver<u64>,
 }
 
 /// What a lane does next.
@@ -108,6 +120,8 @@ impl Lane {
             spent: None,
             usual: Duration::ZERO,
             last_read: None,
+            unsaved: VecDeque::new(),
+            saved: shared.book.saved(),
             handle,
             shared,
         }
@@ -161,6 +175,9 @@ impl Lane {
         }
         self.paced = None;
         if self.helm.resume().is_none() && self.something_hangs(now.instant) {
+            return Step::Rest(None);
+        }
+        if self.would_repeat_too_much() {
             return Step::Rest(None);
         }
         self.refresh_facts(now.instant);
@@ -250,8 +267,11 @@ impl Lane {
         let Some(served) = subscriber.served() else { return };
         let prompt = !self.helm.is_retrying() && self.helm.state() == LaneState::Healthy && self.usual <= PATIENCE;
         let pool = if prompt { Pool::Fresh } else { Pool::Slow };
-        let slots = self.shared.slots.clone();
-        let acquire = slots.acquire(pool);
+        let (shared, seq) = (self.shared.clone(), outgoing.entry.seq);
+        let acquire = async {
+            shared.ramp.turn(seq).await;
+            shared.slots.acquire(pool).await
+        };
         tokio::pin!(acquire);
         let stopping = self.shared.supervisor.stopping().clone();
         let leave = self.handle.leave.clone();
@@ -271,7 +291,6 @@ impl Lane {
                 () = leave.cancelled() => return,
             }
         };
-        let seq = outgoing.entry.seq;
         // It may have waited for its place while the rules changed.
         let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
         if is_barred(&outgoing.entry, subscriber, &rules, now) {
@@ -302,6 +321,7 @@ impl Lane {
         let waits = self.helm.resume().is_some();
         let (limit, flying) = self.helm.in_flight();
         let full = flying >= limit;
+        let ahead = self.is_at_the_limit();
         let stopping = self.shared.supervisor.stopping().clone();
         let handle = self.handle.clone();
         let timer = async {
@@ -314,6 +334,8 @@ impl Lane {
             Some(landed) = self.flights.join_next_with_id() => self.land(landed).await,
             // A lane that waits or is full need not hear of each new entry.
             _ = head.changed(), if !waits && !full => {}
+            // Nor of each save: with a thousand lanes that would be a thousand idle turns for every fsync.
+            _ = self.saved.changed(), if ahead => {}
             () = timer => {}
             () = handle.woken.notified() => self.wake(),
             () = stopping.cancelled() => {}
@@ -372,8 +394,36 @@ impl Lane {
         self.facts_until = instant + life;
     }
 
-    fn save_place(&self) {
-        self.shared.book.set(self.slot, self.helm.position());
+    fn save_place(&self) -> u64 {
+        self.shared.book.set(self.slot, self.helm.position())
+    }
+
+    /// An entry landed for good: until its place is on disk, a crash would repeat it. Half way to what is allowed the
+    /// next save is asked for, so that a lane seldom has to wait for one.
+    fn owe_save(&mut self, save: u64) {
+        self.forget_saved();
+        self.unsaved.push_back(save);
+        if self.unsaved.len() * 2 >= repeats(self.shared.config.in_flight_per_host) {
+            self.shared.book.ask();
+        }
+    }
+
+    fn forget_saved(&mut self) {
+        let saved = *self.saved.borrow_and_update();
+        while self.unsaved.front().is_some_and(|save| *save <= saved) {
+            self.unsaved.pop_front();
+        }
+    }
+
+    /// Whether one more request would be one more than a crash may repeat.
+    fn would_repeat_too_much(&mut self) -> bool {
+        self.forget_saved();
+        self.is_at_the_limit()
+    }
+
+    /// The same, as of the save last looked at: one that came since wakes whoever waits for it.
+    fn is_at_the_limit(&self) -> bool {
+        self.unsaved.len() + self.flights.len() >= repeats(self.shared.config.in_flight_per_host)
     }
 
     /// Shows how the lane fares.

@@ -2,10 +2,11 @@
 //!
 //! One lane per subscriber (`lane`) reads the one log from a place of its own; the `dispatcher` keeps the lanes.
 //! `plan` says what a subscriber gets of an entry, `window` what leaves next, `attempt` what an answer means,
-//! `health` how a lane fares, `slots` who may send, `pace` when Announces leave. `control` carries the messages that
+//! `health` how a lane fares, `slots` who may send, `ramp` how a backlog leaves after a start, `pace` when Announces leave. `control` carries the messages that
 //! are one server's business. Nothing here judges what may be relayed: that is done before it is in the log.
 //!
-//! After a crash, what was delivered in the last `delivery.save_every` is delivered again; after a clean stop nothing is.
+//! After a crash, what was delivered in the last `delivery.save_every` is delivered again, and never more than sixteen
+//! entries to a subscriber (twice `delivery.in_flight_per_host`, if that is more); after a clean stop nothing is.
 
 mod attempt;
 mod backoff;
@@ -18,6 +19,7 @@ mod lane;
 mod outgoing;
 mod pace;
 pub mod plan;
+mod ramp;
 mod reread;
 mod slots;
 #[cfg(test)]
@@ -54,6 +56,7 @@ use health::{Ledger, Limits};
 use outgoing::Outbox;
 use pace::Pace;
 use plan::Rules;
+use ramp::Ramp;
 use slots::Slots;
 
 /// At a stop, a busy store is asked so often, with this pause.
@@ -118,6 +121,7 @@ struct Shared {
     outbox: Outbox,
     pace: Arc<Pace>,
     slots: Slots,
+    ramp: Ramp,
     book: CursorBook,
     /// Held while places are written: an older save must not overtake a newer one.
     saving: tokio::sync::Mutex<()>,
@@ -173,6 +177,7 @@ impl Delivery {
             outbox: Outbox::new(ids, signed.keys().clone(), audience, pace.clone()),
             pace,
             slots: Slots::new(config.in_flight),
+            ramp: Ramp::new(config.ramp, log.head(), config.in_flight),
             book: CursorBook::load(&store)?,
             saving: tokio::sync::Mutex::default(),
             ledger: Ledger::new(store.clone()),

@@ -239,6 +239,25 @@ async fn a_clean_stop_finishes_what_is_in_hand_and_nothing_is_sent_twice() {
     rig.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_however_fast_is_never_more_than_sixteen_entries_ahead_of_what_is_written_down() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("fast.example", "mastodon").await;
+    let shared = rig.delivery.0.clone();
+    let nothing_is_saved = shared.saving.lock().await;
+    rig.append_many(60).await;
+    eventually("as many are sent as a crash may repeat", || world.count() >= 16).await;
+    for _ in 0..5 {
+        pass(Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.count(), 16);
+    drop(nothing_is_saved);
+    rig.caught_up("fast.example").await;
+    assert_eq!(numbers(&world.delivered("fast.example")).len(), 60);
+    rig.stop().await;
+}
+
 #[test]
 fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     let (dir, clock, world) = noon();

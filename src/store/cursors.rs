@@ -1,11 +1,13 @@
 //! How far each subscriber has come in the log. Positions live in memory and are written packed, 512 to a row, in the
-//! group commit, at most every `delivery.save_every`: so store writes grow with activities plus subscribers, never with
-//! their product. After a crash, what was delivered since the last save is delivered again, and no more.
+//! group commit, every `delivery.save_every` and whenever a lane asks for it: so store writes grow with activities plus
+//! subscribers, never with their product. After a crash, what was delivered since the last save is delivered again, and
+//! no more. Saves are numbered, so that a lane knows what it would repeat if everything ended now.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::{Notify, watch};
 
 use super::{Store, StoreError, existing};
 use crate::ids::Seq;
@@ -75,12 +77,16 @@ impl Position {
 pub struct CursorBook {
     store: Store,
     pages: Arc<Mutex<Pages>>,
+    saved: Arc<watch::Sender<u64>>,
+    asked: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Pages {
     positions: Vec<Position>,
     dirty: BTreeSet<u32>,
+    /// Saves begun.
+    begun: u64,
 }
 
 impl CursorBook {
@@ -99,7 +105,13 @@ impl CursorBook {
                 positions.extend(unpack_row(framed.value())?);
             }
         }
-        Ok(Self { store: store.clone(), pages: Arc::new(Mutex::new(Pages { positions, dirty: BTreeSet::new() })) })
+        let pages = Pages { positions, ..Pages::default() };
+        Ok(Self {
+            store: store.clone(),
+            pages: Arc::new(Mutex::new(pages)),
+            saved: Arc::default(),
+            asked: Arc::default(),
+        })
     }
 
     /// Where `slot` stands.
@@ -108,8 +120,8 @@ impl CursorBook {
         self.lock().positions.get(slot as usize).copied().unwrap_or_default()
     }
 
-    /// Puts `slot` at `position`, to be written with the next save.
-    pub fn set(&self, slot: u32, position: Position) {
+    /// Puts `slot` at `position`; the number of the save that it is written with.
+    pub fn set(&self, slot: u32, position: Position) -> u64 {
         let mut pages = self.lock();
         let index = slot as usize;
         if pages.positions.len() <= index {
@@ -121,15 +133,33 @@ impl CursorBook {
             *place = position;
             pages.dirty.insert(slot / PER_ROW);
         }
+        pages.begun + 1
     }
 
-    /// Writes what changed since the last save; how many rows that took.
+    /// The number of the last save that is durable, and with it everything set before that one began.
+    #[must_use]
+    pub fn saved(&self) -> watch::Receiver<u64> {
+        self.saved.subscribe()
+    }
+
+    /// Somebody waits for the next save.
+    pub fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Returns when somebody asked.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Writes what changed since the last save; how many rows that took. One at a time.
     ///
     /// # Errors
     /// The store's; what was not written is written next time.
     pub async fn save(&self) -> Result<usize, StoreError> {
-        let rows = self.take_dirty();
+        let (number, rows) = self.take_dirty();
         if rows.is_empty() {
+            self.saved.send_replace(number);
             return Ok(0);
         }
         let pages: Vec<u32> = rows.iter().map(|(page, _)| *page).collect();
@@ -139,18 +169,20 @@ impl CursorBook {
             self.lock().dirty.extend(pages);
             return Err(error);
         }
+        self.saved.send_replace(number);
         Ok(count)
     }
 
-    fn take_dirty(&self) -> Vec<(u32, Vec<u8>)> {
+    fn take_dirty(&self) -> (u64, Vec<(u32, Vec<u8>)>) {
         let mut pages = self.lock();
+        pages.begun += 1;
         let dirty = std::mem::take(&mut pages.dirty);
         let pack_page = |page: u32| {
             let start = page as usize * PER_ROW as usize;
             let end = pages.positions.len().min(start + PER_ROW as usize);
             (page, pack_row(pages.positions.get(start..end).unwrap_or_default()))
         };
-        dirty.into_iter().map(pack_page).collect()
+        (pages.begun, dirty.into_iter().map(pack_page).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
@@ -249,6 +281,21 @@ mod tests {
             assert!(position.mark(Seq(seq)));
         }
         assert_eq!(position, Position::at(Seq(65)));
+    }
+
+    #[tokio::test]
+    async fn a_save_holds_what_was_set_before_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), crate::clock::Clock::system()).unwrap();
+        let book = CursorBook::load(&store).unwrap();
+        let saved = book.saved();
+        let first = book.set(3, Position::at(Seq(5)));
+        assert!(first > *saved.borrow());
+        assert_eq!((book.save().await.unwrap(), *saved.borrow()), (1, first));
+        let second = book.set(3, Position::at(Seq(5)));
+        assert!(second > first, "nobody knows whether what was the same is on disk");
+        assert_eq!((book.save().await.unwrap(), *saved.borrow()), (0, second));
+        assert_eq!(CursorBook::load(&store).unwrap().get(3), Position::at(Seq(5)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The folder and the file, before there is a store: made for their owner only, opened, marked as ours.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -29,18 +29,61 @@ pub fn make_private(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens the file, or makes it, readable by its owner only. A damaged file can make the engine panic while it opens; for
-/// the operator that is a sentence like any other.
-#[expect(clippy::disallowed_methods, reason = "the one place that opens the store")]
+/// Opens the file, or makes it, readable by its owner only. A new one gets its name when the engine has made it: one that
+/// is half made, because the power failed meanwhile, is nobody's store and is made anew.
 pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.map_err(|error| StoreError::Failed(format!("{}: {error}", path.display())))?;
-    let create = std::panic::AssertUnwindSafe(|| redb::Builder::new().create_with_backend(FileBackend::new(file)?));
+    let trouble = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+    if path.try_exists().map_err(trouble)? {
+        let file = open_or_make(path).map_err(trouble)?;
+        if file.metadata().map_err(trouble)?.len() == 0 {
+            // The engine would begin a new store in it, and all that was promised would be forgotten without a word.
+            return Err(StoreError::Damaged(format!("{}: the file is empty. Restore the backup.", path.display())));
+        }
+        return open_file(path, file);
+    }
+    let unfinished = path.with_extension("redb.new");
+    let file = open_or_make(&unfinished).map_err(trouble)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(in_use(path)),
+        Err(TryLockError::Error(error)) => return Err(trouble(error)),
+    }
+    if path.try_exists().map_err(trouble)? {
+        // Another one was quicker; whether it still runs shows when its file is opened.
+        return open_file(path, open_or_make(path).map_err(trouble)?);
+    }
+    file.set_len(0).map_err(trouble)?;
+    let db = open_file(path, file)?;
+    std::fs::rename(&unfinished, path).map_err(trouble)?;
+    let folder = path.parent().map_or_else(|| File::open("."), File::open);
+    folder.and_then(|folder| folder.sync_all()).map_err(trouble)?;
+    Ok(db)
+}
+
+fn open_or_make(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn in_use(path: &Path) -> StoreError {
+    StoreError::Failed(format!("{} is in use: another shearwater runs on this folder", path.display()))
+}
+
+/// Hands the file to the engine; `path` is for what is said about it. A damaged file can make the engine panic while it
+/// opens; for the operator that is a sentence like any other.
+#[expect(clippy::disallowed_methods, reason = "the one place that opens the store")]
+fn open_file(path: &Path, file: File) -> Result<Database, StoreError> {
+    let create = std::panic::AssertUnwindSafe(|| {
+        let mut builder = redb::Builder::new();
+        builder.set_repair_callback(|session| {
+            if session.progress() == 0.0 {
+                tracing::warn!("the store was not closed well: all of it is read, to be sure of it");
+            }
+        });
+        builder.create_with_backend(FileBackend::new(file)?)
+    });
     match std::panic::catch_unwind(create) {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => {
-            Err(StoreError::Failed(format!("{} is in use: another shearwater runs on this folder", path.display())))
-        }
+        Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(in_use(path)),
         Ok(Err(error)) => Err(StoreError::Damaged(format!("{}: {error}. Restore the backup.", path.display()))),
         Err(_panic) => Err(StoreError::Damaged(format!(
             "{}: the file is not readable as a store. Restore the backup.",
@@ -52,11 +95,13 @@ pub(super) fn open(path: &Path) -> Result<Database, StoreError> {
 /// Marks a new file as ours, refuses another layout, and returns the secret that ids are hashed with.
 pub(super) fn prepare(db: &Database, path: &Path) -> Result<[u8; 32], StoreError> {
     let tx = db.begin_write()?;
+    let mut is_new = false;
     let secret = {
         let mut meta = tx.open_table(META)?;
         let layout = meta.get("layout")?.map(|row| row.value().to_vec());
         match layout.as_deref() {
             None => {
+                is_new = true;
                 meta.insert("layout", LAYOUT)?;
                 meta.insert("secret", rand::random::<[u8; 32]>().as_slice())?;
             }
@@ -74,7 +119,12 @@ pub(super) fn prepare(db: &Database, path: &Path) -> Result<[u8; 32], StoreError
         <[u8; 32]>::try_from(row)
             .map_err(|_short| StoreError::Damaged(format!("{}: no secret in it", path.display())))?
     };
-    tx.commit()?;
+    // A commit that changes nothing would undo what spares the next start a walk through the whole file.
+    if is_new {
+        tx.commit()?
+    } else {
+        tx.abort()?
+    }
     Ok(secret)
 }
 
@@ -83,6 +133,21 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::store::Store;
+
+    #[test]
+    fn a_store_whose_making_was_cut_short_is_made_anew_and_a_cut_store_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, unfinished) = (dir.path().join("shearwater.redb"), dir.path().join("shearwater.redb.new"));
+        std::fs::write(&unfinished, [0; 4096]).unwrap();
+        drop(Store::open(dir.path(), Clock::system()).unwrap());
+        assert!(path.exists() && !unfinished.exists());
+        let running = Store::open(dir.path(), Clock::system()).unwrap();
+        let second = Store::open(dir.path(), Clock::system()).err().map(|error| error.to_string());
+        assert!(second.is_some_and(|said| said.contains("in use")));
+        drop(running);
+        std::fs::write(&path, []).unwrap();
+        assert!(matches!(Store::open(dir.path(), Clock::system()), Err(StoreError::Damaged(_))), "not made anew");
+    }
 
     #[test]
     fn folder_and_file_are_their_owners_only() {

@@ -108,6 +108,16 @@ impl CountingDisk {
         self.0.broken.store(true, Ordering::SeqCst);
     }
 
+    /// Another disk with what is on this one now: as a crash would leave it.
+    pub(crate) fn copy(&self) -> Self {
+        let mut bytes = vec![0; usize::try_from(self.0.disk.len().unwrap()).unwrap()];
+        self.0.disk.read(0, &mut bytes).unwrap();
+        let copy = Self::default();
+        copy.0.disk.set_len(bytes.len() as u64).unwrap();
+        copy.0.disk.write(0, &bytes).unwrap();
+        copy
+    }
+
     pub(crate) fn flushes(&self) -> usize {
         self.0.flushes.load(Ordering::SeqCst)
     }

@@ -155,6 +155,29 @@ async fn everything_is_on_the_disk_before_its_answer_and_many_share_a_flush() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the store itself, on disks that can be looked at")]
+async fn a_large_store_is_not_read_whole_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    for (size, expected) in [(LONG_REPAIR - 1, true), (LONG_REPAIR, false)] {
+        // How large it takes itself to be.
+        let path = dir.path().join("size");
+        std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+        let disk = CountingDisk::default();
+        let db = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
+        let store = Store::on(db, path, Clock::manual(NOON)).unwrap();
+        store.write(|tx| tx.put("one", &facts("kept"))).await.unwrap();
+        let walked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = walked.clone();
+        let mut builder = redb::Builder::new();
+        builder.set_repair_callback(move |_| seen.store(true, std::sync::atomic::Ordering::SeqCst));
+        let db = builder.create_with_backend(disk.copy()).unwrap();
+        assert_eq!(walked.load(std::sync::atomic::Ordering::SeqCst), expected, "{size}");
+        let store = Store::on(db, PathBuf::from("memory"), Clock::manual(NOON)).unwrap();
+        assert_eq!(software(&store, "one").as_deref(), Some("kept"));
+    }
+}
+
+#[tokio::test]
 async fn after_a_failed_flush_nothing_is_promised_any_more() {
     let disk = CountingDisk::default();
     let store = on_disk(&disk);

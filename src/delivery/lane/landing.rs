@@ -38,7 +38,10 @@ impl Lane {
                 self.take_note(event, &landed);
             }
         }
-        self.save_place();
+        let save = self.save_place();
+        if self.helm.position().is_done(seq) {
+            self.owe_save(save);
+        }
         self.note();
     }
 
