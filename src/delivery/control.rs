@@ -217,9 +217,14 @@ enum Fate {
     Again(Duration),
 }
 
+/// How often a server may say that it cannot verify a message before that is believed. An Update of our actor is signed
+/// with the old key: who does not know that any longer has read our actor anew and needs no telling.
+fn patience(what: &str) -> u32 {
+    if what == "update" { 1 } else { UNVERIFIED }
+}
+
 /// Decides on a row that was sent `attempts` times before this report. `unverified`: how often a server may say that it
-/// cannot verify us. An Update of our actor is signed with the old key: who does not know that any longer has read our
-/// actor anew and needs no telling.
+/// cannot verify us.
 fn fate(outcome: Outcome, attempts: u32, unverified: u32, gap: Duration) -> Fate {
     match outcome {
         Outcome::Delivered => Fate::Settled("delivered"),
@@ -253,8 +258,7 @@ impl Errand {
         } else {
             let report = self.send(&row).await;
             let gap = backoff::gap(&self.shared.config.retry, row.attempts.saturating_add(1), backoff::roll());
-            let unverified = if kind(&row.what) == "update" { 1 } else { UNVERIFIED };
-            (fate(report.outcome, row.attempts, unverified, gap), report.reason)
+            (fate(report.outcome, row.attempts, patience(&row.what), gap), report.reason)
         };
         let (result, due) = match fate {
             Fate::Settled(result) => (result, None),
@@ -332,7 +336,8 @@ mod tests {
         assert_eq!(fate(later(Some(7)), 0, UNVERIFIED, gap), Fate::Again(Duration::from_secs(7)));
         assert_eq!(fate(Outcome::Unverified, 3, UNVERIFIED, gap), Fate::Again(gap));
         assert_eq!(fate(Outcome::Unverified, 4, UNVERIFIED, gap), Fate::Settled("refused"));
-        assert_eq!(fate(Outcome::Unverified, 0, 1, gap), Fate::Settled("refused"), "an Update");
+        assert_eq!(fate(Outcome::Unverified, 0, patience("update"), gap), Fate::Settled("refused"));
+        assert_eq!(fate(Outcome::Unverified, 0, patience("accept"), gap), Fate::Again(gap));
         for outcome in [Outcome::Done, Outcome::Forbidden, Outcome::Gone, Outcome::Moved] {
             assert_eq!(fate(outcome, 0, UNVERIFIED, gap), Fate::Settled("refused"), "{outcome:?}");
         }
