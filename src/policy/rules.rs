@@ -603,7 +603,8 @@ mod tests {
         assert!(!rules.is_listed(&host("listed.example"), NOW));
         let metrics = Metrics::new();
         let ruling = server("evil.example");
-        (ruling.count(&metrics), ruling.count_dry(&metrics));
+        ruling.count(&metrics);
+        ruling.count_dry(&metrics);
         assert_eq!(ruling.would.as_ref().map(|one| one.hits()), Some(1));
         let text = metrics.render();
         assert!(text.contains("rules_total{effect=\"would\",severity=\"block\",target=\"domain\"} 1"), "{text}");

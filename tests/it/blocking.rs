@@ -10,7 +10,7 @@ use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, W
 use shearwater::ids::{Iri, Seq};
 use shearwater::relay::enforce::Impact;
 use shearwater::relay::resolver::WaitingHint;
-use shearwater::store::{Directive, Following, Rule, RuleChange, Severity, Source, Style, Target};
+use shearwater::store::{ControlRow, Directive, Following, Rule, RuleChange, Severity, Source, Style, Target};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish, receipts_of};
 
@@ -91,6 +91,8 @@ async fn blocking_a_domain_takes_effect_at_once_everywhere() {
     let told = put(&relay, Rule { reason: "You sent spam.".to_owned(), ..on(&evil, Severity::Block) }).await;
     assert_eq!(told.removed, [authority(&evil)]);
     assert!(relay.store().subscriber(&authority(&evil)).is_none(), "it is out before the call returns");
+    let rows = relay.store().all::<ControlRow>().expect("rows");
+    assert!(!rows.iter().any(|(_, row)| row.what == "accept"), "what waited for it is let go of, and never sent");
     assert_eq!(reader.fetch(&shown).await.expect("an answer").status, 404, "and its posts are not shown");
     let refused = evil.post(PostSpec::public("let me in")).await.expect("an answer");
     assert_eq!(refused.status(), 403);

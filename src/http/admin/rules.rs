@@ -141,7 +141,7 @@ async fn remove_rules(relay: &Relay, delivery: &Delivery, unwanted: &Unwanted) -
         .collect();
     if changes.is_empty() {
         anyhow::ensure!(
-            !on_target.iter().any(|source| *source == Source::Config),
+            !on_target.contains(&Source::Config),
             "the rule on {target} stands in the configuration file: take it out there and restart the relay"
         );
         anyhow::bail!("there is no such rule on {target}; `shearwater admin rules` lists all");
