@@ -351,6 +351,15 @@ async fn probation_ends_after_its_time_and_so_many_posts() {
     let third = publish(&poster, "three").await;
     arrival(&reader, &third.id).await;
     assert_eq!(held(&relay, &poster).len(), held_ones.len());
+
+    let change = |config: &mut shearwater::config::Config| {
+        config.policy.probation = true;
+        (config.policy.probation_for, config.policy.probation_posts) = (DAY, 0);
+    };
+    let relay = TestRelay::start_with(change).await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    taken(&poster, PostSpec::public("no number of posts makes it shorter")).await;
+    assert_eq!(held(&relay, &poster).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
