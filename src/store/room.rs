@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How long a reading counts. Real time: nothing of it is kept.
 const LIFE: Duration = Duration::from_millis(250);
+const _: () = assert!(LIFE.as_millis() <= 1000, "longer, and more is taken in between than the reserve holds");
 
 /// Asks the disk; `None` if it does not say.
 type Ask = Box<dyn Fn() -> Option<u64> + Send + Sync>;

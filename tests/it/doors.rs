@@ -104,6 +104,17 @@ async fn slow_connections_are_cut_and_an_honest_client_does_not_notice_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_on_and_on_and_never_reads_the_answers_is_cut() {
+    let relay = TestRelay::start().await;
+    let mut stream = dial(relay.server.http_addr().expect("an address")).await;
+    let page = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".repeat(100);
+    // Until the buffers of both sides are full.
+    while tokio::time::timeout(Duration::from_secs(3), stream.write_all(&page)).await.is_ok_and(|sent| sent.is_ok()) {}
+    eventually("its place is free", || relay.metric("shearwater_connections ") == 0.0).await;
+    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn heads_are_bounded_in_size_and_in_number_of_lines() {
     let relay = TestRelay::start().await;
     let addr = relay.server.http_addr().expect("an address");
