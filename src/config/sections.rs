@@ -147,6 +147,7 @@ pub struct Store {
     #[serde(with = "humantime_serde")]
     pub refusals: Duration,
     pub refusals_max: usize,
+    pub reserve: ByteSize,
 }
 
 /// `[site]`: what people read.

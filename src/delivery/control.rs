@@ -111,7 +111,15 @@ impl Control {
                 self.shared.errands.servers().late.insert(row.authority.clone());
             }
             _ => {
-                self.rows.remove(key);
+                let settled = self.rows.remove(key);
+                // The last of a server's messages takes the note that it is late with it.
+                let mut servers = self.shared.errands.servers();
+                if let Some(row) = settled
+                    && servers.late.contains(&row.authority)
+                    && !self.rows.values().any(|other| other.authority == row.authority)
+                {
+                    servers.late.remove(&row.authority);
+                }
             }
         }
     }

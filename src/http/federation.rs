@@ -1,6 +1,7 @@
 //! What other servers call: the inbox, the relay's actor and what belongs to it, and discovery.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -12,6 +13,7 @@ use hyper::body::Body as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::error::{internal, not_found, problem};
 use super::state::{Followed, InboxSlots};
@@ -42,12 +44,7 @@ pub(super) async fn inbox(
     let (body, bytes) = match tokio::time::timeout(config.http.body_timeout, read).await {
         Ok(Ok(read)) => read,
         Ok(Err(rejection)) => return reject(&relay, rejection),
-        Err(_slow) => {
-            return reject(
-                &relay,
-                refuse(408, "body-time", "the body did not arrive in time".to_owned(), "Send it again, faster."),
-            );
-        }
+        Err(_elapsed) => return reject(&relay, slow()),
     };
     // Taken after the body is there, so that slow senders take no place, and given back when the work is done, whether
     // or not the sender waited for it.
@@ -60,6 +57,10 @@ pub(super) async fn inbox(
         Answer::Accepted(_) => StatusCode::ACCEPTED.into_response(),
         Answer::Rejected(rejection) => problem(&rejection),
     }
+}
+
+fn slow() -> Rejection {
+    refuse(408, "body-time", "the body did not arrive in time".to_owned(), "Send it again, faster.")
 }
 
 fn overload() -> Rejection {
@@ -90,6 +91,15 @@ fn wrong_type(headers: &HeaderMap) -> Option<Rejection> {
     Some(refuse(415, "content-type", detail, "Send Content-Type: application/activity+json."))
 }
 
+/// A body arrives at a kilobyte a second at least, after a start: who sends slower holds a connection for nothing.
+const LEAST_RATE: u32 = 1024;
+const START: Duration = Duration::from_secs(2);
+
+/// Until when the next piece must be there, after so many bytes since `begun`.
+fn patience(begun: Instant, read: usize) -> Instant {
+    begun + START + Duration::from_secs(1).saturating_mul(u32::try_from(read).unwrap_or(u32::MAX)) / LEAST_RATE
+}
+
 /// Reads at most `limit` bytes; more is not read at all. What is held of all bodies together is bounded too: by what has
 /// arrived, not by what was promised, so that slow senders hold next to nothing.
 async fn read_body(
@@ -102,8 +112,10 @@ async fn read_body(
         discard(&mut body, limit).await;
         return Err(too_big());
     }
-    let (mut read, mut held) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
-    while let Some(frame) = body.frame().await {
+    let (mut read, mut held, begun) = (BytesMut::new(), None::<OwnedSemaphorePermit>, Instant::now());
+    while let Some(frame) =
+        tokio::time::timeout_at(patience(begun, read.len()), body.frame()).await.map_err(|_elapsed| slow())?
+    {
         let frame = frame.map_err(|_broken| refuse(400, "body", "the body broke off".to_owned(), "Send it again."))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + data.len() > limit {

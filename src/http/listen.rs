@@ -1,5 +1,6 @@
-//! Our own accept loop. `axum::serve` holds a half-sent head for ever; here a head has five seconds, connections are
-//! counted in all and by address, and a stop lets requests in hand end.
+//! Our own accept loop. `axum::serve` holds a half-sent head for ever; here a head has five seconds, and so has the pause
+//! between two requests; connections are counted in all and by address, one that does not take its answer is cut, and a
+//! stop lets requests in hand end.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
@@ -27,9 +29,13 @@ use crate::telemetry::Metrics;
 
 /// A reverse proxy keeps connections open between requests and sends heads whole: it may be idle for longer.
 const PROXY_IDLE: Duration = Duration::from_secs(75);
-/// The largest request head, and how many headers it may have.
-const MAX_HEAD: usize = 64 << 10;
+/// The largest request head, and how many headers it may have. Real ones have 1 to 4 KiB and some twenty; times the number
+/// of connections it bounds what half-sent heads hold in memory.
+const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 100;
+/// How long a connection may take to accept a piece of its answer. What we answer is small: it fits into the kernel's
+/// buffers unless somebody asks on and on and never reads.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: out of file descriptors, it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -147,7 +153,7 @@ impl Door {
                     match accepted {
                         Ok((stream, peer)) => {
                             let _ = stream.set_nodelay(true);
-                            self.admit(TokioIo::new(stream), Some(peer.ip().to_canonical()));
+                            self.admit(stream, Some(peer.ip().to_canonical()));
                         }
                         Err(error) => pause(&error).await,
                     }
@@ -156,7 +162,7 @@ impl Door {
             Listener::Unix(listener, path) => {
                 while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
                     match accepted {
-                        Ok((stream, _)) => self.admit(TokioIo::new(stream), None),
+                        Ok((stream, _)) => self.admit(stream, None),
                         Err(error) => pause(&error).await,
                     }
                 }
@@ -166,9 +172,9 @@ impl Door {
     }
 
     /// Serves one connection, or closes it at once if there are too many.
-    fn admit<S>(&self, stream: TokioIo<S>, peer: Option<IpAddr>)
+    fn admit<S>(&self, stream: S, peer: Option<IpAddr>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let trusted = peer.is_none_or(|peer| self.limits.trusted.iter().any(|net| net.contains(&peer)));
         let Some(place) = Place::take(self, peer.filter(|_| !trusted)) else {
@@ -182,7 +188,9 @@ impl Door {
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
         let service = TowerToHyperService::new(Convert(self.router.clone()));
-        let connection = builder.serve_connection(stream, service);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIMEOUT));
+        let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let (soft, hard) = (self.supervisor.stopping().clone(), self.supervisor.cut().clone());
         self.supervisor.spawn(async move {
             let _place = place;

@@ -56,6 +56,12 @@ impl InboxSlots {
     pub fn new(requests: usize) -> Self {
         Self { requests: Arc::new(Semaphore::new(requests)), bytes: Arc::new(Semaphore::new(Self::BYTES)) }
     }
+
+    /// Bytes of bodies that are held just now.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        Self::BYTES.saturating_sub(self.bytes.available_permits())
+    }
 }
 
 /// How long [`Followed`] is shown before the table is read again.

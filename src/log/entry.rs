@@ -39,7 +39,8 @@ pub struct Draft {
     pub activity: String,
     /// The server that brought it: it gets nothing back.
     pub supplier: Authority,
-    /// The body came from its own actor and bears that actor's LD signature: it may be forwarded as it is.
+    /// The body came from its own actor and bears that actor's LD signature: it may be forwarded as it is. A hint has no
+    /// body; of it this says that the object is said to have changed ([`Draft::is_recheck`]).
     pub carried: bool,
     /// When the post was published, if it says so.
     pub published: Option<Timestamp>,
@@ -77,6 +78,18 @@ struct Head {
 }
 
 impl Draft {
+    /// The same hint, of an object that is said to have changed: it is read again even if it is being read just now.
+    #[must_use]
+    pub fn into_recheck(self) -> Self {
+        Self { carried: self.kind == Kind::Hint, ..self }
+    }
+
+    /// Whether it is a hint that says so.
+    #[must_use]
+    pub fn is_recheck(&self) -> bool {
+        self.kind == Kind::Hint && self.carried
+    }
+
     /// The hash in the id of our Announce of this object: 32 hex digits that depend on the object's id alone, so that a
     /// repeat after a crash says the same.
     #[must_use]

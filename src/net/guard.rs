@@ -267,7 +267,16 @@ mod tests {
 
     #[test]
     fn ipv4_in_disguise_is_refused_even_where_the_plain_address_is_exempt() {
-        for text in ["::ffff:127.0.0.2", "::127.0.0.2", "64:ff9b::7f00:2", "2002:7f00:2::", "::ffff:8.8.8.8"] {
+        for text in [
+            "::ffff:127.0.0.2",
+            "::127.0.0.2",
+            "64:ff9b::7f00:2",
+            "64:ff9b:1::7f00:2",
+            "2002:7f00:2::",
+            "2001:0:7f00:2::",
+            "::ffff:0:127.0.0.2",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(!lan().permits(ip(text)), "{text}");
         }
         assert!(lan().permits(ip("127.0.0.2")) && lan().permits(ip("fd00:1::7")));
@@ -365,6 +374,42 @@ mod tests {
             "https://１２７.０.０.１/",
             "https://%31%32%37.0.0.1/",
             "https://127。0。0。1/",
+            "https://127．0．0．1/",
+            "https://127｡0｡0｡1/",
+            "https://①②⑦.0.0.1/",
+            "https://127.0.0.%31/",
+            "https://0x7F.0x0.0x0.0x1/",
+            "https://0X7F000001/",
+            "https://0x7f.0.1/",
+            "https://127.0.1/",
+            "https://127.0x1/",
+            "https://0177.1/",
+            "https://00000177.0.0.1/",
+            "https://0x0000007f.0.0.1/",
+            "https://127.0.0.1:8443/",
+            "https://127.0.0.1.:8443/",
+            "https://2130706433./",
+            "https://4294967295/",
+            "https://0x0/",
+            "https://0.0.0.0/",
+            "https://0x/",
+            "https://10.0.0.1/",
+            "https://169.254.169.254/latest/meta-data",
+            "https://2852039166/",
+            "https://0xa9fea9fe/",
+            "https://[0:0:0:0:0:0:0:1]/",
+            "https://[::7f00:1]/",
+            "https://[::127.0.0.1]/",
+            "https://[::ffff:7f00:1]/",
+            "https://[0:0:0:0:0:ffff:7f00:0001]/",
+            "https://[64:ff9b::127.0.0.1]/",
+            "https://[64:ff9b:1::7f00:1]/",
+            "https://[2002:7f00:1::]/",
+            "https://[2001:0:7f00:1::]/",
+            "https://[fe80::1]/",
+            "https://[fec0::1]/",
+            "https://[FD00::1]/",
+            "https://[::]:8443/",
             "https://[::1]/",
             "https://[::]/",
             "https://[::ffff:127.0.0.1]/",
@@ -374,8 +419,72 @@ mod tests {
         for text in spellings {
             assert_eq!(check(&strict(), text), Err(Refused::IpHost), "{text}");
         }
-        for text in ["https://[fe80::1%25eth0]/", "https://1.2.3.256/", "https://a b.example/", "https://"] {
-            assert!(Url::parse(text).is_err(), "the parser itself refuses {text}");
+        assert!(spellings.len() >= 40);
+        for text in [
+            "https://[fe80::1%25eth0]/",
+            "https://[fe80::1%eth0]/",
+            "https://[::1%251]/",
+            "https://[::1/",
+            "https://::1/",
+            "https://[127.0.0.1]/",
+            "https://[::ffff:1.2.3.4.5]/",
+            "https://[1::2::3]/",
+            "https://1.2.3.256/",
+            "https://4294967296/",
+            "https://0x100000000/",
+            "https://1.2.3.4.5/",
+            "https://127.0.0.0x/1",
+            "https://a.0x7f/",
+            "https://a b.example/",
+            "https://a.example:65536/",
+            "https://a.example:-1/",
+            "https://%00.example/",
+            "https://a%2fb.example/",
+            "https://a%40b.example/",
+            "https://xn--a.example/",
+            "https://",
+        ] {
+            let parsed = Url::parse(text);
+            let refused = parsed.as_ref().is_ok_and(|url| strict().check_url(url).is_err());
+            assert!(parsed.is_err() || refused, "the parser or the guard refuses {text}: {parsed:?}");
+        }
+    }
+
+    /// Names that look like one thing to a person or another parser, and lead somewhere else.
+    #[test]
+    fn names_in_disguise_are_judged_as_what_they_are() {
+        let local = [
+            "https://LOCALHOST/",
+            "https://ｌｏｃａｌｈｏｓｔ/",
+            "https://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/",
+            "https://local%68ost/",
+            "https://lo\u{ad}calhost/",
+            "https://x.ｌｏｃａｌｈｏｓｔ/",
+            "https://a.localhost。/",
+            "https://localhost。/",
+            "https://a.example。/",
+            "https://a.example../",
+        ];
+        for text in local {
+            assert_eq!(check(&strict(), text), Err(Refused::LocalName), "{text}");
+        }
+        let credentials = [
+            "https://a.example@127.0.0.1/",
+            "https://a.example:443@b.example/",
+            "https://a.example%2f@b.example/",
+            "https:a.example@b.example/",
+            "https://a.example\\@b.example/",
+        ];
+        for text in credentials {
+            let url = Url::parse(text).unwrap();
+            let (verdict, host) = (strict().check_url(&url), url.host_str().unwrap_or_default().to_owned());
+            assert!(verdict == Err(Refused::Credentials) || (verdict.is_ok() && host == "a.example"), "{text}: {host}");
+        }
+        // What is left after mapping is an ordinary name, and only its addresses decide.
+        for (text, host) in [("https://BÜCHER.example/", "xn--bcher-kva.example"), ("https://ａ.example/", "a.example")]
+        {
+            assert_eq!(check(&strict(), text), Ok(()));
+            assert_eq!(Url::parse(text).unwrap().host_str(), Some(host));
         }
     }
 

@@ -457,6 +457,55 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_hop_of_a_journey_leads_inside_whatever_is_fetched() {
+        let (canary, hits) = raw_server(CANARY, b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let inside = [
+            format!("http://{canary}/"),
+            format!("http://2130706433:{}/", canary.port()),
+            format!("http://0x7f.1:{}/", canary.port()),
+            format!("//127.1:{}/", canary.port()),
+            format!("http://[::ffff:127.0.0.1]:{}/", canary.port()),
+            format!("http://[::1]:{}/", canary.port()),
+            format!("http://0.0.0.0:{}/", canary.port()),
+            format!("http://user@{canary}/"),
+            format!("http://{}@{canary}/", site.addr),
+            format!("http://localhost:{}/", canary.port()),
+            "http://169.254.169.254/latest/meta-data".to_owned(),
+        ];
+        for target in &inside {
+            for (hops, status) in [(1, 301), (2, 302), (3, 307), (3, 308), (1, 303)] {
+                for hop in 1..hops {
+                    let next = if hop % 2 == 0 {
+                        site.url(&format!("/{}", hop + 1))
+                    } else {
+                        other.url(&format!("/{}", hop + 1))
+                    };
+                    (if hop % 2 == 0 { &other } else { &site }).set(&format!("/{hop}"), Page::redirect(&next));
+                }
+                let last = if hops % 2 == 0 { &other } else { &site };
+                last.set(&format!("/{hops}"), Page { status, ..Page::redirect(target) });
+                let start = site.iri("/1");
+                for fault in [
+                    client().get(&start).await.unwrap_err(),
+                    client().get_key(&start, true).await.unwrap_err(),
+                    client().get_key(&start, false).await.unwrap_err(),
+                    client().get_json(&start.url(), JsonKind::NODEINFO).await.unwrap_err(),
+                ] {
+                    assert!(
+                        matches!(fault, FetchFault::Refused(_) | FetchFault::Invalid(_)),
+                        "{target} {hops}: {fault:?}"
+                    );
+                }
+            }
+        }
+        // A claimed id on the way is no door either.
+        site.set("/claims", note(&format!("http://{canary}/")));
+        assert!(matches!(client().get(&site.iri("/claims")).await, Err(FetchFault::Invalid(_))));
+        assert_eq!(hits.load(Ordering::SeqCst), 0);
+    }
+
+    #[tokio::test]
     async fn an_id_that_differs_is_asked_once_and_must_then_hold() {
         let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
         site.set("/alias", note(&site.url("/real")));
@@ -600,6 +649,15 @@ mod tests {
             assert!(claim.scheme == scheme && claim.verify(&testing::keys().rsa.public()));
         }
         assert!(other.asked().is_empty());
+        let (canary, hits) = raw_server(CANARY, b"HTTP/1.1 202 Accepted\r\n\r\n").await;
+        for status in [301, 302, 307, 308] {
+            site.set("/inbox", Page { status, ..Page::redirect(&format!("http://{canary}/inbox")) });
+            let timeout = Duration::from_secs(5);
+            let answer =
+                client().post(&site.iri("/inbox"), &body, &Body::of(&body), Scheme::Cavage, timeout).await.unwrap();
+            assert_eq!(answer.status, status, "an answer like any other");
+        }
+        assert_eq!(hits.load(Ordering::SeqCst), 0);
         let inside = Iri::parse("http://127.0.0.1:9/inbox").unwrap();
         let refused = client().post(&inside, &body, &Body::of(&body), Scheme::Cavage, Duration::from_secs(1)).await;
         assert!(matches!(refused, Err(NetFault::Refused(_))));

@@ -89,6 +89,19 @@ pub(crate) async fn raw_server(host: &str, answer: &'static [u8]) -> (SocketAddr
     (addr, count)
 }
 
+/// Serves a router beside the test.
+pub(crate) fn serve(listener: TcpListener, router: axum::Router) {
+    beside(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let service = TowerToHyperService::new(router.clone());
+            beside(async move {
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+}
+
 /// What a [`Site`] answers to one path.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
@@ -142,16 +155,7 @@ impl Site {
             let headers = request.headers().clone();
             async move { site.answer(path, headers).await }
         });
-        beside(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let service = TowerToHyperService::new(router.clone());
-                beside(async move {
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await;
-                });
-            }
-        });
+        serve(listener, router);
         site
     }
 

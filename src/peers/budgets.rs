@@ -18,6 +18,9 @@ use crate::ids::Authority;
 /// Keys not seen before, per host and second. A busy server's users come by ones and twos; the rest comes again.
 const NEW_KEYS_PER_SECOND: NonZero<u32> = NonZero::new(10).unwrap();
 
+/// The same for all hosts of one registrable domain: names below it cost nothing, and may all lead to one victim.
+const NEW_KEYS_PER_DOMAIN_AND_SECOND: NonZero<u32> = NonZero::new(30).unwrap();
+
 /// Second looks at known keys, per host and minute. Servers do not rotate keys by the dozen.
 const REREADS_PER_MINUTE: NonZero<u32> = NonZero::new(30).unwrap();
 
@@ -38,6 +41,7 @@ const WAITING_PER_STRANGER: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Budgets {
     new_keys: Buckets,
+    new_keys_of_domain: Buckets,
     rereads: Buckets,
 }
 
@@ -45,24 +49,25 @@ impl Budgets {
     pub(super) fn new() -> Self {
         Self {
             new_keys: Buckets::new(Quota::per_second(NEW_KEYS_PER_SECOND)),
+            new_keys_of_domain: Buckets::new(Quota::per_second(NEW_KEYS_PER_DOMAIN_AND_SECOND)),
             rereads: Buckets::new(Quota::per_minute(REREADS_PER_MINUTE)),
         }
     }
 
     /// Takes a place for a key not seen before.
     pub(super) async fn new_key(&self, host: &Authority) -> bool {
-        self.new_keys.take(host).await
+        self.new_keys.take(host.as_str()).await && self.new_keys_of_domain.take(host.registrable()).await
     }
 
     /// Takes a place for a second look.
     pub(super) async fn reread(&self, host: &Authority) -> bool {
-        self.rereads.take(host).await
+        self.rereads.take(host.as_str()).await
     }
 }
 
 #[derive(Debug, Clone)]
 struct Buckets {
-    hosts: Cache<Authority, Arc<DefaultDirectRateLimiter>>,
+    hosts: Cache<String, Arc<DefaultDirectRateLimiter>>,
     quota: Quota,
 }
 
@@ -73,7 +78,7 @@ impl Buckets {
         Self { hosts, quota }
     }
 
-    async fn take(&self, host: &Authority) -> bool {
+    async fn take(&self, host: &str) -> bool {
         let full = async { Arc::new(DefaultDirectRateLimiter::direct(self.quota)) };
         self.hosts.get_with_by_ref(host, full).await.check().is_ok()
     }
@@ -132,6 +137,29 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_thousand_names_of_one_domain_share_thirty_new_keys_a_second() {
+        let (budgets, begun) = (Budgets::new(), std::time::Instant::now());
+        let mut allowed = 0;
+        for n in 0..1000 {
+            let host = Authority::parse(&format!("n{n}.evil.example")).unwrap();
+            allowed += usize::from(budgets.new_key(&host).await);
+        }
+        let most = 30 + usize::try_from(begun.elapsed().as_millis() * 30 / 1000).unwrap() + 1;
+        assert!((30..=most).contains(&allowed), "{allowed}");
+        assert!(budgets.new_key(&Authority::parse("honest.example").unwrap()).await, "others are not touched by it");
+    }
+
+    #[tokio::test]
+    async fn a_hundred_thousand_hosts_leave_the_memory_for_them_bounded() {
+        let buckets = Buckets::new(Quota::per_second(NEW_KEYS_PER_SECOND));
+        for n in 0..100_000 {
+            assert!(buckets.take(&format!("h{n}.example")).await);
+        }
+        buckets.hosts.run_pending_tasks().await;
+        assert!(buckets.hosts.entry_count() <= HOSTS, "{}", buckets.hosts.entry_count());
+    }
 
     #[test]
     fn few_wait_for_one_stranger_more_for_a_member_and_strangers_leave_room_for_the_others() {

@@ -31,8 +31,9 @@ use fault::Lifetimes;
 use keys::Stored;
 use memory::{Kept, Memory};
 
-/// How long a failure to read a post is remembered. Short: a post may be announced to us before its server shows it.
-const POST_FAULT_LIFE: Duration = Duration::from_secs(60);
+/// How long a failure to read a post is remembered. Short: a post may be announced to us before its server shows it. Who
+/// tries again sooner learns nothing new.
+pub const POST_FAULT_LIFE: Duration = Duration::from_secs(60);
 
 /// How long a key that was read for a request counts as just read: longer than that request takes.
 const FIRST_READ_LIFE: Duration = Duration::from_secs(10);

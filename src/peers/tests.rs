@@ -1,6 +1,6 @@
 //! Peers against servers on loopback: honest, hostile and broken ones.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
@@ -419,6 +419,66 @@ async fn a_key_id_leads_nowhere_inside() {
     assert!(matches!(world.peers.document(&site.iri("/led")).await, Err(PeerFault::Refused(_))));
     assert!(matches!(world.peers.document(&inside).await, Err(PeerFault::Refused(_))));
     assert_eq!(hits.load(Ordering::SeqCst), 0);
+}
+
+/// A server without end: every second answer is a 401, so that it is knocked at twice, and the others lead on.
+async fn maze(answer: fn(&str, usize) -> Page) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind((OPEN, 0)).await.unwrap();
+    let (addr, hits) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = hits.clone();
+    let router = axum::Router::new().fallback(move || {
+        let number = count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let page =
+                if number.is_multiple_of(2) { Page::status(401) } else { answer(&format!("http://{addr}"), number) };
+            let mut response = axum::response::Response::builder().status(page.status);
+            for (name, value) in page.headers {
+                response = response.header(name, value);
+            }
+            response.body(axum::body::Body::from(page.body)).unwrap()
+        }
+    });
+    testing::serve(listener, router);
+    (addr, hits)
+}
+
+/// B7, B8: what one trigger can cost, however the other side answers. Collections are not walked, and nothing that a
+/// document names is read for its sake but a key's owner.
+#[tokio::test]
+async fn no_trigger_costs_more_than_twenty_requests() {
+    let redirects = |_: &str, n: usize| Page::redirect(&format!("/{n}"));
+    let other_ids = |origin: &str, n: usize| Page::document(json!({ "id": format!("{origin}/{n}"), "type": "Note" }));
+    let owners = |origin: &str, n: usize| {
+        let (id, owner) = (format!("{origin}/x#k"), format!("{origin}/{n}"));
+        Page::document(json!({ "id": id, "owner": owner, "publicKeyPem": KEY }))
+    };
+    let pages = |origin: &str, n: usize| {
+        let next = format!("{origin}/x?page={n}");
+        let items = vec![format!("{origin}/item"); 1000];
+        Page::document(
+            json!({ "id": format!("{origin}/x"), "type": "OrderedCollectionPage", "next": next, "first": next,
+            "items": items, "attributedTo": format!("{origin}/by"), "replies": next, "context": next,
+            "@context": ["https://www.w3.org/ns/activitystreams", format!("{origin}/context")] }),
+        )
+    };
+    for (what, answer, most_for_document, most_for_key) in [
+        ("redirects", redirects as fn(&str, usize) -> Page, 8, 8),
+        ("other ids", other_ids, 4, 4),
+        ("owners without end", owners, 4, 8),
+        ("pages without end", pages, 2, 2),
+    ] {
+        for key in [true, false] {
+            let (world, (addr, hits)) = (World::new(), maze(answer).await);
+            let iri = |path: &str| Iri::parse(&format!("http://{addr}{path}")).unwrap();
+            if key {
+                assert!(world.peers.key(&iri("/x#k")).await.is_err(), "{what}");
+            } else {
+                let _ = world.peers.document(&iri("/x")).await;
+            }
+            let (hits, most) = (hits.load(Ordering::SeqCst), if key { most_for_key } else { most_for_document });
+            assert!(hits >= 1 && hits <= most, "{what}, key {key}: {hits}");
+        }
+    }
 }
 
 #[tokio::test]

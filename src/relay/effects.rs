@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Relay;
+use super::resolver;
 use super::route::Effect;
 use super::subscribe::Welcome;
 use super::verify::{Verified, is_control};
@@ -114,8 +115,10 @@ impl Relay {
                 }
             }
             Effect::Recheck(draft) => {
-                if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
-                    self.0.log.append(tx, draft)?;
+                // Not relayed yet, but being read for the first time: the answer may be older than the change.
+                let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
+                if known || resolver::waits(tx, &draft.object)? {
+                    self.0.log.append(tx, draft.into_recheck())?;
                     "recheck"
                 } else {
                     "not-relayed-before"

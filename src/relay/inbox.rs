@@ -67,6 +67,9 @@ impl Relay {
             Ok(decided) => decided,
             Err(rejection) => return Answer::Rejected(rejection),
         };
+        if effects.iter().any(grows) && !self.has_room() {
+            return Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300));
+        }
         match self.perform(verified, effects, actor).await {
             Ok(done) => self.conclude_request(done),
             Err(error) => Answer::Rejected(store_trouble(&error)),
@@ -139,6 +142,11 @@ impl Relay {
     }
 }
 
+/// What adds to what is kept. Deletions, farewells and answers must go through on a full disk too: there is a reserve.
+const fn grows(effect: &Effect) -> bool {
+    matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. })
+}
+
 /// The host that a request names in its key id, for the operator's list. Nothing proves it.
 fn claimed_host(received: &Received) -> Option<String> {
     let header = |name: &str| received.headers.get(name).and_then(|value| value.to_str().ok());
@@ -162,8 +170,11 @@ fn too_many(wait: Duration) -> Rejection {
 
 fn unreadable(fault: &PeerFault) -> Rejection {
     match fault {
-        PeerFault::TryLater(_) => Rejection::later("actor-unreadable", "your actor could not be read just now", 60),
-        _ => Rejection {
+        // One answer for all that we may have met at an address that they name: see the same of keys.
+        PeerFault::TryLater(_) | PeerFault::Gone { .. } | PeerFault::Forbidden | PeerFault::Refused(_) => {
+            Rejection::later("actor-unreadable", "your actor could not be read just now", 60)
+        }
+        PeerFault::Invalid(_) => Rejection {
             status: 401,
             check: "actor",
             detail: "your actor's document could not be read as an actor with an inbox of its own origin".to_owned(),

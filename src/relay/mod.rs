@@ -114,6 +114,12 @@ impl Relay {
         supervisor.start(move || housekeeping::RefusalKeeper::new(relay.clone()));
     }
 
+    /// Whether the disk has more room than the reserve, which is for deletions, deliveries and the operator.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.0.store.free_bytes() >= self.0.keep.reserve.as_u64()
+    }
+
     /// What was refused lately.
     #[must_use]
     pub fn refusals(&self) -> &Refusals {

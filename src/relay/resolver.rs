@@ -24,7 +24,7 @@ use super::route::{Facts, relayable};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
-use crate::peers::PeerFault;
+use crate::peers::{POST_FAULT_LIFE, PeerFault};
 use crate::policy::Verdict;
 use crate::store::{Record, SeenSet, StoreError, Tx};
 use crate::supervise::Worker;
@@ -36,8 +36,10 @@ pub const NAME: &str = "resolver";
 const BATCH: usize = 256;
 /// Rows read at once while the index is made.
 const PAGE: usize = 1000;
-/// Gaps between tries of one hint, in seconds; the last repeats until [`HORIZON`].
-const GAPS: [u64; 5] = [30, 120, 600, 3600, 4 * 3600];
+/// Gaps between tries of one hint, in seconds; the last repeats until [`HORIZON`]. The first is longer than a failure is
+/// remembered, or that try would be none.
+const GAPS: [u64; 5] = [65, 180, 600, 3600, 4 * 3600];
+const _: () = assert!(GAPS[0] > POST_FAULT_LIFE.as_secs());
 const HORIZON: Duration = Duration::from_secs(48 * 3600);
 /// How often a cursor that only skipped is written, and the longest wait.
 const POLL: Duration = Duration::from_secs(5);
@@ -124,7 +126,7 @@ impl Worker for Resolver {
     }
 
     async fn wait(&mut self) {
-        if self.store_busy {
+        if self.store_busy || !self.relay.has_room() {
             return tokio::time::sleep(BUSY_PAUSE).await;
         }
         let now = self.relay.0.clock.now();
@@ -204,8 +206,11 @@ impl Resolver {
                     self.queue.put(key, &server, hint.due);
                     self.count("queued-before");
                 }
-                // What is relayed already may have changed since its reading began.
-                Standing::Running if self.relay.0.store.has_seen(SeenSet::Objects, &[entry.object.as_str()])? => {
+                // What is relayed already, or said to have changed, may have done so since its reading began.
+                Standing::Running
+                    if entry.is_recheck()
+                        || self.relay.0.store.has_seen(SeenSet::Objects, &[entry.object.as_str()])? =>
+                {
                     self.queue.repeat(key);
                 }
                 Standing::Running => {
@@ -238,6 +243,10 @@ impl Resolver {
 
     /// Begins to read what is due, as far as the queue allows.
     fn begin(&mut self) -> Result<bool, StoreError> {
+        // What is found would be appended: it waits in its row until the disk has room.
+        if !self.relay.has_room() {
+            return Ok(false);
+        }
         let now = self.relay.0.clock.now();
         let mut begun = false;
         while let Some(key) = self.queue.take(now) {
@@ -429,6 +438,12 @@ impl Relay {
             body,
         }
     }
+}
+
+/// Whether a hint about this object waits or is being read. One that is still in the log alone does not count: its reading
+/// has not begun.
+pub(super) fn waits(tx: &Tx<'_>, object: &Iri) -> Result<bool, StoreError> {
+    Ok(tx.get::<WaitingHint>(&row(key_of(object)))?.is_some())
 }
 
 /// The first half of a SHA-256 of the id: two objects of one key are nothing that anybody finds.

@@ -29,6 +29,14 @@ const FOLLOW_BYTES: usize = 8 << 10;
 /// Subscribers of one registrable domain, or of one address where there is no domain; more wait for the operator.
 const PER_DOMAIN: usize = 10;
 
+/// Servers of one registrable domain that are known at all, those that wait for the operator included.
+const MOST_OF_DOMAIN: usize = 100;
+
+/// Servers that are known at all, and answers that wait to be sent: beyond either, a Follow is answered 503. Each costs
+/// memory and disk, and strangers could make them by the million.
+const MOST_SERVERS: usize = 50_000;
+const MOST_ANSWERS: u64 = 50_000;
+
 /// An actor that was followed this recently is not followed again.
 const FOLLOW_GAP: Duration = Duration::from_secs(600);
 
@@ -73,6 +81,9 @@ pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &Rules)
         && !rules.is_listed(applicant.authority)
     {
         return Welcome::Reject("This relay takes only servers that are on its operator's list.");
+    }
+    if applicant.subscriber.is_none() && applicant.neighbours >= MOST_OF_DOMAIN {
+        return Welcome::Reject("Too many servers of your domain ask for this relay already.");
     }
     if !speaks_for_its_server(applicant) {
         let approved = applicant
@@ -153,6 +164,10 @@ impl Relay {
     ) -> Result<Welcome, StoreError> {
         let (authority, follow, now) = (&verified.authority, essence(&verified.document), self.0.clock.now());
         let known = tx.subscriber(authority)?;
+        let crowded = known.is_none() && self.0.store.subscribers().len() >= MOST_SERVERS;
+        if crowded || tx.waiting_control()? >= MOST_ANSWERS {
+            return Err(StoreError::Busy);
+        }
         let facts = tx.get::<AuthorityFacts>(authority.as_str())?;
         let neighbours = self.neighbours(authority);
         let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref(), neighbours };
@@ -469,4 +484,37 @@ fn text(body: Vec<u8>) -> String {
 /// 128 random bits as hex: nobody can guess the id of a Follow of ours, and Mastodon takes an Accept on the id alone.
 fn unique() -> String {
     format!("{:032x}", rand::random::<u128>())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn names_below_one_domain_are_kept_up_to_a_number_and_then_turned_away() {
+        let id = "https://n1.evil.example/actor";
+        let key = include_str!("../../tests/fixtures/keys/author.rsa.spki.pem");
+        let document = json!({
+            "@context": "https://www.w3.org/ns/activitystreams", "id": id, "type": "Application",
+            "preferredUsername": "relay", "inbox": "https://n1.evil.example/inbox",
+            "publicKey": { "id": format!("{id}#main-key"), "owner": id, "publicKeyPem": key },
+        });
+        let actor = RemoteActor::read(&document).unwrap();
+        let authority = actor.id.authority();
+        let mut config = Config::embedded();
+        for admission in [Admission::Open, Admission::Approval] {
+            config.relay.admission = admission;
+            let rules = Rules::new(&config.policy, &config.relay);
+            let judged = |neighbours| {
+                let of = Applicant { authority: &authority, actor: &actor, subscriber: None, facts: None, neighbours };
+                welcome(&of, &config.relay, &rules)
+            };
+            let first = if admission == Admission::Open { Welcome::Check } else { Welcome::Hold };
+            assert_eq!((judged(9), judged(10), judged(99)), (first, Welcome::Hold, Welcome::Hold));
+            assert!(matches!(judged(100), Welcome::Reject(_)));
+        }
+    }
 }

@@ -130,6 +130,7 @@ impl Relay {
         let activity = Activity::read(&document).map_err(|fault| match fault {
             // Honest activities that no relay has a use for, such as a Flag that names several objects.
             ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
+            ActivityFault::Addressees(_) => Refused::Ignored("too-many-addressees"),
             fault => {
                 let remedy = "Send one plain ActivityStreams activity with an id, a type and an actor.";
                 Rejection::new(400, "activity", fault.to_string(), remedy).into()
@@ -179,16 +180,19 @@ impl Relay {
     }
 }
 
-/// Our own trouble while reading a key is a 503, for theirs it is a 401; what exactly we saw is for our log alone.
+/// A document that came and does not bear the key out is a 401: their request names it. All else is one and the same 503,
+/// whatever we saw: a stranger names the address, and must not learn from us what answers there (a closed port, a 404, an
+/// address that we do not go to, a server that says no to us).
 fn key_refusal(key_id: &Iri, fault: &PeerFault) -> Rejection {
     tracing::debug!(key.id = %key_id, fault = %fault, "a key could not be had");
     let remedy =
         "Publish the key where its id says, in your actor's document, readable without a signature or with ours.";
     match fault {
-        PeerFault::TryLater(_) => Rejection::later("key-unreadable", "your key could not be read just now", 60),
-        PeerFault::Gone { .. } => Rejection::new(401, "key-gone", format!("there is no key at {key_id}"), remedy),
-        PeerFault::Forbidden | PeerFault::Invalid(_) | PeerFault::Refused(_) => {
+        PeerFault::Invalid(_) => {
             Rejection::new(401, "key", format!("the key {key_id} could not be read and bound to an actor"), remedy)
+        }
+        PeerFault::TryLater(_) | PeerFault::Gone { .. } | PeerFault::Forbidden | PeerFault::Refused(_) => {
+            Rejection { remedy, ..Rejection::later("key-unreadable", "your key could not be read just now", 60) }
         }
     }
 }

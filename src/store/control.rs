@@ -1,6 +1,7 @@
 //! Messages to one server: Accept, Reject, Follow, Undo. They are few, each matters, and they are nobody else's business,
 //! so they are rows of their own beside the log, kept until delivered or too old.
 
+use redb::ReadableTableMetadata as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Record, StoreError, Tx};
@@ -48,6 +49,14 @@ impl ControlRow {
 }
 
 impl Tx<'_> {
+    /// Messages that wait.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn waiting_control(&self) -> Result<u64, StoreError> {
+        Ok(self.engine().open_table(super::table::<ControlRow>())?.len()?)
+    }
+
     /// Queues a message. Rows are numbered, so that messages to one server go out in the order they were made.
     ///
     /// # Errors

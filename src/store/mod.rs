@@ -18,6 +18,7 @@ mod cursors;
 mod file;
 mod following;
 mod refusals;
+mod room;
 mod seen;
 mod subscribers;
 #[cfg(test)]
@@ -120,6 +121,7 @@ struct Inner {
     failed: CancellationToken,
     subscribers: watch::Sender<Arc<HashMap<Authority, Arc<Subscriber>>>>,
     seen: RwLock<seen::Memory>,
+    room: room::Room,
 }
 
 type Job = Box<dyn FnOnce(&mut Tx<'_>) -> Result<Answer, StoreError> + Send>;
@@ -141,6 +143,7 @@ impl Store {
         let inner = Inner {
             secret,
             jobs,
+            room: room::Room::on_disk(path.parent().unwrap_or(&path).to_owned()),
             path,
             failed: CancellationToken::new(),
             subscribers: watch::Sender::default(),
@@ -221,6 +224,13 @@ impl Store {
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         std::fs::metadata(&self.0.path).map_or(0, |meta| meta.len())
+    }
+
+    /// What is free on the disk for us, in bytes, read four times a second at most. A disk that does not say is taken to
+    /// be endless.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        self.0.room.free()
     }
 
     pub(crate) fn engine(&self) -> &Database {

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub log_entries: IntGauge,
     /// Size of the store's file.
     pub store_bytes: IntGauge,
+    /// Bytes free on the store's disk. Below `store.reserve` posts are not taken.
+    pub store_free_bytes: IntGauge,
+    /// Bytes of request bodies held in memory.
+    pub inbox_bytes: IntGauge,
     /// Open connections from the world.
     pub connections: IntGauge,
     /// Connections closed because there were too many.
@@ -93,6 +97,11 @@ impl Metrics {
             log_head: gauge("log_head", "The place of the last log entry."),
             log_entries: gauge("log_entries", "Entries that the log keeps."),
             store_bytes: gauge("store_bytes", "Size of the store's file in bytes."),
+            store_free_bytes: gauge(
+                "store_free_bytes",
+                "Bytes free on the store's disk. Below store.reserve posts are not taken.",
+            ),
+            inbox_bytes: gauge("inbox_bytes", "Bytes of request bodies held in memory."),
             connections: gauge("connections", "Open connections from the world."),
             connections_refused: counter(
                 "connections_refused_total",

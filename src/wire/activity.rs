@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::ids::{Iri, is_public};
 use crate::wire::json;
-use crate::wire::object::{Audience, single_text};
+use crate::wire::object::{Audience, single_text, too_many_addressees};
 
 /// The kinds of activity that a relay does something with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,6 +151,9 @@ pub enum ActivityFault {
     /// A collection of activities.
     #[error("the body is a collection; activities are taken one by one")]
     Collection,
+    /// More addressees than [`crate::wire::object::MAX_ADDRESSEES`].
+    #[error("the activity addresses more than 1000 in its `{0}`")]
+    Addressees(&'static str),
     /// An `id` that is no id.
     #[error("the activity's id is not a canonical https id")]
     Id,
@@ -197,6 +200,9 @@ impl Activity {
         let kind = single_text(fields.get("type")).ok_or(ActivityFault::Kind)?;
         if matches!(kind, "Collection" | "OrderedCollection" | "CollectionPage" | "OrderedCollectionPage") {
             return Err(ActivityFault::Collection);
+        }
+        if let Some(name) = too_many_addressees(document) {
+            return Err(ActivityFault::Addressees(name));
         }
         let id = match fields.get("id") {
             None | Some(Value::Null) => None,
@@ -295,6 +301,15 @@ mod tests {
         let (Some(fields), Value::Object(more)) = (base.as_object_mut(), more) else { panic!("objects") };
         fields.extend(more);
         base
+    }
+
+    #[test]
+    fn an_activity_addresses_a_thousand_at_most() {
+        for name in ["to", "cc"] {
+            let to = |number: usize| Activity::read(&follow(json!({ name: vec!["https://a.example/x"; number] })));
+            assert!(to(1000).is_ok());
+            assert_eq!(to(1001), Err(ActivityFault::Addressees(name)));
+        }
     }
 
     fn iri(text: &str) -> Iri {

@@ -20,6 +20,15 @@ pub const MAX_DEPTH: usize = 32;
 /// about five thousand.
 pub const MAX_NODES: usize = 20_000;
 
+/// The longest string, in bytes of UTF-8. A body has at most a mebibyte; half of it is a novel.
+pub const MAX_STRING: usize = 512 * 1024;
+
+/// The longest key of an object, in bytes. Real ones are words, language tags, or the URL of a term.
+pub const MAX_KEY: usize = 1024;
+
+/// The most items of one array, and members of one object. What [`crate::wire::object`] reads has tighter limits.
+pub const MAX_ITEMS: usize = 5_000;
+
 /// Why a body is not JSON we read. The texts are fit for the other server's admin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum JsonFault {
@@ -32,6 +41,12 @@ pub enum JsonFault {
     /// More than [`MAX_NODES`] values.
     #[error("the JSON holds more than 20000 values")]
     TooMany,
+    /// A string over [`MAX_STRING`], or a key over [`MAX_KEY`].
+    #[error("a string in the JSON is longer than 524288 bytes, or a key longer than 1024")]
+    TooLong,
+    /// An array or object with more than [`MAX_ITEMS`].
+    #[error("an array or object in the JSON has more than 5000 items")]
+    TooWide,
     /// An object names a key twice: parsers disagree which one counts, so a signature over it proves nothing.
     #[error("an object in the JSON has the same key twice")]
     DuplicateKey,
@@ -113,12 +128,11 @@ impl<'de> Visitor<'de> for Node<'_> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        if value.len() > MAX_STRING {
+            return Err(self.budget.refuse(JsonFault::TooLong));
+        }
         Ok(Value::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
@@ -129,6 +143,9 @@ impl<'de> Visitor<'de> for Node<'_> {
         let inner = self.inner::<A::Error>()?;
         let mut items = Vec::new();
         while let Some(item) = seq.next_element_seed(inner)? {
+            if items.len() >= MAX_ITEMS {
+                return Err(self.budget.refuse(JsonFault::TooWide));
+            }
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -138,6 +155,12 @@ impl<'de> Visitor<'de> for Node<'_> {
         let inner = self.inner::<A::Error>()?;
         let mut members = Map::new();
         while let Some(key) = map.next_key::<String>()? {
+            if key.len() > MAX_KEY {
+                return Err(self.budget.refuse(JsonFault::TooLong));
+            }
+            if members.len() >= MAX_ITEMS {
+                return Err(self.budget.refuse(JsonFault::TooWide));
+            }
             if members.contains_key(&key) {
                 return Err(self.budget.refuse(JsonFault::DuplicateKey));
             }
@@ -206,8 +229,30 @@ mod tests {
         assert_eq!(parse("[".repeat(1_000_000).as_bytes()), Err(JsonFault::TooDeep));
         assert_eq!(parse("{\"a\":".repeat(100_000).as_bytes()), Err(JsonFault::TooDeep));
 
-        let wide = |nodes: usize| format!("[{}]", vec!["1"; nodes - 1].join(","));
-        assert!(parse(wide(MAX_NODES).as_bytes()).is_ok());
-        assert_eq!(parse(wide(MAX_NODES + 1).as_bytes()), Err(JsonFault::TooMany));
+        let wide = |items: usize| format!("[{}]", vec!["1"; items].join(","));
+        let five = |items: usize| format!("[{}]", [wide(items), wide(4998), wide(4999), wide(4999)].join(","));
+        assert!(parse(five(MAX_NODES - 5 - 4998 - 2 * 4999).as_bytes()).is_ok());
+        assert_eq!(parse(five(MAX_NODES - 4 - 4998 - 2 * 4999).as_bytes()), Err(JsonFault::TooMany));
+    }
+
+    #[test]
+    fn strings_keys_arrays_and_objects_are_bounded_each() {
+        let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+        assert!(parse(text(MAX_STRING).as_bytes()).is_ok());
+        assert_eq!(parse(text(MAX_STRING + 1).as_bytes()), Err(JsonFault::TooLong));
+        // In bytes, after escapes were undone.
+        assert_eq!(parse(format!("\"{}\"", "\\u00e4".repeat(MAX_STRING / 2 + 1)).as_bytes()), Err(JsonFault::TooLong));
+        let keyed = |bytes: usize| format!("[{{{}:1}}]", text(bytes));
+        assert!(parse(keyed(MAX_KEY).as_bytes()).is_ok());
+        assert_eq!(parse(keyed(MAX_KEY + 1).as_bytes()), Err(JsonFault::TooLong));
+        let array = |items: usize| format!("{{\"to\":[{}]}}", vec!["1"; items].join(","));
+        assert!(parse(array(MAX_ITEMS).as_bytes()).is_ok());
+        assert_eq!(parse(array(MAX_ITEMS + 1).as_bytes()), Err(JsonFault::TooWide));
+        let object = |items: usize| {
+            let members: Vec<String> = (0..items).map(|number| format!("\"{number}\":1")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert!(parse(object(MAX_ITEMS).as_bytes()).is_ok());
+        assert_eq!(parse(object(MAX_ITEMS + 1).as_bytes()), Err(JsonFault::TooWide));
     }
 }

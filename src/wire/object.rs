@@ -12,6 +12,14 @@ use crate::wire::json;
 /// The kinds of object that are posts. No actors, no activities, no collections.
 const POST_KINDS: [&str; 9] = ["Note", "Article", "Question", "Page", "Video", "Audio", "Image", "Event", "Document"];
 
+/// The most addressees in each of `to` and `cc`, entries of `tag`, and attachments. Honest posts stay far below: who
+/// mentions a hundred people is not read, but heard.
+pub const MAX_ADDRESSEES: usize = 1000;
+/// See [`MAX_ADDRESSEES`].
+pub const MAX_TAGS: usize = 100;
+/// See [`MAX_ADDRESSEES`].
+pub const MAX_ATTACHMENTS: usize = 32;
+
 /// Whom a document is addressed to, as far as a relay needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Audience {
@@ -84,6 +92,9 @@ pub enum PostFault {
     /// No `id`, or none that we take, or one with a fragment (which no document answers to).
     #[error("it has no usable id")]
     Id,
+    /// More of this property than a relay passes on.
+    #[error("it has more `{0}` than is passed on")]
+    TooMany(&'static str),
     /// Not one of the kinds of post.
     #[error("its type is not that of a post")]
     Kind,
@@ -130,6 +141,11 @@ impl Post {
             return Err(PostFault::Id);
         }
         let kind = single_text(fields.get("type")).filter(|kind| POST_KINDS.contains(kind)).ok_or(PostFault::Kind)?;
+        let limits = [("tag", MAX_TAGS), ("attachment", MAX_ATTACHMENTS)];
+        let too_many = limits.into_iter().find(|(name, most)| count(fields.get(*name)) > *most);
+        if let Some(name) = too_many_addressees(document).or(too_many.map(|(name, _)| name)) {
+            return Err(PostFault::TooMany(name));
+        }
         let owner = owner(&id, fields.get("attributedTo"))?;
         let time = |name: &str| fields.get(name).and_then(Value::as_str).and_then(Timestamp::from_rfc3339);
         let said = |name: &str| fields.get(name).is_some_and(says_something);
@@ -144,6 +160,18 @@ impl Post {
             is_reply,
             id,
         })
+    }
+}
+
+/// The property with which an activity or object addresses more than [`MAX_ADDRESSEES`], if there is one.
+pub(super) fn too_many_addressees(document: &Value) -> Option<&'static str> {
+    ["to", "cc"].into_iter().find(|name| count(document.get(*name)) > MAX_ADDRESSEES)
+}
+
+fn count(value: Option<&Value>) -> usize {
+    match value {
+        Some(Value::Array(items)) => items.len(),
+        _ => 0,
     }
 }
 
@@ -314,6 +342,16 @@ mod tests {
         assert_eq!(Post::read(&json!("https://a.example/1")), Err(PostFault::NotAnObject));
         let fault = Post::read(&note(json!({"@graph": []}))).expect_err("restructured");
         assert_eq!(fault.to_string(), "it uses `@graph`");
+    }
+
+    #[test]
+    fn a_post_with_more_than_anybody_reads_is_none() {
+        for (name, most) in [("to", 1000), ("cc", 1000), ("tag", 100), ("attachment", 32)] {
+            let with = |number: usize| Post::read(&note(json!({ name: vec!["https://a.example/x"; number] })));
+            assert!(with(most).is_ok(), "{name}");
+            assert_eq!(with(most + 1), Err(PostFault::TooMany(name)));
+        }
+        assert!(Post::read(&note(json!({"tag": {"type": "Hashtag"}, "attachment": "x", "to": null}))).is_ok());
     }
 
     #[test]

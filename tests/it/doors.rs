@@ -71,6 +71,98 @@ async fn connections_from_one_address_are_counted() {
     assert!(until_closed(&mut next).await.starts_with("HTTP/1.1 200"));
 }
 
+/// Neither silence before, between nor inside requests holds a connection, nor does one that asks and never listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_connections_are_cut_and_an_honest_client_does_not_notice_them() {
+    let relay = TestRelay::start_with(|config| {
+        config.http.trusted_proxies = Vec::new();
+        config.http.connections_per_address = 1000;
+        config.http.head_timeout = Duration::from_secs(1);
+    })
+    .await;
+    let addr = relay.server.http_addr().expect("an address");
+    let mut slow = Vec::new();
+    for number in 0..300 {
+        let mut stream = dial(addr).await;
+        let said: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /robots.txt HTTP/1.1\r\nHost: relay\r\nX-Slow: ",
+            _ => b"GET /robots.txt HTTP/1.1\r\nHost: relay\r\n\r\n",
+        };
+        stream.write_all(said).await.expect("sent");
+        slow.push(stream);
+    }
+    let begun = std::time::Instant::now();
+    let mut honest = dial(addr).await;
+    honest.write_all(b"GET /robots.txt HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").await.expect("sent");
+    assert!(until_closed(&mut honest).await.starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() < Duration::from_secs(5), "it waited {:?}", begun.elapsed());
+    for mut stream in slow {
+        until_closed(&mut stream).await;
+    }
+    eventually("all places are free", || relay.metric("shearwater_connections ") == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_on_and_on_and_never_reads_the_answers_is_cut() {
+    let relay = TestRelay::start().await;
+    let mut stream = dial(relay.server.http_addr().expect("an address")).await;
+    let page = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".repeat(100);
+    // Until the buffers of both sides are full.
+    while tokio::time::timeout(Duration::from_secs(3), stream.write_all(&page)).await.is_ok_and(|sent| sent.is_ok()) {}
+    eventually("its place is free", || relay.metric("shearwater_connections ") == 0.0).await;
+    drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_bounded_in_size_and_in_number_of_lines() {
+    let relay = TestRelay::start().await;
+    let addr = relay.server.http_addr().expect("an address");
+    for (what, lines, taken) in [
+        ("ninety lines", "X-A: b\r\n".repeat(90), true),
+        ("a hundred and one lines", "X-A: b\r\n".repeat(101), false),
+        ("a line of 8 KiB", format!("X-A: {}\r\n", "b".repeat(8 << 10)), true),
+        ("a line of 64 KiB", format!("X-A: {}\r\n", "b".repeat(64 << 10)), false),
+        ("a line without end", "X-A: ".to_owned() + &"b".repeat(1 << 20), false),
+        ("two lengths", "Content-Length: 1\r\nContent-Length: 2\r\n".to_owned(), false),
+    ] {
+        let mut stream = dial(addr).await;
+        let head = format!("GET /robots.txt HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n{lines}\r\n");
+        // It may be cut off before it has said it all.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let said = until_closed(&mut stream).await;
+        assert_eq!(said.starts_with("HTTP/1.1 200"), taken, "{what}: {said:.60}");
+    }
+}
+
+/// A body must come at a kilobyte a second, and what is held of all of them is counted and given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_stall_are_cut_and_what_was_held_of_them_is_given_back() {
+    let relay = TestRelay::start_with(|config| {
+        config.http.trusted_proxies = Vec::new();
+        config.http.connections_per_address = 1000;
+        config.http.body_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let addr = relay.server.http_addr().expect("an address");
+    let slots = relay.server.app().state.inbox_slots.clone();
+    let mut stalled = Vec::new();
+    const PIECE: usize = 1000;
+    for _ in 0..200 {
+        let mut stream = dial(addr).await;
+        let head = "POST /inbox HTTP/1.1\r\nHost: relay\r\nContent-Type: application/activity+json\r\nContent-Length: 500000\r\n\r\n";
+        stream.write_all([head.as_bytes(), &[b' '; PIECE]].concat().as_slice()).await.expect("sent");
+        stalled.push(stream);
+    }
+    eventually("they are held", || slots.held_bytes() > 0).await;
+    assert!(slots.held_bytes() <= 200 * PIECE, "what arrived, not what was promised: {}", slots.held_bytes());
+    for stream in &mut stalled {
+        let said = until_closed(stream).await;
+        assert!(said.starts_with("HTTP/1.1 408"), "{said:.60}");
+    }
+    eventually("all of it is given back", || slots.held_bytes() == 0).await;
+}
+
 /// The place that a request takes up is given back when its work is done, not when its sender hangs up.
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_is_a_503_with_retry_after_even_if_senders_hang_up() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::Admission;
-use shearwater::demo::{Family, Fault, Instance, Options, PostSpec, Where};
+use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Where};
 use shearwater::relay::housekeeping::Housekeeping;
 use shearwater::relay::resolver::WaitingHint;
 use shearwater::store::{StoreError, SubscriberState};
@@ -98,6 +98,43 @@ async fn what_is_heard_of_a_relayed_post_while_it_is_read_makes_it_read_once_mor
     assert_eq!(fetches(&gotosocial, &post.id), 3);
 }
 
+/// The same before it was ever relayed: a change or deletion must not be lost because the first reading began before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_heard_of_while_a_post_is_first_read_is_not_lost() {
+    let relay = TestRelay::start().await;
+    let gotosocial = relay.joined(Family::GoToSocial, "gotosocial").await;
+    gotosocial.set_fault_at(Where::Documents, Fault::Slow(Duration::from_secs(4)));
+    let post = publish(&gotosocial, "regretted at once").await;
+    eventually("it is being read", || fetches(&gotosocial, &post.id) == 1).await;
+    let edited = gotosocial.edit(&post.id, "an edit").await.expect("an answer");
+    assert_eq!(edited.status(), 202);
+    let rechecks = || relay.metric("shearwater_inbound_total{reason=\"recheck\"");
+    assert_eq!(rechecks(), 1.0, "{}", relay.server.app().state.metrics.render());
+    eventually("it is read once more", || fetches(&gotosocial, &post.id) == 2).await;
+    eventually("that is all", || hints_kept(&relay) == 0 && nothing_in_the_log_waits(&relay)).await;
+    assert_eq!(fetches(&gotosocial, &post.id), 2);
+}
+
+/// B7: a relay needs no collections, so it walks none, however it is led to one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_not_walked_and_nothing_a_post_names_is_fetched() {
+    let relay = TestRelay::start().await;
+    let akkoma = relay.joined(Family::Akkoma, "akkoma").await;
+    let reader = relay.joined(Family::Mastodon, "reader").await;
+    let mut composed = akkoma.compose(&PostSpec::public("announced is a collection"));
+    let outbox = format!("{}/outbox", akkoma.actor(&As::Author("ada".to_owned())));
+    composed.activity["object"] = json!(outbox);
+    let before = akkoma.fetches();
+    assert_eq!(akkoma.send(&composed).await.expect("an answer").status(), 202);
+    let refused = || relay.metric("shearwater_hints_total{outcome=\"object-kind-not-relayed\"}") == 1.0;
+    eventually("it is read and put away", refused).await;
+    let mut after = akkoma.fetches();
+    after.retain(|path, count| before.get(path) != Some(count));
+    let path = outbox.strip_prefix(akkoma.origin()).expect("its own").to_owned();
+    assert_eq!(after.into_iter().collect::<Vec<_>>(), [(path, 1)], "the collection itself, and no page of it");
+    silence_about(&outbox, &akkoma, &[&reader]).await;
+}
+
 /// A server may announce a way to a post, such as its page: the post is relayed under its own id, and once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_post_that_is_announced_under_another_id_is_relayed_under_its_own() {
@@ -178,9 +215,17 @@ async fn a_store_that_is_busy_for_a_moment_makes_no_worker_fall() {
     let post = publish(&akkoma, "read while the store is busy").await;
     eventually("the hint is being read", || fetches(&akkoma, &post.id) == 1).await;
     let (release, held) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel();
     let mut writes = JoinSet::new();
     let store = relay.store().clone();
-    writes.spawn(async move { store.write(move |_tx| Ok(held.recv().is_err())).await.map(|_gone| ()) });
+    writes.spawn(async move {
+        let hold = move |_tx: &mut shearwater::store::Tx<'_>| {
+            let _ = begin.send(());
+            Ok(held.recv().is_err())
+        };
+        store.write(hold).await.map(|_gone| ())
+    });
+    begun.await.expect("the writer is held");
     for _ in 0..4000 {
         let store = relay.store().clone();
         writes.spawn(async move { store.write(|_tx| Ok(())).await });

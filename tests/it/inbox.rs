@@ -1,5 +1,6 @@
 //! What the inbox answers, and that a refusal says why, keeps nothing, and asks nobody more than once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shearwater::clock::Clock;
@@ -84,7 +85,7 @@ async fn each_way_to_get_the_signature_wrong_is_a_401_that_names_it() {
     assert_eq!(answer.status, 401);
     let nowhere =
         Tweaks { key_id: Some(format!("{}/users/nobody#main-key", scene.sender.origin())), ..Tweaks::default() };
-    scene.refused("a key that is not there", nowhere, 401, "key-gone").await;
+    scene.refused("a key that is not there", nowhere, 503, "key-unreadable").await;
     let odd = Tweaks { key_id: Some("not a url".to_owned()), ..Tweaks::default() };
     let composed = scene.sender.compose(&PostSpec::public("odd key id"));
     let answer = scene.sender.send_raw(composed.activity.to_string(), &composed.signer, &odd).await.unwrap();
@@ -251,6 +252,105 @@ async fn a_key_that_cannot_be_read_just_now_is_a_503_to_be_tried_again() {
     let answer = sender.join(relay.url()).await.expect("an answer");
     assert_problem("key unreadable", &answer, 503, "key-unreadable");
     assert!(answer.retry_after().is_some());
+}
+
+/// Whoever names a key's address must not learn from us what answers there: port scans through a relay are an old trick.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_we_meet_where_a_key_should_be_the_answer_is_the_same_to_the_byte() {
+    let relay = TestRelay::start_with(|config| {
+        config.fetch.allow_private = vec!["127.0.0.1/32".parse().expect("a network")];
+        config.fetch.timeout = Duration::from_secs(1);
+    })
+    .await;
+    let sender = Instance::start(Family::Mastodon, Options::default()).await.unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let send = async |key_id: String| {
+        let tweaks = Tweaks { key_id: Some(key_id), url: Some(format!("{}/inbox", relay.url())), ..Tweaks::default() };
+        sender.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")
+    };
+    let mut answers = Vec::new();
+    for (what, fault) in [
+        ("silent", Fault::Silent),
+        ("500", Fault::Status(500)),
+        ("403", Fault::Status(403)),
+        ("401", Fault::Status(401)),
+        ("410", Fault::Status(410)),
+        ("404", Fault::Status(404)),
+        ("429", Fault::Status(429)),
+        ("hangs up", Fault::HangsUp),
+        ("drips", Fault::Drip),
+    ] {
+        let host = Instance::start(Family::Mastodon, Options::default()).await.unwrap();
+        host.set_fault_at(Where::Documents, fault);
+        answers.push((what, send(format!("{}/users/ada#main-key", host.origin())).await));
+    }
+    answers.push(("closed", send(format!("http://{closed}/users/ada#main-key")).await));
+    answers.push(("an address inside", send("http://127.0.0.9:81/users/ada#main-key".to_owned()).await));
+    answers.push(("cloud metadata", send("http://169.254.169.254/latest#main-key".to_owned()).await));
+    answers.push(("a name without address", send("https://nowhere.invalid/ada#main-key".to_owned()).await));
+    answers.push(("a port of a system service", send("https://a.example:22/ada#main-key".to_owned()).await));
+    let (_, first) = &answers[0];
+    assert_problem("the first", first, 503, "key-unreadable");
+    let seen = |answer: &Answer| {
+        let mut headers = answer.headers.clone();
+        headers.remove("date");
+        (answer.status, headers, answer.body.clone())
+    };
+    for (what, answer) in &answers {
+        assert_eq!(seen(answer), seen(first), "{what}: {}", answer.text());
+    }
+}
+
+/// E7: what a flood of requests that nobody signed makes us do at the host whose keys they name.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_made_up_keys_of_one_host_are_ten_fetches_a_second_and_one_key_a_thousand_times_is_one() {
+    let relay = TestRelay::start().await;
+    let victim = Arc::new(Instance::start(Family::Mastodon, Options::default()).await.unwrap());
+    let (url, begun) = (format!("{}/inbox", relay.url()), std::time::Instant::now());
+    let claims = |key_id: String| Tweaks { key_id: Some(key_id), url: Some(url.clone()), ..Tweaks::default() };
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let (victim, tweaks) = (victim.clone(), claims(format!("{}/users/ghost-{number}#main-key", victim.origin())));
+        flood.spawn(async move { victim.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.unwrap().status });
+    }
+    assert!(flood.join_all().await.into_iter().all(|status| status == 503));
+    let ghosts = |name: &str| -> u64 {
+        victim.fetches().iter().filter(|(path, _)| path.contains(name)).map(|(_, count)| count).sum()
+    };
+    let allowed = 10 + u64::try_from(begun.elapsed().as_millis()).unwrap() / 100 + 1;
+    assert!((1..=allowed).contains(&ghosts("ghost-")), "{} fetches, {allowed} allowed", ghosts("ghost-"));
+    let begun = std::time::Instant::now();
+    let mut flood = tokio::task::JoinSet::new();
+    for lane in 0..20 {
+        let (victim, tweaks) = (victim.clone(), claims(format!("{}/users/phantom#main-key", victim.origin())));
+        flood.spawn(async move {
+            for number in 0..50 {
+                let body = format!("{{\"type\":\"Like\",\"id\":\"{lane}-{number}\"}}");
+                assert_eq!(victim.send_raw(body, &As::Server, &tweaks).await.unwrap().status, 503);
+            }
+        });
+    }
+    flood.join_all().await;
+    let allowed = 1 + begun.elapsed().as_secs() / 60;
+    assert!((1..=allowed).contains(&ghosts("phantom")), "{} fetches", ghosts("phantom"));
+}
+
+/// More than anybody reads is valid, and not wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activity_with_too_many_addressees_or_tags_is_taken_and_not_relayed() {
+    let scene = Scene::set().await;
+    let entries = |most: usize| vec![serde_json::json!({ "type": "Hashtag", "name": "#x" }); most];
+    for (member, count) in [("tag", 101), ("attachment", 33)] {
+        let mut composed = scene.sender.compose(&PostSpec::public(member));
+        composed.activity["object"][member] = entries(count).into();
+        assert_eq!(scene.sender.send(&composed).await.unwrap().status(), 202, "{member}");
+        silence_about(&composed.id, &scene.sender, &[&scene.reader]).await;
+    }
+    let mut composed = scene.sender.compose(&PostSpec::public("to everybody"));
+    composed.activity["cc"] = vec![serde_json::json!("https://a.example/u"); 1001].into();
+    assert_eq!(scene.sender.send(&composed).await.unwrap().status(), 202);
+    silence_about(&composed.id, &scene.sender, &[&scene.reader]).await;
+    assert_eq!(scene.relay.metric("shearwater_inbound_total{reason=\"too-many-addressees\""), 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

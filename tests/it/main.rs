@@ -8,6 +8,7 @@ mod delivering;
 mod demo;
 mod doors;
 mod following;
+mod full;
 mod hints;
 mod inbox;
 mod joining;

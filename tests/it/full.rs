@@ -1,0 +1,55 @@
+//! A disk that runs full: nothing that was promised is lost, and what needs no room goes on.
+
+use shearwater::demo::{Family, PostSpec, Tweaks};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{TestRelay, arrival, eventually, json, publish, receipts_of};
+
+/// What the operator's listener says.
+async fn ops(relay: &TestRelay, path: &str) -> String {
+    let addr = relay.server.ops_addr().expect("an address");
+    let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.expect("an answer");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn below_the_reserve_posts_are_refused_and_deletions_deliveries_and_the_operator_go_on() {
+    let relay = TestRelay::start().await;
+    let (sender, reader) =
+        (relay.joined(Family::Mastodon, "sender").await, relay.joined(Family::Mastodon, "reader").await);
+    let litepub = relay.joined(Family::Akkoma, "litepub").await;
+    let before = publish(&sender, "while there was room").await;
+    arrival(&reader, &before.id).await;
+    assert!(ops(&relay, "/health/ready").await.starts_with("HTTP/1.1 200"));
+
+    // No disk has that much.
+    let relay = relay.restart_with(|config| config.store.reserve = bytesize::ByteSize::eib(8)).await;
+    let head = relay.server.app().state.log.head();
+    for (who, text) in [(&sender, "a post"), (&litepub, "a hint")] {
+        let composed = who.compose(&PostSpec::public(text));
+        let answer =
+            who.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+        assert_eq!((answer.status, json(&answer.body)["check"].as_str()), (503, Some("disk")), "{text}");
+        assert!(answer.retry_after().is_some(), "{text}");
+    }
+    let edit = sender.edit(&before.id, "an edit").await.expect("an answer");
+    assert_eq!(edit.status(), 503);
+    assert_eq!(relay.server.app().state.log.head(), head, "nothing was kept");
+    let ready = ops(&relay, "/health/ready").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\"room\":false"), "{ready}");
+    assert!(ops(&relay, "/metrics").await.contains("shearwater_store_free_bytes "));
+    let deletion = sender.delete(&before.id).await.expect("an answer");
+    assert_eq!(deletion.status(), 202, "deletions go on");
+    let gone = || receipts_of(&reader, &before.id).iter().any(|one| one.kind == "Delete" || one.kind == "Undo");
+    eventually("the deletion is delivered", gone).await;
+    relay.relay().tidy().await.expect("housekeeping goes on");
+    assert_eq!(reader.leave().await.expect("an answer").status, 202, "and so do farewells");
+
+    let relay = relay.restart_with(|config| config.store.reserve = bytesize::ByteSize::b(0)).await;
+    assert_eq!(publish(&sender, "there is room again").await.status(), 202);
+    assert!(ops(&relay, "/health/ready").await.starts_with("HTTP/1.1 200"));
+}
