@@ -93,7 +93,7 @@ impl Outbox {
     /// same, to the byte, while our key is the same.
     fn announce(&self, entry: &Entry) -> Vec<u8> {
         let id = self.ids.announce(&entry.announce_hash());
-        let keys = self.keys.signs();
+        let keys = self.keys.proves();
         announce(&self.ids, &id, entry.object.as_str(), entry.at, self.audience, Some(&keys.ed25519))
     }
 

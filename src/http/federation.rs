@@ -229,7 +229,7 @@ pub(super) async fn announce(
     let ids = &identity.ids;
     let audience = audience(&config);
     // The same bytes as were sent, unless our keys changed since: the proof in them is made of what the entry says.
-    let keys = identity.keys.signs();
+    let keys = identity.keys.proves();
     let prover = Some(&keys.ed25519);
     let body = author::announce(ids, &ids.announce(&hash), entry.object.as_str(), entry.at, audience, prover);
     let mut response = body.into_response();

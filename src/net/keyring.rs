@@ -98,6 +98,17 @@ impl KeyRing {
         }
     }
 
+    /// The pair that makes proofs in documents, which are the same for all: the leaving one until all were told of the
+    /// other. Who was told knows both.
+    #[must_use]
+    pub fn proves(&self) -> Arc<Keys> {
+        let standing = self.standing();
+        match &standing.leaving {
+            Some(leaving) if standing.untold != Untold::Nobody => leaving.clone(),
+            _ => standing.signs.clone(),
+        }
+    }
+
     /// From now on they stand so.
     pub fn set(&self, standing: Standing) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(standing);
@@ -131,9 +142,13 @@ mod tests {
         let signs_for = |one: &Authority| ring.signs_for(one).rsa.key_id().clone();
         assert_eq!([signs_for(&a), signs_for(&b)], [old.rsa.key_id().clone(), old.rsa.key_id().clone()]);
         assert_eq!(ring.signs().rsa.key_id(), new.rsa.key_id(), "what is for all is signed with the new one");
+        let proves = || ring.proves().ed25519.key_id().clone();
+        assert_eq!(proves(), *old.ed25519.key_id());
         ring.set_untold(Untold::These(HashSet::from([a.clone()])));
         assert_eq!([signs_for(&a), signs_for(&b)], [old.rsa.key_id().clone(), new.rsa.key_id().clone()]);
+        assert_eq!(proves(), *old.ed25519.key_id(), "a document goes to both");
         ring.set_untold(Untold::Nobody);
+        assert_eq!(proves(), *new.ed25519.key_id());
         assert_eq!([signs_for(&a), signs_for(&b)], [new.rsa.key_id().clone(), new.rsa.key_id().clone()]);
         // Without a leaving pair nobody is spoken to with it.
         ring.set(Standing { untold: Untold::Everybody, ..Standing::only(testing::other_keys()) });

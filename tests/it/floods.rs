@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Clock;
-use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, Tweaks, Where};
+use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -182,4 +182,23 @@ async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
             "{what}"
         );
     }
+}
+
+/// The same post again and again: the same bytes under one id, and other bytes under that id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_is_sent_again_is_relayed_once_whatever_its_second_copy_says() {
+    let relay = TestRelay::start().await;
+    let sender = relay.joined(Family::Mastodon, "sender").await;
+    let reader = relay.joined(Family::Mastodon, "reader").await;
+    let mut composed = sender.compose(&PostSpec::public("the one and only"));
+    assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
+    arrival(&reader, &composed.id).await;
+    let head = relay.server.app().state.log.head();
+    for number in 0..5 {
+        composed.activity["object"]["content"] = json!(format!("another text, the {number}th"));
+        assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
+        composed.activity["id"] = json!(format!("{}/again/{number}", sender.origin()));
+        assert_eq!(sender.send(&composed).await.expect("an answer").status(), 202);
+    }
+    assert_eq!(relay.server.app().state.log.head(), head);
 }

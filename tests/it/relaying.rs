@@ -218,6 +218,11 @@ async fn a_refused_forward_becomes_an_announce() {
         receipts.iter().any(|one| one.kind == "Announce" && one.outcome.is_taken())
     };
     assert!(stubborn.wait_received(LONG, taken).await, "{:#?}", stubborn.received());
+    // One server's posts can be written to be refused: it takes two to decide how this one is served.
+    assert!(relay.relay().facts(&host).is_ok_and(|facts| facts.announce_until.is_none()));
+    let neighbour = relay.joined(Family::Mastodon, "neighbour").await;
+    let second = publish(&neighbour, "or this one").await;
+    arrival(&stubborn, &second.id).await;
     eventually("it is remembered", || relay.relay().facts(&host).is_ok_and(|facts| facts.announce_until.is_some()))
         .await;
     let next = publish(&poster, "and now?").await;
