@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -27,14 +27,14 @@ pub(crate) fn power(call: &Call) -> anyhow::Result<String> {
         stage.load(32)?;
         let cut = Cut::prepare(mount, stage.pid()?)?;
         std::thread::sleep(Duration::from_millis(rand::random_range(20..700)));
-        cut.now()?;
+        let at = cut.now()?;
         // What it had answered before is still read.
         stage.kill()?;
         run("umount", &[mount])?;
         run("mount", &["-o", "loop", image, mount])?;
         stage.start().with_context(|| format!("round {round}"))?;
         stage.pause()?;
-        stage.drain().with_context(|| format!("round {round}"))?;
+        stage.drain().with_context(|| format!("round {round}, cut at {at}"))?;
         let verdict = stage.judge()?;
         if let Some(broken) = verdict.broken(REPEATS) {
             bail!("round {round}: {broken}\n{verdict}\nthe relay said:\n{}", stage.said());
@@ -113,7 +113,7 @@ fn supervise(stage: &mut Stage, ends: &mut Vec<Option<i32>>) -> anyhow::Result<(
 }
 
 /// The program that cuts, waiting for its moment.
-struct Cut(Child);
+struct Cut(Child, BufReader<ChildStdout>);
 
 impl Cut {
     fn prepare(mount: &str, pid: u32) -> anyhow::Result<Self> {
@@ -122,16 +122,20 @@ impl Cut {
         command.arg(program).args([mount, &pid.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("python3")?;
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut ready)?;
+        let mut said = BufReader::new(child.stdout.take().context("stdout")?);
+        said.read_line(&mut ready)?;
         ensure!(ready.trim() == "ready", "power_cut.py: {ready}");
-        Ok(Self(child))
+        Ok(Self(child, said))
     }
 
-    fn now(mut self) -> anyhow::Result<()> {
+    /// Cuts; when that was, in milliseconds since 1970.
+    fn now(mut self) -> anyhow::Result<String> {
         self.0.stdin.take().context("stdin")?.write_all(b"\n")?;
+        let mut at = String::new();
+        self.1.read_line(&mut at)?;
         let status = self.0.wait()?;
         ensure!(status.success(), "power_cut.py: {status}");
-        Ok(())
+        Ok(at.trim().to_owned())
     }
 }
 
