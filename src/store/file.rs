@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use redb::backends::FileBackend;
 use redb::{Database, ReadableTable as _};
 
-use super::{META, StoreError};
+use super::{LONG_REPAIR, META, StoreError};
 
 const LAYOUT: &[u8] = b"shearwater-1";
 
@@ -74,11 +74,8 @@ fn in_use(path: &Path) -> StoreError {
 fn open_file(path: &Path, file: File) -> Result<Database, StoreError> {
     let create = std::panic::AssertUnwindSafe(|| {
         let mut builder = redb::Builder::new();
-        builder.set_repair_callback(|session| {
-            if session.progress() == 0.0 {
-                tracing::warn!("the store was not closed well: all of it is read, to be sure of it");
-            }
-        });
+        // Every page's checksum, while that takes a moment; beyond it, damage shows when it is read.
+        builder.set_check_integrity_on_open(file.metadata()?.len() < LONG_REPAIR);
         builder.create_with_backend(FileBackend::new(file)?)
     });
     match std::panic::catch_unwind(create) {

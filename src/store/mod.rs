@@ -62,9 +62,10 @@ const QUEUE: usize = 2048;
 /// Jobs done in one transaction: enough to share an fsync, few enough to bound the wait and the memory.
 const BATCH: usize = 512;
 
-/// From this size of the file on, commits also write down which pages are in use. Without that, a start after a crash
-/// reads the whole file: fractions of a second here, ten and more with a million entries. It costs a second fsync and some
-/// ten kilobytes per commit and gigabyte, so small files, which have no need of it, are spared.
+/// Up to this size of the file, a start reads all of it and checks every checksum: that takes fractions of a second. With
+/// a million entries it would take ten and more, after a crash in any case; so from this size on commits also write down
+/// which pages are in use, and a start reads next to nothing. That costs a second fsync and some ten kilobytes per commit
+/// and gigabyte.
 const LONG_REPAIR: u64 = 256 << 20;
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");

@@ -67,6 +67,11 @@ pub(crate) fn damage(call: &Call) -> anyhow::Result<String> {
         *fates.entry((what, fate)).or_default() += 1;
         if matches!(fate, Fate::Panicked | Fate::Deceived) {
             bad.push(format!("{what} at {where_} of {}: {fate:?}", whole.len()));
+            if let Ok(Ok(Some((entries, members, places)))) = catch_unwind(AssertUnwindSafe(|| read_all(aside.path())))
+            {
+                let same = (entries == truth.0, members == truth.1, places == truth.2);
+                bad.push(format!("  entries, members, places as they were: {same:?}"));
+            }
         }
     }
     let _ = std::panic::take_hook();

@@ -1,8 +1,9 @@
 //! Faults of the disk that need root: a simulated power cut, and a disk that is full. `tests/crash/as_root` makes the
 //! file systems, starts these parts, and takes everything away again.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -22,19 +23,18 @@ pub(crate) fn power(call: &Call) -> anyhow::Result<String> {
     let mut stage = Stage::set(setting)?;
     // That the folder exists is not what is tested.
     run("sync", &["-f", mount])?;
-    let cut = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/power_cut.py");
     for round in 1..=call.count {
         stage.load(32)?;
+        let cut = Cut::prepare(mount, stage.pid()?)?;
         std::thread::sleep(Duration::from_millis(rand::random_range(20..700)));
-        run("python3", &[&cut.to_string_lossy(), mount])?;
-        // A little life after death: what it acknowledges now would be a lie.
-        std::thread::sleep(Duration::from_millis(rand::random_range(0..60)));
+        let at = cut.now()?;
+        // What it had answered before is still read.
         stage.kill()?;
         run("umount", &[mount])?;
         run("mount", &["-o", "loop", image, mount])?;
         stage.start().with_context(|| format!("round {round}"))?;
         stage.pause()?;
-        stage.drain().with_context(|| format!("round {round}"))?;
+        stage.drain().with_context(|| format!("round {round}, cut at {at}"))?;
         let verdict = stage.judge()?;
         if let Some(broken) = verdict.broken(REPEATS) {
             bail!("round {round}: {broken}\n{verdict}\nthe relay said:\n{}", stage.said());
@@ -110,6 +110,33 @@ fn supervise(stage: &mut Stage, ends: &mut Vec<Option<i32>>) -> anyhow::Result<(
         }
     }
     Ok(())
+}
+
+/// The program that cuts, waiting for its moment.
+struct Cut(Child, BufReader<ChildStdout>);
+
+impl Cut {
+    fn prepare(mount: &str, pid: u32) -> anyhow::Result<Self> {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crash/power_cut.py");
+        let mut command = Command::new("python3");
+        command.arg(program).args([mount, &pid.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("python3")?;
+        let mut ready = String::new();
+        let mut said = BufReader::new(child.stdout.take().context("stdout")?);
+        said.read_line(&mut ready)?;
+        ensure!(ready.trim() == "ready", "power_cut.py: {ready}");
+        Ok(Self(child, said))
+    }
+
+    /// Cuts; when that was, in milliseconds since 1970.
+    fn now(mut self) -> anyhow::Result<String> {
+        self.0.stdin.take().context("stdin")?.write_all(b"\n")?;
+        let mut at = String::new();
+        self.1.read_line(&mut at)?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "power_cut.py: {status}");
+        Ok(at.trim().to_owned())
+    }
 }
 
 fn run(program: &str, words: &[&str]) -> anyhow::Result<()> {

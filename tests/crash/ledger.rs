@@ -60,9 +60,9 @@ impl Line {
 pub(crate) struct Verdict {
     pub(crate) acknowledged: usize,
     pub(crate) received: usize,
-    /// Acknowledged, and missing at a living member: how many, and the first few as (member, post).
+    /// Acknowledged, and missing at a living member: how many, and the first few as (member, post, when it was acknowledged).
     pub(crate) lost: usize,
-    pub(crate) first_lost: Vec<(usize, u64)>,
+    pub(crate) first_lost: Vec<(usize, u64, u64)>,
     /// Receipts of what was never sent, or not as it was sent.
     pub(crate) altered: usize,
     /// Receipts repeated after a stop: the most for one member and stop, and all.
@@ -84,6 +84,7 @@ pub(crate) fn judge(ledger: &Path, members: usize, dead: bool) -> anyhow::Result
 fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
     let mut verdict = Verdict::default();
     let mut acknowledged = Bits::default();
+    let mut times: HashMap<u64, u64> = HashMap::new();
     // By member: in which epoch each post came last.
     let mut came: Vec<HashMap<u64, u32>> = vec![HashMap::new(); members];
     let mut repeats: HashMap<(usize, u32), usize> = HashMap::new();
@@ -93,6 +94,7 @@ fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
             Line::Stray { .. } => verdict.altered += 1,
             Line::Acknowledged { at, post } => {
                 acknowledged.set(post);
+                times.insert(post, at);
                 verdict.last_acknowledged_at = at;
             }
             Line::Received { member, post, whole, epoch, .. } => {
@@ -117,7 +119,7 @@ fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
         for post in owed.filter(|post| !posts.contains_key(post)) {
             verdict.lost += 1;
             if verdict.first_lost.len() < 5 {
-                verdict.first_lost.push((member, post));
+                verdict.first_lost.push((member, post, times.get(&post).copied().unwrap_or_default()));
             }
         }
     }
@@ -129,7 +131,7 @@ impl Verdict {
     pub(crate) fn broken(&self, allowed: usize) -> Option<String> {
         let mut broken = Vec::new();
         if self.lost > 0 {
-            broken.push(format!("{} lost, such as (member, post) {:?}", self.lost, self.first_lost));
+            broken.push(format!("{} lost, such as (member, post, acknowledged at) {:?}", self.lost, self.first_lost));
         }
         if self.altered > 0 {
             broken.push(format!("{} altered or never sent", self.altered));
@@ -224,7 +226,7 @@ pub(crate) fn self_test() -> anyhow::Result<()> {
     anyhow::ensure!(seen == expected && seen.broken(1).is_none(), "{seen:?}");
     anyhow::ensure!(seen.broken(0).is_some(), "one too many");
     let lost = weigh(&good[..7], 3, false);
-    anyhow::ensure!(lost.lost == 1 && lost.first_lost == [(2, 4)] && lost.broken(1).is_some(), "{lost:?}");
+    anyhow::ensure!(lost.lost == 1 && lost.first_lost == [(2, 4, 1)] && lost.broken(1).is_some(), "{lost:?}");
     anyhow::ensure!(weigh(&good[..7], 3, true).lost == 0, "the dead are owed nothing");
     let idle = weigh(&[ack(0), got(1, 0, 0), got(1, 0, 0), got(2, 0, 0)], 3, false);
     anyhow::ensure!(idle.repeated_idly == 1 && idle.broken(16).is_some(), "{idle:?}");

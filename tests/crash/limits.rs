@@ -25,7 +25,7 @@ pub(crate) fn descriptors(call: &Call) -> anyhow::Result<String> {
         let pid = stage.pid()?;
         let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
         let limit =
-            Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={}", open + SPARE)]).status();
+            Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={}:", open + SPARE)]).status();
         if !limit.is_ok_and(|status| status.success()) {
             return Ok("  SKIPPED: there is no `prlimit` here".to_owned());
         }

@@ -302,7 +302,10 @@ impl Stage {
     pub(crate) fn drain(&mut self) -> anyhow::Result<Duration> {
         let answer = self.witness.ask(&format!("drain {}", LONG.as_secs()))?;
         let millis = answer.strip_prefix("ok ").and_then(|millis| millis.parse().ok());
-        let millis = millis.with_context(|| format!("{answer} after {LONG:?}; the relay said:\n{}", self.said()))?;
+        let millis = millis.with_context(|| {
+            let verdict = self.judge().map(|verdict| verdict.broken(usize::MAX).unwrap_or_default());
+            format!("{answer} after {LONG:?}: {verdict:?}; the relay said:\n{}", self.said())
+        })?;
         Ok(Duration::from_millis(millis))
     }
 

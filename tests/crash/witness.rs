@@ -27,7 +27,7 @@ use shearwater::clock::Clock;
 use shearwater::ids::Iri;
 use shearwater::wire::http_sig::{self, Body, Scheme};
 use shearwater::wire::key::SigningKey;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -44,6 +44,8 @@ const AS2: &str = "https://www.w3.org/ns/activitystreams";
 /// Where clients speak from: not from an address that the relay might be dialled at, or a client would connect to itself
 /// while the relay is down.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(127, 0, 9, 1);
+/// Where the witness knocks at its own doors from: whoever knocked before has been let in by then.
+const KNOCKING: Ipv4Addr = Ipv4Addr::new(127, 0, 9, 2);
 /// A client whose post was not taken tries again after this.
 const AGAIN: Duration = Duration::from_millis(60);
 /// The longest that one request of ours may take.
@@ -97,6 +99,8 @@ struct Shared {
     posting: AtomicBool,
     /// How often the relay was stopped.
     epoch: AtomicU32,
+    /// Knocks of our own that were answered.
+    knocks: AtomicUsize,
     /// Requests refused, for the driver to look at.
     refused: AtomicUsize,
     books: Mutex<Books>,
@@ -164,6 +168,7 @@ async fn obey(shared: &Arc<Shared>, clients: &mut JoinSet<()>, words: &[&str]) -
         }
         ["epoch", number] => {
             let number = number.parse()?;
+            shared.accept_all().await?;
             shared.epoch.store(number, Ordering::SeqCst);
             let mut books = lock(&shared.books);
             books.note(&Line::Epoch(number));
@@ -220,6 +225,7 @@ async fn open(ledger: &Path, members: usize, dead: bool, padding: usize) -> anyh
         next: AtomicU64::new(0),
         posting: AtomicBool::new(false),
         epoch: AtomicU32::new(0),
+        knocks: AtomicUsize::new(0),
         refused: AtomicUsize::new(0),
         books: Mutex::new(books),
         tasks: TaskTracker::new(),
@@ -339,6 +345,22 @@ impl Shared {
         Some(status)
     }
 
+    /// Waits until every connection made before now was accepted: queues are first come, first served.
+    async fn accept_all(&self) -> anyhow::Result<()> {
+        let before = self.knocks.load(Ordering::SeqCst);
+        for member in &self.members {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(IpAddr::V4(KNOCKING), 0))?;
+            drop(socket.connect(member.origin.trim_start_matches("http://").parse()?).await?);
+        }
+        let began = Instant::now();
+        while self.knocks.load(Ordering::SeqCst) < before + self.members.len() {
+            ensure!(began.elapsed() < PATIENCE, "a member lets nobody in");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
     fn missing(&self) -> usize {
         let books = lock(&self.books);
         let living = self.members.iter().enumerate().filter(|(_, member)| !member.dead);
@@ -370,10 +392,14 @@ impl Books {
 
 async fn listen(shared: Arc<Shared>, index: usize, listener: TcpListener) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
+        if peer.ip() == IpAddr::V4(KNOCKING) {
+            shared.knocks.fetch_add(1, Ordering::SeqCst);
+            continue;
+        }
         if shared.mood(index) == Mood::Down {
             continue;
         }

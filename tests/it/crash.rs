@@ -21,7 +21,7 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
     let dir = tempfile::tempdir().expect("a folder");
     place_keys(&dir.path().join("data"));
     let mut running = Running::start(dir.path(), |command| {
-        command.env("SHEARWATER_DELIVERY__SAVE_EVERY", "200ms");
+        command.env("SHEARWATER_DELIVERY__SAVE_EVERY", "200ms").env("SHEARWATER_DELIVERY__RAMP", "0s");
     });
     let (url, listen) = (running.url(), running.endpoints["http"].as_str().expect("an address").to_owned());
     let poster = Arc::new(joined(&url, Family::Mastodon, "poster").await);
@@ -61,6 +61,7 @@ async fn every_202_reaches_every_subscriber_although_the_relay_is_killed_in_the_
         settled.extend(readers.iter().map(|reader| Settled::read(dir.path(), reader)));
         running = Running::start(dir.path(), |command| {
             command.env("SHEARWATER_DELIVERY__SAVE_EVERY", "200ms").env("SHEARWATER_HTTP__LISTEN", &listen);
+            command.env("SHEARWATER_DELIVERY__RAMP", "0s");
         });
         assert_eq!(running.url(), url);
     }
