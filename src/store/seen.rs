@@ -456,7 +456,7 @@ mod tests {
         clock.advance(Duration::from_secs(86_400));
         store.tidy_seen(|_set| 2).await.unwrap();
         drop(store);
-        let store = open(&dir, &clock);
+        let store = reopen(&dir, &clock).await;
         assert_eq!(days(&store).await, Some((first + 3, first + 3)));
     }
 
