@@ -172,8 +172,13 @@ pub struct Authority(Arc<str>);
 impl TryFrom<String> for Authority {
     type Error = IriFault;
 
+    /// Reads what [`Authority::as_str`] wrote. Not quite what people type: of an `http` id on port 443 the port is part of
+    /// the name.
     fn try_from(text: String) -> Result<Self, IriFault> {
-        Self::parse(&text)
+        match Iri::parse(&format!("http://{text}/")).map(|iri| iri.authority()) {
+            Ok(authority) if authority.as_str() == text => Ok(authority),
+            _ => Self::parse(&text),
+        }
     }
 }
 
@@ -341,6 +346,25 @@ mod tests {
         assert!(read("a@b").is_err());
         assert_eq!(Authority::parse("127.0.0.1:80").map(|a| a.host().to_owned()), Ok("127.0.0.1".into()));
         assert_eq!(Authority::parse("[::1]").map(|a| a.host().to_owned()), Ok("[::1]".into()));
+    }
+
+    #[test]
+    fn an_authority_is_read_back_as_it_was_written() {
+        for text in [
+            "https://a.example/",
+            "https://a.example:80/",
+            "http://a.example/",
+            "http://a.example:443/",
+            "http://[::1]:443/",
+            "http://127.0.0.1:4101/",
+        ] {
+            let authority = Iri::parse(text).unwrap().authority();
+            let written = serde_json::to_string(&authority).unwrap();
+            assert_eq!(serde_json::from_str::<Authority>(&written).unwrap(), authority, "{text}");
+        }
+        for text in ["", "a b", "a.example/x", "u@a.example", "a.example?x"] {
+            assert!(serde_json::from_str::<Authority>(&format!("\"{text}\"")).is_err(), "{text}");
+        }
     }
 
     #[test]

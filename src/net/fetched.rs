@@ -225,6 +225,11 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_document_of_ours_is_read_in_small() {
+        assert_eq!((JsonKind::WEBFINGER.limit, JsonKind::NODEINFO.limit), (65_536, 262_144));
+    }
+
+    #[test]
     fn a_document_is_believed_only_where_its_own_origin_serves_it_under_its_id() {
         use Verdict::{AskAgain, Refuse, Take};
         let table = [

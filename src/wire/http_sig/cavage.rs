@@ -21,6 +21,11 @@ pub(super) fn read(asked: &Asked<'_>) -> Result<Claim, SigFault> {
     let covered = params.covered()?;
     let covers = |name: &str| covered.iter().any(|covered| covered == name);
 
+    // The signing string has the method in lower case (section 2.3), methods are case-sensitive (RFC 9110 section 9.1):
+    // of one that is not in capitals, the signature covers less than was sent.
+    if asked.request.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(SigFault::Malformed { what: "the request's method" });
+    }
     if !covers("(request-target)") {
         return Err(SigFault::Coverage { missing: "(request-target)" });
     }

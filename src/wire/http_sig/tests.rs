@@ -586,6 +586,62 @@ fn the_key_decides_the_algorithm_and_unknown_labels_are_refused() {
 }
 
 #[test]
+fn a_label_that_contradicts_the_key_counts_in_rfc_9421_and_nowhere_else() {
+    let url = Url::parse("https://relay.example/inbox").expect("a URL");
+    let signed = |scheme, key: &SigningKey| {
+        let body = b"{}".to_vec();
+        let made = sign(scheme, key, &Method::POST, &url, Some(&Body::of(&body)), NOON);
+        Sample { method: Method::POST, target: "/inbox".to_owned(), headers: made.into_iter().collect(), body }
+    };
+    for label in ["rsa-sha256", "rsa-sha512", "ed25519", "hs2019"] {
+        let sample = signed(Scheme::Cavage, &relay_ed25519());
+        let value = sample.headers["signature"].to_str().expect("text").replace("hs2019", label);
+        assert!(sample.with("signature", &value).read().expect("a claim").verify(&relay_ed25519().public()), "{label}");
+    }
+    for (key, labels) in [
+        (relay_ed25519(), [("ed25519", true), ("rsa-v1_5-sha256", false), ("rsa-v1_5-sha512", false)]),
+        (relay(), [("ed25519", false), ("rsa-v1_5-sha256", true), ("rsa-v1_5-sha512", true)]),
+    ] {
+        for (label, good) in labels {
+            // Signed with the label in place: only the label is wrong.
+            let digest = digest::content_digest_value(&Body::of(b"{}").digest);
+            let params = format!(
+                "(\"@method\" \"@target-uri\" \"content-digest\");created=1787486400;keyid=\"k\";alg=\"{label}\""
+            );
+            let base = format!(
+                "\"@method\": POST\n\"@target-uri\": {url}\n\"content-digest\": {digest}\n\"@signature-params\": {params}"
+            );
+            let signature = base64(&key.sign(base.as_bytes()));
+            let sample = signed(Scheme::Rfc9421, &key)
+                .with("signature-input", &format!("s={params}"))
+                .with("signature", &format!("s=:{signature}:"));
+            assert_eq!(sample.read().expect("a claim").verify(&key.public()), good, "{label} {key:?}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_has_one_name_in_logs_and_records() {
+    for (scheme, name) in [(Scheme::Cavage, "cavage"), (Scheme::Rfc9421, "rfc9421")] {
+        assert_eq!(scheme.as_str(), name);
+        assert_eq!(serde_json::to_string(&scheme).expect("JSON"), format!("\"{name}\""));
+        assert_eq!(scheme.other().other(), scheme);
+        assert_ne!(scheme.other(), scheme);
+    }
+}
+
+#[test]
+fn a_method_that_is_not_in_capitals_is_not_what_draft_cavage_signs() {
+    for method in ["POsT", "post", "Post"] {
+        let sample = Sample { method: method.parse().expect("a method"), ..follow() };
+        assert_eq!(sample.read().unwrap_err().check(), "malformed", "{method}");
+        // RFC 9421 signs the method as it stands.
+        let sample = Sample { method: method.parse().expect("a method"), ..good_9421() };
+        assert!(!sample.read().expect("a claim").verify(&subscriber().public()), "{method}");
+    }
+}
+
+#[test]
 fn rsa_with_sha_512_is_read_too() {
     use aws_lc_rs::signature::RSA_PKCS1_SHA512;
     let pem = pem::parse(SUBSCRIBER_PEM).expect("PEM");
