@@ -40,7 +40,10 @@ impl Server {
             public_url,
             app: app.clone(),
         };
-        server.write_endpoints(&dir)?;
+        // Only programs that started it need it; a full disk must not keep a relay from starting, or it could not heal.
+        if let Err(error) = server.write_endpoints(&dir) {
+            tracing::warn!(error = format!("{error:#}"), "where it listens is not written down");
+        }
         let (supervisor, metrics) = (&app.state.supervisor, &app.state.metrics);
         app.start();
         ops.serve(http::ops(app.state.clone()), Limits::operator(), supervisor, metrics);

@@ -81,8 +81,8 @@ fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
 
 /// For a relay that does not run. Holding its store keeps one from starting meanwhile, which would not see the change.
 fn rotate_files(config: &Config, how: Rotate, now: Timestamp) -> anyhow::Result<(Vec<String>, KeyStatus)> {
-    let rotation = Rotation::of_files(config, &config.public_url)?;
     let _held = Store::open(&config.data_dir, Clock::system())?;
+    let rotation = Rotation::of_files(config, &config.public_url)?;
     let mut said = rotation.foretell(how, now)?;
     rotation.rotate(how, now, new_pair)?;
     said.push("No relay runs with this data_dir: the next start takes the new keys up.".to_owned());

@@ -22,8 +22,8 @@ use crate::store::{Health, Position};
 /// Verified requests revive a lane at most so often; one that refuses us, more rarely.
 const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
-/// Refusals of the same server's posts count as one for so long: anybody can write posts that a filter refuses, and twenty
-/// of them in a minute would pause a lane for all others. Longer: a server that refuses us is found out later.
+/// Refusals of posts of one registrable domain count as one for so long: anybody can write posts that a filter refuses, and
+/// twenty of them in a minute would pause a lane for all others. Longer: a server that refuses us is found out later.
 const REFUSALS_APART: Duration = Duration::from_secs(180);
 
 /// The moment at which something is decided.
@@ -235,7 +235,7 @@ impl Helm {
             return false;
         }
         match &self.forward_refused {
-            Some(before) => before != author,
+            Some(before) => before.registrable() != author.registrable(),
             None => {
                 self.forward_refused = Some(author.clone());
                 false
@@ -280,10 +280,9 @@ impl Helm {
 
     /// It said no to our own words: again and again means it has something against us.
     fn refuse(&mut self, landed: &Landed<'_>, now: Now) -> Event {
-        let counted = self
-            .refused
-            .as_ref()
-            .is_none_or(|(author, at)| author != landed.author || now.instant.duration_since(*at) >= REFUSALS_APART);
+        let counted = self.refused.as_ref().is_none_or(|(author, at)| {
+            author.registrable() != landed.author.registrable() || now.instant.duration_since(*at) >= REFUSALS_APART
+        });
         let paused = if counted {
             self.refused = Some((landed.author.clone(), now.instant));
             health::refused(&mut self.health, now.wall, landed.reason)

@@ -117,9 +117,7 @@ impl Rotation {
         let next = self.next(&book, how, now)?;
         let pair = next.coming.unwrap_or(next.signs).pair;
         self.0.folder.make(pair, make)?;
-        self.0.folder.write(&next)?;
-        *book = next;
-        self.settle(&book)
+        self.settle(&mut book, next)
     }
 
     /// What [`rotate`](Self::rotate) would do, in sentences; nothing is done.
@@ -186,14 +184,9 @@ impl Rotation {
     pub(super) fn advance(&self, now: Timestamp) -> anyhow::Result<bool> {
         let mut book = self.book();
         let Some(next) = book.advance(now) else { return Ok(false) };
-        self.0.folder.write(&next)?;
-        tracing::info!(
-            pair = next.signs.pair,
-            leaving = next.leaving.map(|term| term.pair),
-            "keys rotated by one step"
-        );
-        *book = next;
-        self.settle(&book)?;
+        let (pair, leaving) = (next.signs.pair, next.leaving.map(|term| term.pair));
+        self.settle(&mut book, next)?;
+        tracing::info!(pair, leaving, "keys rotated by one step");
         Ok(true)
     }
 
@@ -249,16 +242,28 @@ impl Rotation {
     }
 
     /// Shows the book's keys to who signs, then removes files that it names no longer.
-    fn settle(&self, book: &Book) -> anyhow::Result<()> {
-        if let Some(ring) = &self.0.ring {
-            let before = ring.standing().untold.clone();
-            let mut standing = self.0.folder.standing(book)?;
+    fn settle(&self, book: &mut Book, next: Book) -> anyhow::Result<()> {
+        // All that can fail comes first: the keys that sign and what is written down never differ.
+        let standing = self.0.ring.as_ref().map(|ring| (ring, self.0.folder.standing(&next)));
+        let standing = match standing {
+            Some((ring, standing)) => Some((ring, standing?)),
+            None => None,
+        };
+        self.0.folder.write(&next)?;
+        *book = next;
+        if let Some((ring, mut standing)) = standing {
             if !book.untold && standing.leaving.is_some() {
-                standing.untold = before;
+                standing.untold = ring.standing().untold.clone();
             }
             ring.set(standing);
         }
-        self.0.folder.sweep(book)
+        if let Err(error) = self.0.folder.sweep(book) {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "key files that are out of use were not removed; the next start does"
+            );
+        }
+        Ok(())
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -18,7 +18,20 @@ const MOST: usize = 50_000;
 /// Authors of one text that are told apart; more are as many.
 pub const MOST_AUTHORS: usize = 1000;
 
-type Half = HashMap<u128, Vec<(u64, Timestamp)>>;
+/// Authors of one foreign domain that count: whoever runs a server can make up any number of them, and would have other
+/// people's texts held.
+const MOST_OF_A_DOMAIN: usize = 2;
+
+type Half = HashMap<u128, Vec<Said>>;
+
+/// One author of a text.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    author: u64,
+    /// The registrable domain of its server.
+    domain: u64,
+    at: Timestamp,
+}
 
 /// The memory.
 #[derive(Debug, Default)]
@@ -32,7 +45,7 @@ pub struct Repeats {
 
 impl Repeats {
     /// Notes that `author` says the text with this fingerprint; how many different authors said it within the hour, this
-    /// one included.
+    /// one included: all of its own domain, and of each other domain two at most.
     pub fn note(&mut self, fingerprint: u128, author: &Iri, now: Timestamp) -> usize {
         if self.pairs >= MOST || now.since(self.turned) >= WINDOW || now < self.turned {
             // What is in the old half was last said before the last turn: an hour ago, or too much has come since.
@@ -40,18 +53,22 @@ impl Repeats {
             (self.pairs, self.turned) = (0, now);
         }
         let hash = self.hasher.hash_one(author.as_str());
+        let domain = self.hasher.hash_one(author.authority().registrable());
         let carried = self.old.remove(&fingerprint).unwrap_or_default();
         let authors = self.young.entry(fingerprint).or_default();
         let before = authors.len();
         authors.extend(carried);
-        authors.retain(|(_, at)| now.since(*at) < WINDOW);
-        if let Some(known) = authors.iter_mut().find(|(known, _)| *known == hash) {
-            known.1 = now;
+        authors.retain(|said| now.since(said.at) < WINDOW);
+        if let Some(known) = authors.iter_mut().find(|said| said.author == hash) {
+            known.at = now;
         } else if authors.len() < MOST_AUTHORS {
-            authors.push((hash, now));
+            authors.push(Said { author: hash, domain, at: now });
         }
         self.pairs = (self.pairs + authors.len()).saturating_sub(before);
-        authors.len()
+        let mut domains: HashMap<u64, usize> = HashMap::new();
+        authors.iter().for_each(|said| *domains.entry(said.domain).or_default() += 1);
+        let counted = |(of, count): (u64, usize)| if of == domain { count } else { count.min(MOST_OF_A_DOMAIN) };
+        domains.into_iter().map(counted).sum()
     }
 }
 
@@ -76,6 +93,19 @@ mod tests {
         assert_eq!(repeats.note(1, &author(4), at(61)), 3);
         assert_eq!(repeats.note(1, &author(5), at(95)), 3);
         assert_eq!(repeats.note(1, &author(1), at(500)), 1);
+    }
+
+    #[test]
+    fn one_domain_cannot_have_other_peoples_texts_held() {
+        let mut repeats = Repeats::default();
+        let now = Timestamp::from_secs(1_787_486_400);
+        let said = |server: &str, number: usize| Iri::parse(&format!("https://{server}/users/{number}")).unwrap();
+        for number in 0..200 {
+            let server = ["one.evil.example", "two.evil.example"][number % 2];
+            assert_eq!(repeats.note(1, &said(server, number), now), number + 1, "for its own domain all count");
+        }
+        assert_eq!(repeats.note(1, &said("honest.example", 1), now), 3);
+        assert_eq!(repeats.note(1, &said("other.example", 1), now), 4);
     }
 
     #[test]

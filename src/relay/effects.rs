@@ -44,7 +44,7 @@ impl Relay {
     pub async fn perform(
         &self,
         verified: Verified,
-        effects: Vec<Effect>,
+        mut effects: Vec<Effect>,
         actor: Option<Arc<RemoteActor>>,
     ) -> Result<Outcome, StoreError> {
         if let Some(Effect::Ignore(why)) = effects.last()
@@ -58,7 +58,10 @@ impl Relay {
             .collect();
         let features = features(&verified, &effects);
         if self.says_forbidden_words(&features.text) {
-            return Ok("keyword".into());
+            // What else follows, such as forgetting a document that has changed, follows all the same.
+            for effect in effects.iter_mut().filter(|one| matches!(one, Effect::Relay(_) | Effect::Change(_))) {
+                *effect = Effect::Ignore("keyword");
+            }
         }
         let relay = self.clone();
         let write = move |tx: &mut Tx<'_>| {
@@ -148,15 +151,22 @@ impl Relay {
         }
         match self.screen(tx, &draft, features)? {
             Some(reason) => self.hold_back(tx, draft, HeldKind::Create, reason, &features.text),
-            None => self.append_post(tx, draft),
+            None => {
+                // It may have waited to be read from its origin: its author was quicker.
+                self.take_out(tx, &draft.object, "released")?;
+                self.append_post(tx, draft)
+            }
         }
+    }
+
+    fn is_deleted(tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
+        Ok(tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])?
+            || tx.has_seen(SeenSet::Tombstones, &["actor", draft.actor.as_str()])?)
     }
 
     /// Each object once, whoever brings it, and never after its deletion.
     fn not_again(tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
-        if tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])?
-            || tx.has_seen(SeenSet::Tombstones, &["actor", draft.actor.as_str()])?
-        {
+        if Self::is_deleted(tx, draft)? {
             return Ok(Some("deleted-before"));
         }
         Ok(tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?.then_some("relayed-before"))
@@ -236,6 +246,9 @@ impl Relay {
 
     /// Why an edit is passed on to nobody, if it is not.
     fn not_changed(&self, tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
+        if Self::is_deleted(tx, draft)? {
+            return Ok(Some("deleted-before"));
+        }
         let of_actor = draft.object == draft.actor;
         if !of_actor && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
             return Ok(Some("not-relayed-before"));
@@ -248,13 +261,17 @@ impl Relay {
     }
 
     pub(super) fn delete(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        // An actor's deletion silences the actor, and only its own does.
+        let of_actor = draft.object == draft.actor;
+        let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
+        // Before anything that costs: it may be said again and again.
+        if tx.has_seen(SeenSet::Tombstones, key)? {
+            return Ok("deleted-before");
+        }
         if self.is_anothers(&draft)? || !self.delete_held(tx, &draft)? {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
-        // An actor's deletion silences the actor, and only its own does.
-        let of_actor = draft.object == draft.actor;
-        let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
         let new = tx.note(SeenSet::Tombstones, key)?;
         if !new {
             return Ok("deleted-before");

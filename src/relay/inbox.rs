@@ -63,12 +63,15 @@ impl Relay {
         if let Err(wait) = self.0.limits.check(&verified.authority, person) {
             return Answer::Rejected(too_many(wait));
         }
-        let (effects, actor) = match self.decide(&mut verified).await {
+        let (mut effects, actor) = match self.decide(&mut verified).await {
             Ok(decided) => decided,
             Err(rejection) => return Answer::Rejected(rejection),
         };
-        if effects.iter().any(grows) && !self.has_room() {
-            return Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300));
+        if !self.has_room() {
+            if effects.iter().any(grows) {
+                return Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300));
+            }
+            effects.iter_mut().for_each(slim);
         }
         match self.perform(verified, effects, actor).await {
             Ok(done) => self.conclude_request(done),
@@ -153,6 +156,15 @@ impl Relay {
 /// What adds to what is kept. Deletions, farewells and answers must go through on a full disk too: there is a reserve.
 const fn grows(effect: &Effect) -> bool {
     matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. })
+}
+
+/// On a full disk a deletion is kept without its bytes: an id is enough to take back what was announced, and a reserve that
+/// strangers may fill with what they like would be none.
+fn slim(effect: &mut Effect) {
+    if let Effect::Delete(draft) = effect {
+        draft.carried = false;
+        draft.body = bytes::Bytes::new();
+    }
 }
 
 /// The host that a request names in its key id, for the operator's list. Nothing proves it.

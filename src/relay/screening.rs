@@ -190,7 +190,7 @@ impl Relay {
         if subscriber.vouched_for || self.0.rules.set().is_listed(server, now) {
             return Ok(false);
         }
-        let posts = arrivals.map_or(0, |arrivals| arrivals.posts);
+        let posts = arrivals.map_or(u32::MAX, |arrivals| arrivals.posts);
         if now.since(subscriber.joined_at) >= policy.probation_for && posts >= policy.probation_posts {
             return Ok(false);
         }

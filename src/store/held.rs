@@ -10,6 +10,8 @@ use super::{Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri};
 
+/// Posts of one server that may wait although all places are taken, up to twice as many places.
+const SPARE: u32 = 50;
 /// Posts of one server that wait at most. More would be no use: nobody reads a thousand before deciding.
 pub const MAX_HELD_PER_SERVER: u32 = 1000;
 /// Posts that wait at most, of all servers together.
@@ -143,7 +145,9 @@ impl Tx<'_> {
     /// The same where so many posts wait in all.
     pub(super) fn may_hold_among(&self, server: &Authority, all: u64) -> Result<bool, StoreError> {
         let posts = self.get::<HeldTally>(server.as_str())?.map_or(0, |tally| tally.posts);
-        Ok(posts < MAX_HELD_PER_SERVER && all < MAX_HELD)
+        // Where a few servers have filled it, a server with hardly anything waiting is not made to pay for them.
+        let full = all >= MAX_HELD && !(posts < SPARE && all < 2 * MAX_HELD);
+        Ok(posts < MAX_HELD_PER_SERVER && !full)
     }
 
     /// Writes a post that waits, or a new version of one.
