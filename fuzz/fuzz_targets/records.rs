@@ -8,7 +8,8 @@ use shearwater::ids::Seq;
 use shearwater::log::Entry;
 use shearwater::relay::resolver::WaitingHint;
 use shearwater::store::{
-    AuthorityFacts, ControlRow, Following, Record, Refusal, Subscriber, decode, encode, frame, unframe,
+    Arrivals, AuthorityFacts, ControlRow, Following, HeldPost, HeldTally, Hold, Record, Refusal, Rule, Subscriber,
+    decode, encode, frame, unframe,
 };
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(framed: &[u8], broken: &[u8], raw: &[u8]) {
@@ -32,10 +33,15 @@ fuzz_target!(|data: &[u8]| {
     assert!(unframe("test", &framed[..place]).is_err());
     assert!(unframe("test", &[&framed[..], &[at]].concat()).is_err());
 
+    check::<Arrivals>(&framed, &broken, data);
     check::<AuthorityFacts>(&framed, &broken, data);
     check::<ControlRow>(&framed, &broken, data);
     check::<Following>(&framed, &broken, data);
+    check::<HeldPost>(&framed, &broken, data);
+    check::<HeldTally>(&framed, &broken, data);
+    check::<Hold>(&framed, &broken, data);
     check::<Refusal>(&framed, &broken, data);
+    check::<Rule>(&framed, &broken, data);
     check::<Subscriber>(&framed, &broken, data);
     check::<WaitingHint>(&framed, &broken, data);
 
