@@ -38,8 +38,8 @@ const MOST_OF_DOMAIN: usize = 100;
 const MOST_SERVERS: usize = 50_000;
 const MOST_ANSWERS: u64 = 50_000;
 
-/// Messages that wait for one server, and for the servers of one registrable domain: whoever does not take its answers
-/// gets no more of them, and keeps nobody else from theirs. What its Follow says when it is repeated is heard then.
+/// Messages that wait for one server, and for the servers of one registrable domain. Whoever does not take our answers
+/// gets no more of them, and keeps nobody else from theirs: its Follow is answered 503, or the refusal that it would be.
 const MOST_ANSWERS_OF_SERVER: u32 = 20;
 const MOST_ANSWERS_OF_DOMAIN: u32 = 500;
 
