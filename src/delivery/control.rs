@@ -284,7 +284,7 @@ impl Errand {
     /// A blocked server is told that it is over, and nothing else.
     fn is_blocked(&self, row: &ControlRow, now: Timestamp) -> bool {
         let rules = self.shared.rules.policy.set();
-        rules.verdict(&self.authority, now) == Verdict::Block && !matches!(row.what.as_str(), "reject" | "undo")
+        rules.verdict(&self.authority, now) == Verdict::Block && !row.is_parting()
     }
 
     async fn send(&self, row: &ControlRow) -> Report {
@@ -305,7 +305,7 @@ impl Errand {
         let written = self.shared.store.write(move |tx| match due {
             Some(due) if tx.get::<ControlRow>(&key)?.is_some() => tx.put(&key, &ControlRow { due, ..row }),
             Some(_) => Ok(()),
-            None => tx.remove::<ControlRow>(&key).map(|_there| ()),
+            None => tx.remove_control(&key).map(|_there| ()),
         });
         written.await
     }

@@ -51,7 +51,8 @@ impl Rules {
         let rows = store.all::<Rule>()?.into_iter().map(|(_, rule)| RuleChange::Put(rule)).collect::<Vec<_>>();
         let known = store.all::<AuthorityFacts>()?.into_iter();
         let known = known.filter_map(|(name, facts)| Some((Authority::parse(&name).ok()?, facts.software)));
-        let set = self.set().with(&rows).knowing(known);
+        let set = self.set().with(&rows);
+        set.learn(known);
         *self.0.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
         Ok(())
     }
@@ -82,15 +83,12 @@ impl Rules {
         }
         let set = self.set().with(changes.get(..written).unwrap_or_default());
         let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
-        *now = Arc::new(set.with_software_of(&now));
+        *now = Arc::new(set);
         done
     }
 
-    /// Takes note of what `authority` runs.
-    pub fn learn(&self, authority: &Authority, software: Option<&str>) {
-        let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
-        if now.runs(authority) != software {
-            *now = Arc::new(now.knowing([(authority.clone(), software.map(str::to_owned))]));
-        }
+    /// Takes note of what servers run; `None`: it is not known, or forgotten.
+    pub fn learn(&self, known: impl IntoIterator<Item = (Authority, Option<String>)>) {
+        self.set().learn(known);
     }
 }

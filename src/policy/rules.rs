@@ -11,8 +11,8 @@
 //! nothing; a dry-run rule decides nothing, and is told apart.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::Timestamp;
 use crate::config::{self, Keyword};
@@ -108,12 +108,12 @@ fn tally(one: &Active, effect: &str, metrics: &Metrics) {
     metrics.rules.with_label_values(&[one.rule.target.kind(), one.rule.severity.as_str(), effect]).inc();
 }
 
-/// All rules at one moment. Cheap to clone.
+/// All rules at one moment, and what servers run as it is learned. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     index: Arc<Index>,
     /// What servers run, as far as it is known.
-    runs: Arc<HashMap<Authority, Arc<str>>>,
+    runs: Arc<RwLock<HashMap<Authority, Arc<str>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -169,29 +169,21 @@ impl RuleSet {
         Self { index: Arc::new(Index::of(all)), runs: self.runs.clone() }
     }
 
-    /// The same rules, where `authority` is known to run `software`.
-    #[must_use]
-    pub fn knowing(&self, known: impl IntoIterator<Item = (Authority, Option<String>)>) -> Self {
-        let mut runs = self.runs.as_ref().clone();
+    /// Takes note of what servers run, for all that were made of one set; `None`: it is not known, or forgotten.
+    pub fn learn(&self, known: impl IntoIterator<Item = (Authority, Option<String>)>) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
         for (authority, software) in known {
             match software {
                 Some(software) => runs.insert(authority, software.into()),
                 None => runs.remove(&authority),
             };
         }
-        Self { index: self.index.clone(), runs: Arc::new(runs) }
-    }
-
-    /// These rules with what `other` knows of software.
-    #[must_use]
-    pub fn with_software_of(&self, other: &Self) -> Self {
-        Self { index: self.index.clone(), runs: other.runs.clone() }
     }
 
     /// What is known of the software of `authority`.
     #[must_use]
-    pub fn runs(&self, authority: &Authority) -> Option<&str> {
-        self.runs.get(authority).map(AsRef::as_ref)
+    pub fn runs(&self, authority: &Authority) -> Option<Arc<str>> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).get(authority).cloned()
     }
 
     /// All rules, in the order of their keys: config, lists, operator.
@@ -220,13 +212,13 @@ impl RuleSet {
     /// What they say of `authority`, its name and its software.
     #[must_use]
     pub fn verdict(&self, authority: &Authority, now: Timestamp) -> Verdict {
-        self.judge(authority, self.runs(authority), now, false).0
+        self.judge(authority, self.runs(authority).as_deref(), now, false).0
     }
 
     /// The same, with the rule that says so.
     #[must_use]
     pub fn server(&self, authority: &Authority, now: Timestamp) -> Ruling {
-        self.ruling(authority, self.runs(authority), now)
+        self.ruling(authority, self.runs(authority).as_deref(), now)
     }
 
     /// What they say of the name of `authority` alone. A server that is blocked for its software may knock all the same:
@@ -509,28 +501,28 @@ mod tests {
 
     #[test]
     fn software_counts_for_those_known_to_run_it_unless_they_are_exempt() {
-        let rules = RuleSet::default()
-            .with(&[
-                put("software:spamware", Severity::Block),
-                put("software:loudware", Severity::Silence),
-                put("good.example", Severity::Allow),
-                put("quiet.example", Severity::Silence),
-            ])
-            .knowing(
-                ["a.example", "good.example", "quiet.example"]
-                    .map(|name| (host(name), Some("spamware".to_owned())))
-                    .into_iter()
-                    .chain([(host("b.example"), Some("loudware".to_owned()))]),
-            );
+        let rules = RuleSet::default().with(&[
+            put("software:spamware", Severity::Block),
+            put("software:loudware", Severity::Silence),
+            put("good.example", Severity::Allow),
+            put("quiet.example", Severity::Silence),
+        ]);
+        rules.learn(
+            ["a.example", "good.example", "quiet.example"].map(|name| (host(name), Some("spamware".to_owned()))),
+        );
+        rules.learn([(host("b.example"), Some("loudware".to_owned()))]);
         check(&rules, "a.example", Verdict::Block);
         check(&rules, "x.a.example", Verdict::Allow);
         check(&rules, "good.example", Verdict::Allow);
         check(&rules, "quiet.example", Verdict::Block);
         check(&rules, "b.example", Verdict::Silence);
         assert_eq!(rules.name(&host("a.example"), NOW).verdict, Verdict::Allow, "by its name alone");
-        let changed = rules.knowing([(host("a.example"), None), (host("b.example"), Some("spamware".to_owned()))]);
-        check(&changed, "a.example", Verdict::Allow);
-        check(&changed, "b.example", Verdict::Block);
+        let changed = rules.with(&[]);
+        rules.learn([(host("a.example"), None), (host("b.example"), Some("spamware".to_owned()))]);
+        for rules in [&rules, &changed] {
+            check(rules, "a.example", Verdict::Allow);
+            check(rules, "b.example", Verdict::Block);
+        }
     }
 
     #[test]
@@ -572,19 +564,18 @@ mod tests {
     #[test]
     fn a_dry_run_rule_decides_nothing_and_is_named() {
         let eve = Iri::parse("https://b.example/eve").unwrap();
-        let rules = RuleSet::default()
-            .with(&[
-                dry("evil.example", Severity::Block),
-                put("loud.example", Severity::Silence),
-                dry("loud.example", Severity::Block),
-                put("bad.example", Severity::Block),
-                dry("good.bad.example", Severity::Allow),
-                dry("software:spamware", Severity::Block),
-                dry(eve.as_str(), Severity::Block),
-                dry("keyword:spam", Severity::Block),
-                dry("listed.example", Severity::Allow),
-            ])
-            .knowing([(host("s.example"), Some("spamware".to_owned()))]);
+        let rules = RuleSet::default().with(&[
+            dry("evil.example", Severity::Block),
+            put("loud.example", Severity::Silence),
+            dry("loud.example", Severity::Block),
+            put("bad.example", Severity::Block),
+            dry("good.bad.example", Severity::Allow),
+            dry("software:spamware", Severity::Block),
+            dry(eve.as_str(), Severity::Block),
+            dry("keyword:spam", Severity::Block),
+            dry("listed.example", Severity::Allow),
+        ]);
+        rules.learn([(host("s.example"), Some("spamware".to_owned()))]);
         let check = |ruling: &Ruling, verdict: Verdict, would: Option<&str>| {
             let named = ruling.would.as_ref().map(|one| one.rule.target.to_string());
             assert_eq!((ruling.verdict, named.as_deref()), (verdict, would));

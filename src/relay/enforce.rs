@@ -3,6 +3,8 @@
 //! to them is not said, but for the Reject that tells them. What lies in the log is judged by the rules again just before
 //! it leaves; that is delivery's.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde::Serialize;
 
 use super::Relay;
@@ -12,10 +14,14 @@ use crate::clock::{Clock, Timestamp};
 use crate::ids::{Authority, Iri};
 use crate::log::Draft;
 use crate::policy::{MAX_KEYWORDS, RuleSet, Rules, Verdict};
-use crate::store::{ControlRow, Following, RuleChange, StoreError, Tx};
+use crate::store::{ControlRow, Following, MAX_REGISTRATIONS, RuleChange, Severity, StoreError, Tx};
 
-/// Messages that are for a blocked server too: they end something.
-const PARTING: [&str; 2] = ["reject", "undo"];
+/// Messages read in one go.
+const PAGE: usize = 100;
+
+/// How many Rejects, and how many Undos, wait for a blocked server: one for each Follow that there can have been. Of
+/// more, the newest; the others repeat them.
+const PARTINGS: usize = MAX_REGISTRATIONS;
 
 /// Changes that are logged one by one; of a long list, the first.
 const LOGGED: usize = 20;
@@ -140,6 +146,9 @@ impl Relay {
     fn unwanted(&self, rules: &RuleSet, now: Timestamp) -> Result<Unwanted, StoreError> {
         let blocks = |authority: &Authority| rules.verdict(authority, now) == Verdict::Block;
         let mut unwanted = Unwanted { subscribers: Vec::new(), following: Vec::new(), messages: Vec::new() };
+        if !rules.iter().any(|one| one.rule.severity == Severity::Block && !one.rule.dry_run) {
+            return Ok(unwanted);
+        }
         for authority in self.0.store.subscribers().keys() {
             let ruling = rules.server(authority, now);
             if ruling.verdict == Verdict::Block {
@@ -153,19 +162,44 @@ impl Relay {
                 unwanted.following.push(following);
             }
         }
-        for (key, row) in self.0.store.all::<ControlRow>()? {
-            if blocks(&row.authority()) && !PARTING.contains(&row.what.as_str()) {
-                unwanted.messages.push(key);
+        unwanted.messages = self.unwanted_messages(blocks)?;
+        Ok(unwanted)
+    }
+
+    /// The keys of messages that are for nobody any more, where `blocks` tells who is blocked.
+    fn unwanted_messages(&self, blocks: impl Fn(&Authority) -> bool) -> Result<Vec<String>, StoreError> {
+        let (mut unwanted, mut from) = (Vec::new(), String::new());
+        let mut partings: HashMap<(Authority, String), VecDeque<String>> = HashMap::new();
+        loop {
+            let page = self.0.store.page::<ControlRow>(&from, PAGE)?;
+            let full = page.len() == PAGE;
+            for (key, row) in page {
+                from = format!("{key}\0");
+                let authority = row.authority();
+                if !blocks(&authority) {
+                    continue;
+                }
+                if !row.is_parting() {
+                    unwanted.push(key);
+                    continue;
+                }
+                let kept = partings.entry((authority, row.what)).or_default();
+                kept.push_back(key);
+                if kept.len() > PARTINGS {
+                    unwanted.extend(kept.pop_front());
+                }
+            }
+            if !full {
+                return Ok(unwanted);
             }
         }
-        Ok(unwanted)
     }
 
     async fn turn_away(&self, unwanted: Unwanted) -> Result<(), StoreError> {
         let relay = self.clone();
         let write = move |tx: &mut Tx<'_>| {
             for key in &unwanted.messages {
-                tx.remove::<ControlRow>(key)?;
+                tx.remove_control(key)?;
             }
             for (authority, why) in &unwanted.subscribers {
                 if relay.evict(tx, authority, why)? {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Relay;
 use super::resolver;
 use super::screening::{AUTHOR_DAYS, NEWCOMER_DAYS};
+use super::subscribe::SOFTWARE_LIFE;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Seq};
 use crate::store::{AuthorityFacts, SeenSet, StoreError, Subscriber, SubscriberState, Tx};
@@ -21,17 +22,23 @@ const SIGNATURE_DAYS: u32 = 2;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Servers of which a round asks whether they are to be forgotten, in one go and in all.
+const FACTS_PAGE: usize = 500;
+const FACTS_PAGES: usize = 20;
+
 /// Trims the log and forgets old ids.
 pub struct Housekeeping {
     relay: Relay,
     done: bool,
+    /// Where the round through what is known of servers goes on.
+    facts_from: String,
 }
 
 impl Housekeeping {
     /// A worker.
     #[must_use]
     pub fn new(relay: Relay) -> Self {
-        Self { relay, done: false }
+        Self { relay, done: false, facts_from: String::new() }
     }
 }
 
@@ -46,11 +53,24 @@ impl Worker for Housekeeping {
         }
         self.done = true;
         unless_busy(self.relay.tidy().await)?;
+        unless_busy(self.tidy_facts().await)?;
         Ok(true)
     }
 
     async fn wait(&mut self) {
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Housekeeping {
+    async fn tidy_facts(&mut self) -> Result<(), StoreError> {
+        for _ in 0..FACTS_PAGES {
+            self.facts_from = self.relay.forget_strangers(&self.facts_from).await?;
+            if self.facts_from.is_empty() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +139,40 @@ impl Relay {
         Ok(())
     }
 
+    /// Forgets what was learned of servers that are not here and were not looked at for a day: whoever has many names
+    /// would have us remember each. One page from the key `from`; where the next one begins, empty after the last.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget_strangers(&self, from: &str) -> Result<String, StoreError> {
+        let before = self.0.clock.now().minus(SOFTWARE_LIFE);
+        let is_old = move |facts: &AuthorityFacts| facts.software_read.is_none_or(|at| at < before);
+        let page = self.0.store.page::<AuthorityFacts>(from, FACTS_PAGE)?;
+        let next = page.last().filter(|_| page.len() == FACTS_PAGE).map(|(last, _)| format!("{last}\0"));
+        let here = self.0.store.subscribers();
+        let old = page.into_iter().filter(|(_, facts)| is_old(facts));
+        let old = old.filter_map(|(name, _)| Authority::parse(&name).ok()).filter(|name| !here.contains_key(name));
+        let strangers: Vec<Authority> = old.collect();
+        if !strangers.is_empty() {
+            let rules = self.0.rules.clone();
+            let forget = move |tx: &mut Tx<'_>| {
+                let mut gone = Vec::new();
+                for name in strangers {
+                    // It may have joined since, or was looked at.
+                    let old = tx.get::<AuthorityFacts>(name.as_str())?.is_some_and(|facts| is_old(&facts));
+                    if old && tx.subscriber(&name)?.is_none() {
+                        tx.remove::<AuthorityFacts>(name.as_str())?;
+                        gone.push((name, None));
+                    }
+                }
+                tx.after_commit(move |_store| rules.learn(gone));
+                Ok(())
+            };
+            self.0.store.write(forget).await?;
+        }
+        Ok(next.unwrap_or_default())
+    }
+
     /// Forgets servers that asked to join and were not answered in time.
     async fn forget_who_waited(&self) -> Result<(), StoreError> {
         let before = self.0.clock.now().minus(PENDING_LIFE);
@@ -128,6 +182,7 @@ impl Relay {
         if stale.is_empty() {
             return Ok(());
         }
+        let rules = self.0.rules.clone();
         let forget = move |tx: &mut Tx<'_>| {
             for authority in stale {
                 // It may have been answered, or asked again, since.
@@ -135,6 +190,8 @@ impl Relay {
                     tx.remove_subscriber(&authority)?;
                     tx.remove::<AuthorityFacts>(authority.as_str())?;
                     tracing::info!(peer.host = %authority, "forgotten: it waited for an answer for a month");
+                    let rules = rules.clone();
+                    tx.after_commit(move |_store| rules.learn([(authority, None)]));
                 }
             }
             Ok(())

@@ -38,11 +38,16 @@ const MOST_OF_DOMAIN: usize = 100;
 const MOST_SERVERS: usize = 50_000;
 const MOST_ANSWERS: u64 = 50_000;
 
+/// Messages that wait for one server, and for the servers of one registrable domain. Whoever does not take our answers
+/// gets no more of them, and keeps nobody else from theirs: its Follow is answered 503, or the refusal that it would be.
+const MOST_ANSWERS_OF_SERVER: u32 = 20;
+const MOST_ANSWERS_OF_DOMAIN: u32 = 500;
+
 /// An actor that was followed this recently is not followed again.
 const FOLLOW_GAP: Duration = Duration::from_secs(600);
 
 /// What a server that is turned away for its software runs is read again when it asks after this long.
-const SOFTWARE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(super) const SOFTWARE_LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// What becomes of a Follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,14 +194,23 @@ impl Relay {
             return Err(StoreError::Busy);
         }
         let facts = tx.get::<AuthorityFacts>(authority.as_str())?;
-        let neighbours = self.neighbours(authority);
+        let (own, of_domain) = tx.waiting_control_for(&actor.inbox.authority())?;
+        let deaf = own >= MOST_ANSWERS_OF_SERVER || of_domain >= MOST_ANSWERS_OF_DOMAIN;
+        // Who is here was counted when it came. People do not count as their server.
+        let is_here = known.as_ref().is_some_and(|known| known.registrations.iter().any(|one| !one.personal));
+        let neighbours = if is_here { 0 } else { self.neighbours(authority) };
         let applicant = Applicant { authority, actor, subscriber: known.as_ref(), facts: facts.as_ref(), neighbours };
         let rules = self.0.rules.set();
         let welcome = welcome(&applicant, &self.0.config, &rules, now);
         if let Welcome::Reject(why) = welcome {
             rules.server_with(authority, facts.and_then(|facts| facts.software).as_deref(), now).count(&self.0.metrics);
-            tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why))?;
+            if !deaf {
+                tx.queue_control(self.rejection(&follow, &actor.id, &actor.inbox, why))?;
+            }
             return Ok(welcome);
+        }
+        if deaf {
+            return Err(StoreError::Busy);
         }
         let registration = Registration {
             actor: actor.id.clone(),
@@ -251,7 +265,9 @@ impl Relay {
     fn neighbours(&self, authority: &Authority) -> usize {
         let domain = authority.registrable();
         let subscribers = self.0.store.subscribers();
-        subscribers.keys().filter(|one| *one != authority && one.registrable() == domain).count()
+        // Whole labels are compared first: that is cheap, and looking up the suffix of everybody is not.
+        let near = subscribers.keys().filter(|one| *one != authority && one.is_within(domain));
+        near.filter(|one| one.registrable() == domain).count()
     }
 
     /// The server itself follows: what its people asked for is turned down, and it is judged as if they had not.

@@ -194,8 +194,10 @@ impl Relay {
                     relay.settle(tx, &authority, welcome)?;
                     tracing::info!(peer.host = %authority, software = facts.software, joined = welcome == Welcome::Accept, "a server asked to join");
                 }
-                relay.0.rules.learn(&authority, facts.software.as_deref());
-                Ok(Known::of(&facts))
+                let known = Known::of(&facts);
+                let rules = relay.0.rules.clone();
+                tx.after_commit(move |_store| rules.learn([(authority, facts.software)]));
+                Ok(known)
             })
             .await?;
         (self.0.signals.control)();

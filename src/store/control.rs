@@ -40,7 +40,25 @@ impl Record for ControlRow {
     const TABLE: &'static str = "control";
 }
 
+/// How many messages wait for a server (keyed by its authority), or for all servers of a registrable domain (keyed by
+/// that, with `*.` before it). There is no row where none does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlTally {
+    /// How many.
+    pub messages: u32,
+}
+
+impl Record for ControlTally {
+    const TABLE: &'static str = "control_tally";
+}
+
 impl ControlRow {
+    /// Whether it ends something: such a message is for a blocked server too.
+    #[must_use]
+    pub fn is_parting(&self) -> bool {
+        matches!(self.what.as_str(), "reject" | "undo")
+    }
+
     /// The server it goes to.
     #[must_use]
     pub fn authority(&self) -> Authority {
@@ -57,6 +75,15 @@ impl Tx<'_> {
         Ok(self.engine().open_table(super::table::<ControlRow>())?.len()?)
     }
 
+    /// Messages that wait for `server`, and for all servers of its registrable domain together.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn waiting_control_for(&self, server: &Authority) -> Result<(u32, u32), StoreError> {
+        let [own, domain] = tallies(server);
+        Ok((self.control_tally(&own)?, self.control_tally(&domain)?))
+    }
+
     /// Queues a message. Rows are numbered, so that messages to one server go out in the order they were made.
     ///
     /// # Errors
@@ -65,6 +92,77 @@ impl Tx<'_> {
         let at = self.store.0.clock.now();
         let number = self.next_number("control")?;
         let Directive { inbox, what, body } = directive;
+        for key in tallies(&inbox.authority()) {
+            let messages = self.control_tally(&key)?.saturating_add(1);
+            self.put(&key, &ControlTally { messages })?;
+        }
         self.put(&format!("{number:020}"), &ControlRow { inbox, what, body, at, attempts: 0, due: at })
+    }
+
+    /// Takes a message out, by its key: it is settled. Whether it was there.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn remove_control(&mut self, key: &str) -> Result<bool, StoreError> {
+        let Some(row) = self.get::<ControlRow>(key)? else { return Ok(false) };
+        for key in tallies(&row.authority()) {
+            let messages = self.control_tally(&key)?.saturating_sub(1);
+            if messages == 0 {
+                self.remove::<ControlTally>(&key)?;
+            } else {
+                self.put(&key, &ControlTally { messages })?;
+            }
+        }
+        self.remove::<ControlRow>(key)
+    }
+
+    fn control_tally(&self, key: &str) -> Result<u32, StoreError> {
+        Ok(self.get::<ControlTally>(key)?.map_or(0, |tally| tally.messages))
+    }
+}
+
+/// Where a message to `server` is counted.
+fn tallies(server: &Authority) -> [String; 2] {
+    [server.as_str().to_owned(), format!("*.{}", server.registrable())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn messages_are_counted_for_each_server_and_domain_until_they_are_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::system()).unwrap();
+        let queue = |tx: &mut Tx<'_>, host: &str| {
+            let inbox = Iri::parse(&format!("https://{host}/inbox")).unwrap();
+            tx.queue_control(Directive { inbox, what: "reject".to_owned(), body: "{}".to_owned() })
+        };
+        let fill = move |tx: &mut Tx<'_>| {
+            ["a.x.example", "b.x.example", "a.x.example"].iter().try_for_each(|host| queue(tx, host))
+        };
+        store.write(fill).await.unwrap();
+        let waiting = async |host: &str| {
+            let host = Authority::parse(host).unwrap();
+            store.write(move |tx| tx.waiting_control_for(&host)).await.unwrap()
+        };
+        assert_eq!(waiting("a.x.example").await, (2, 3));
+        assert_eq!(waiting("c.x.example").await, (0, 3));
+        assert_eq!(waiting("y.example").await, (0, 0));
+        let keys: Vec<String> = store.all::<ControlRow>().unwrap().into_iter().map(|(key, _)| key).collect();
+        let refused = keys.clone();
+        let taken_back = store.write(move |tx| {
+            tx.remove_control(&refused[0])?;
+            Err::<(), _>(StoreError::Full)
+        });
+        assert!(taken_back.await.is_err());
+        assert_eq!(waiting("a.x.example").await, (2, 3), "a job that says no leaves no trace");
+        for key in keys {
+            let settle = move |tx: &mut Tx<'_>| Ok((tx.remove_control(&key)?, tx.remove_control(&key)?));
+            assert_eq!(store.write(settle).await.unwrap(), (true, false));
+        }
+        assert!(store.all::<ControlTally>().unwrap().is_empty(), "no row where none waits");
     }
 }

@@ -43,7 +43,7 @@ pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
 pub use codec::{Record, decode, encode, frame, unframe};
-pub use control::{ControlRow, Directive};
+pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use file::make_private;
 pub use following::{FollowState, Following};

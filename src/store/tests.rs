@@ -267,6 +267,7 @@ fn records_keep_their_golden_bytes() {
     });
     check(held("/posts/1", NOON));
     check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
+    check(ControlTally { messages: 3 });
     check(HeldTally { posts: 3, since: NOON, reason: "hashtags".to_owned() });
     check(Arrivals {
         since: NOON,

@@ -133,6 +133,30 @@ async fn blocking_a_domain_takes_effect_at_once_everywhere() {
     arrival(&reader, &post.id).await;
 }
 
+/// A blocked server may follow again and again and take none of the answers: the newest are enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_waits_for_a_blocked_server_the_newest_is_kept() {
+    let relay = TestRelay::start().await;
+    // Nobody listens there.
+    let queue = |host: &str, number: usize| {
+        let inbox = Iri::parse(&format!("http://{host}:1/inbox")).expect("an id");
+        Directive { inbox, what: "reject".to_owned(), body: format!("{{\"number\":{number}}}") }
+    };
+    for host in ["127.0.0.3", "127.0.0.4"] {
+        for number in 0..120 {
+            let row = queue(host, number);
+            relay.store().write(move |tx| tx.queue_control(row)).await.expect("written");
+        }
+    }
+    put(&relay, rule("127.0.0.3:1", Severity::Block)).await;
+    let waits = |host: &str| -> Vec<String> {
+        let rows = relay.store().all::<ControlRow>().expect("rows").into_iter();
+        rows.filter(|(_, row)| row.authority().host() == host).map(|(_, row)| row.body).collect()
+    };
+    assert_eq!(waits("127.0.0.3"), (112..120).map(|number| format!("{{\"number\":{number}}}")).collect::<Vec<_>>());
+    assert_eq!(waits("127.0.0.4").len(), 120);
+}
+
 /// A hint names a post that is read from its origin: not from one that is blocked, nor on the word of one.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_blocked_server_says_or_holds_is_not_read() {

@@ -1,8 +1,11 @@
 //! Joining and leaving: every handshake that servers really use, and a reason for whoever is not let in.
 
+use std::time::Duration;
+
+use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::Admission;
-use shearwater::demo::{As, Family, Instance, Options, Outcome, Tweaks};
-use shearwater::store::{Following, Style, SubscriberState};
+use shearwater::demo::{As, Family, Fault, Instance, Options, Outcome, Tweaks};
+use shearwater::store::{AuthorityFacts, ControlRow, Following, Style, SubscriberState};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, json, publish, receipts_of};
 
@@ -305,4 +308,50 @@ async fn a_follow_is_kept_small_and_embedded_whole() {
     assert!(kept.to_string().len() < 9000, "{} bytes", kept.to_string().len());
     assert_eq!(kept["id"], fat["id"]);
     assert_eq!(kept["object"], fat["object"]);
+}
+
+/// Each Follow queues an answer: a server that takes none of them gets no more, and is heard again when it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_cannot_keep_others_from_joining() {
+    let relay = TestRelay::start().await;
+    let deaf = relay.joined(Family::Mastodon, "deaf").await;
+    deaf.set_fault(Fault::Status(503));
+    let waiting = || relay.store().all::<ControlRow>().expect("rows").len();
+    let mut refused = 0;
+    for number in 0..25 {
+        let follow = follow_by(&deaf, &As::Server, &relay, &format!("again-{number}"));
+        let answer = deaf.send_raw(follow, &As::Server, &Tweaks::default()).await.expect("an answer");
+        assert!(matches!(answer.status, 202 | 503), "{}", answer.text());
+        refused += usize::from(answer.status == 503);
+    }
+    assert!(refused >= 5, "{refused} were told to come again later");
+    assert!(waiting() <= 21, "{} messages wait for it", waiting());
+    assert!(relay.store().subscriber(&authority(&deaf)).is_some_and(|one| one.is_active()), "it is no worse off");
+    relay.joined(Family::Misskey, "other").await;
+    deaf.set_fault(Fault::None);
+    eventually("it takes what waits", || waiting() == 0).await;
+    deaf.join(relay.url()).await.expect("an answer");
+    assert!(deaf.wait_accepted(LONG).await, "and is answered again");
+}
+
+/// Whoever has many names could join, be looked at, and leave, with one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_learned_of_a_server_that_left_is_forgotten_after_a_day() {
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs()).expect("a time");
+    let clock = Clock::manual(Timestamp::from_secs(now));
+    let relay = TestRelay::start_at(clock.clone(), |_config| {}).await;
+    let options = |name: &str| Options { name: name.to_owned(), clock: clock.clone(), ..Options::default() };
+    let stays = relay.joined_with(Family::Mastodon, options("stays")).await;
+    let leaves = relay.joined_with(Family::Misskey, options("leaves")).await;
+    leaves.leave().await.expect("an answer");
+    let known = |of: &Instance| {
+        let facts = relay.store().get::<AuthorityFacts>(authority(of).as_str()).expect("the store reads");
+        (facts.is_some(), relay.relay().rules().set().runs(&authority(of)).is_some())
+    };
+    for (hours, remembered) in [(23, true), (2, false)] {
+        clock.advance(Duration::from_secs(hours * 3600));
+        assert_eq!(relay.relay().forget_strangers("").await.expect("tidied"), "", "one page was all");
+        assert_eq!(known(&leaves), (remembered, remembered), "after {hours} more hours");
+        assert_eq!(known(&stays), (true, true));
+    }
 }

@@ -197,7 +197,7 @@ pub(in crate::http) async fn check(State(relay): State<Relay>, Query(about): Que
     let (rules, now) = (relay.rules().set(), relay.clock().now());
     let checked = about.target.parse::<Target>().map_err(anyhow::Error::from).and_then(|target| match target {
         Target::Domain(name) => {
-            Ok((rules.server(&name, now), rules.runs(&name).map(str::to_owned), rules.is_listed(&name, now)))
+            Ok((rules.server(&name, now), rules.runs(&name).map(|name| name.to_string()), rules.is_listed(&name, now)))
         }
         Target::Actor(id) => Ok((rules.post(&id, &id, &id.authority(), now), None, false)),
         Target::Software(_) | Target::Keyword(_) => anyhow::bail!("give a server or an actor's id"),
