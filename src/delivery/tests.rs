@@ -128,6 +128,8 @@ async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Lets time pass in one leap, and then what that woke do its work.
 async fn pass(span: Duration) {
     tokio::time::advance(span).await;
+    // The store's writer is a thread in real time: simulated days must not pass before it gets its turn.
+    std::thread::sleep(Duration::from_millis(2));
     sleep(Duration::from_millis(100)).await;
 }
 

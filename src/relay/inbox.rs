@@ -71,7 +71,9 @@ impl Relay {
             if effects.iter().any(grows) {
                 return Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300));
             }
-            effects.iter_mut().for_each(slim);
+            if self.is_nearly_full() {
+                effects.iter_mut().for_each(slim);
+            }
         }
         match self.perform(verified, effects, actor).await {
             Ok(done) => self.conclude_request(done),
@@ -158,8 +160,8 @@ const fn grows(effect: &Effect) -> bool {
     matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. })
 }
 
-/// On a full disk a deletion is kept without its bytes: an id is enough to take back what was announced, and a reserve that
-/// strangers may fill with what they like would be none.
+/// When most of the reserve is gone a deletion is kept without its bytes: an id is enough to take back what was announced,
+/// and a reserve that strangers may fill with what they like would be none.
 fn slim(effect: &mut Effect) {
     if let Effect::Delete(draft) = effect {
         draft.carried = false;

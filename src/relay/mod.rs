@@ -128,6 +128,11 @@ impl Relay {
         self.0.store.free_bytes() >= self.0.keep.reserve.as_u64()
     }
 
+    /// Whether most of the reserve is gone as well.
+    fn is_nearly_full(&self) -> bool {
+        self.0.store.free_bytes() < self.0.keep.reserve.as_u64() / 4
+    }
+
     /// What was refused lately.
     #[must_use]
     pub fn refusals(&self) -> &Refusals {

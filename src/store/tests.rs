@@ -331,6 +331,11 @@ async fn held_posts_are_counted_with_what_happens_to_them() {
     assert_eq!(tally(&store), None);
 }
 
+fn third_post(number: u32) -> HeldPost {
+    let iri = |path: &str| Iri::parse(&format!("https://third.example{path}")).unwrap();
+    HeldPost { object: iri(&format!("/posts/{number}")), actor: iri("/users/ada"), ..held("/x", NOON) }
+}
+
 #[tokio::test]
 async fn held_posts_are_bounded_for_each_server_and_each_in_size() {
     let (_dir, store) = store();
@@ -350,5 +355,12 @@ async fn held_posts_are_bounded_for_each_server_and_each_in_size() {
     assert_eq!(store.held_of(&server).unwrap().len(), MAX_HELD_PER_SERVER as usize);
     assert!(store.write(move |tx| tx.may_hold_among(&other, MAX_HELD - 1)).await.unwrap());
     let third = Authority::parse("third.example").unwrap();
-    assert!(!store.write(move |tx| tx.may_hold_among(&third, MAX_HELD)).await.unwrap(), "and of all servers together");
+    let among = async |server: &Authority, all: u64| {
+        let server = server.clone();
+        store.write(move |tx| tx.may_hold_among(&server, all)).await.unwrap()
+    };
+    assert!(among(&third, MAX_HELD).await, "others have filled it: who has nothing there is not made to pay");
+    assert!(!among(&third, 2 * MAX_HELD).await, "and of all servers together");
+    store.write(|tx| (0..50).try_for_each(|n| tx.hold(third_post(n)))).await.unwrap();
+    assert!(!among(&third, MAX_HELD).await);
 }
