@@ -105,7 +105,7 @@ async fn a_deletion_reaches_a_held_post_and_an_edit_changes_it() {
     let relay = TestRelay::start().await;
     let (poster, reader) =
         (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "reader").await);
-    let (gone, edited) = (taken(&poster, shouting("regretted")).await, taken(&poster, shouting("mispelt")).await);
+    let (gone, edited) = (taken(&poster, shouting("regretted")).await, taken(&poster, shouting("misspelt")).await);
     poster.delete(&gone.id).await.expect("an answer");
     poster.edit(&edited.id, "misspelt").await.expect("an answer");
     let posts = held(&relay, &poster);
