@@ -1,5 +1,5 @@
 //! May this post go on at once, or does the operator look at it first? One pure function from what stands out about a
-//! post, and how its author and server stand, to a [`Verdict`]. Nothing is ever thrown away for what it says: a post that
+//! post, and how its author and server stand, to a [`Screened`]. Nothing is ever thrown away for what it says: a post that
 //! is held waits to be released or discarded.
 
 use std::fmt;

@@ -1,5 +1,5 @@
 //! What becomes of posts that are held: the operator lets them go or drops them, their author deletes or edits them, or
-//! their time is over. Why they are held is in [`super::screening`].
+//! their time is over. Why they are held is in `screening`.
 //!
 //! Promise: what is released goes the way of every post, once, and not if it was deleted or its server blocked meanwhile.
 

@@ -1,6 +1,6 @@
 //! From [`Received`] to [`Verified`]: only here is a `Verified` made, so holding one is the proof. Nothing has an effect
 //! before it, and at most one outbound request (for a key, at most once per key and cool-down) comes out of it. A proof in
-//! the document ([`Relay::prover`]) may cost another such request, later, when limits and rules have had their say.
+//! the document (`Relay::prover`) may cost another such request, later, when limits and rules have had their say.
 //!
 //! The order is that of cost: what can be refused from the bytes alone is refused before a key is looked up, and a
 //! deletion of somebody we never heard of costs neither (there are very many of those; Mastodon does the same).
