@@ -15,6 +15,7 @@ pub mod net;
 pub mod peers;
 pub mod policy;
 pub mod relay;
+pub mod search;
 pub mod server;
 pub mod store;
 pub mod supervise;

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 11] = [
     &["server"],
     &["app"],
     &["http"],
-    &["relay", "delivery", "demo"],
+    &["relay", "delivery", "search", "demo"],
     &["identity", "peers", "policy"],
     &["log"],
     &["store", "cache", "net"],
