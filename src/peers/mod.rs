@@ -10,6 +10,7 @@ mod discovery;
 mod fault;
 mod keys;
 mod memory;
+pub mod queue;
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,9 +3,7 @@
 //! checks it, and appends what may be relayed. An object that turns out to be gone is a deletion.
 //!
 //! A hint moves from the log into a row at once, in the transaction that moves the cursor: so the log can be trimmed, and
-//! a slow origin holds up nobody (`queue` says whose turn it is). What cannot be read now is tried again for two days.
-
-mod queue;
+//! a slow origin holds up nobody ([`Queue`] says whose turn it is). What cannot be read now is tried again for two days.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,13 +16,13 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use self::queue::{Key, Queue, Standing};
 use super::Relay;
 use super::route::{Facts, relayable};
 use super::screening::FULL;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
+use crate::peers::queue::{Key, Queue, Standing};
 use crate::peers::{POST_FAULT_LIFE, PeerFault};
 use crate::policy::Verdict;
 use crate::store::{Record, SeenSet, StoreError, Tx};
@@ -36,6 +34,8 @@ use crate::wire::text::Features;
 pub const NAME: &str = "resolver";
 /// Log entries looked at in one unit of work, so that those whose time has come are begun in between.
 const BATCH: usize = 256;
+/// Hints read at once. Half of `fetch.in_flight`, so that keys find a place too.
+const AT_ONCE: usize = 32;
 /// Rows read at once while the index is made.
 const PAGE: usize = 1000;
 /// Gaps between tries of one hint, in seconds; the last repeats until [`HORIZON`]. The first is longer than a failure is
@@ -106,7 +106,7 @@ impl Resolver {
             next: None,
             saved: Seq(0),
             polled: Timestamp::default(),
-            queue: Queue::default(),
+            queue: Queue::new(AT_ONCE),
             running: JoinSet::new(),
             tasks: HashMap::new(),
             ended: Vec::new(),

@@ -19,9 +19,11 @@ mod cursors;
 mod file;
 mod following;
 mod held;
+mod ledger;
 mod refusals;
 mod room;
 mod rules;
+mod search_servers;
 mod seen;
 mod subscribers;
 #[cfg(test)]
@@ -48,14 +50,18 @@ pub use cursors::{CursorBook, Position};
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+pub use ledger::{
+    Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Refused, first_number_at,
+};
 pub use refusals::{Refusal, Refusals};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
+pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
 pub use tx::Tx;
 
 use crate::clock::Clock;
-use crate::ids::Authority;
+use crate::ids::{Authority, Seq};
 
 /// Jobs that may wait for the writer. Beyond it the answer is [`StoreError::Busy`], and the client's 503.
 const QUEUE: usize = 2048;
@@ -135,6 +141,9 @@ struct Inner {
     jobs: mpsc::Sender<Job>,
     failed: CancellationToken,
     subscribers: watch::Sender<Arc<HashMap<Authority, Arc<Subscriber>>>>,
+    search_servers: watch::Sender<SearchServers>,
+    /// The newest change of the ledger.
+    changed: watch::Sender<Seq>,
     seen: RwLock<seen::Memory>,
     room: room::Room,
 }
@@ -162,12 +171,15 @@ impl Store {
             path,
             failed: CancellationToken::new(),
             subscribers: watch::Sender::default(),
+            search_servers: watch::Sender::default(),
+            changed: watch::Sender::new(ledger::last_change(&db)?),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
             db,
         };
         let store = Self(Arc::new(inner));
         store.reload_subscribers()?;
+        store.reload_search_servers()?;
         start_writer(store.clone(), queue)?;
         Ok(store)
     }

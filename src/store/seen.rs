@@ -336,7 +336,7 @@ fn unpack(bytes: &[u8]) -> impl Iterator<Item = u128> + '_ {
 
 /// Keyed, so that nobody outside can make two ids collide; the length of each part is in it, so that parts do not run
 /// into each other.
-fn hash(secret: &[u8; 32], set: SeenSet, parts: &[&str]) -> u128 {
+pub(super) fn hash(secret: &[u8; 32], set: SeenSet, parts: &[&str]) -> u128 {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key");
     mac.update(&[set as u8]);

@@ -87,15 +87,7 @@ impl<'db> Tx<'db> {
     /// # Errors
     /// The engine's.
     pub fn remove<R: Record>(&mut self, key: &str) -> Result<bool, StoreError> {
-        let table = table::<R>();
-        let before = self.engine.open_table(table)?.remove(key)?.map(|row| row.value().to_vec());
-        let Some(before) = before else { return Ok(false) };
-        let key = key.to_owned();
-        self.undo.push(Box::new(move |engine| {
-            engine.open_table(table)?.insert(key.as_str(), before.as_slice())?;
-            Ok(())
-        }));
-        Ok(true)
+        self.delete(table::<R>(), key)
     }
 
     /// A counter that never repeats, durable with this transaction: 1, 2, 3, …
@@ -142,6 +134,30 @@ impl<'db> Tx<'db> {
         Ok(())
     }
 
+    /// Removes one row of any table; whether there was one.
+    pub(crate) fn delete<K, V>(
+        &mut self,
+        table: TableDefinition<'static, K, V>,
+        key: K::SelfType<'_>,
+    ) -> Result<bool, StoreError>
+    where
+        K: redb::Key + 'static,
+        V: redb::Value + 'static,
+    {
+        let before = {
+            let mut open = self.engine.open_table(table)?;
+            let before = open.remove(&key)?;
+            before.map(|row| V::as_bytes(&row.value()).as_ref().to_vec())
+        };
+        let Some(before) = before else { return Ok(false) };
+        let key = K::as_bytes(&key).as_ref().to_vec();
+        self.undo.push(Box::new(move |engine| {
+            engine.open_table(table)?.insert(K::from_bytes(&key), V::from_bytes(&before))?;
+            Ok(())
+        }));
+        Ok(true)
+    }
+
     /// The engine's transaction: for reads, and for writes of jobs that decide everything before they write, because
     /// what is written past this type is not taken back.
     pub(crate) fn engine(&self) -> &WriteTransaction {
@@ -149,6 +165,6 @@ impl<'db> Tx<'db> {
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
+pub(super) fn number(bytes: &[u8]) -> u64 {
     bytes.try_into().map_or(0, u64::from_be_bytes)
 }

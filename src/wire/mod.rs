@@ -10,11 +10,13 @@ pub mod activity;
 pub mod actor;
 pub mod author;
 pub mod discovery;
+pub mod document;
 pub mod http_sig;
 pub mod json;
 pub mod key;
 pub mod object;
 pub mod proof;
+pub mod searchable;
 pub mod text;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Which hint is read next. An index in memory of the rows that the store keeps: a few dozen bytes a row, so that no round
-//! reads the table. Decides only; the worker does what it says and tells it what came of that.
+//! Which of many things that wait is read next from its origin. An index in memory of rows that the store keeps: a few dozen
+//! bytes a row, so that no round reads the table. Decides only; a worker does what it says and tells it what came of that.
 //!
 //! Promises: a server that is slow delays its own hints and nobody else's; servers take turns; each object is in it once;
 //! never more rows than [`MOST`], nor than [`MOST_OF_ONE`] of one server.
@@ -9,21 +9,21 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 
-/// Hints read at once. Half of `fetch.in_flight`, so that keys find a place too.
-pub(super) const AT_ONCE: usize = 32;
-/// Hints of one server read at once. Half of `fetch.in_flight_per_host`, for the same reason.
+/// Things of one server read at once. Half of `fetch.in_flight_per_host`, for the same reason.
 const AT_ONCE_OF_ONE: usize = 2;
 /// Rows in all. More are dropped: a flood must not fill the disk.
-pub(super) const MOST: usize = 100_000;
+pub const MOST: usize = 100_000;
 /// Rows of one server. More are dropped: what it cannot serve in two days is lost anyway.
-pub(super) const MOST_OF_ONE: usize = 1000;
+pub const MOST_OF_ONE: usize = 1000;
 
 /// An object, by the hash of its id.
-pub(super) type Key = u128;
+pub type Key = u128;
 
 /// All rows. See the module.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
+#[derive(Debug)]
+pub struct Queue {
+    /// Things read at once.
+    at_once: usize,
     rows: HashMap<Key, Row>,
     servers: HashMap<Authority, Server>,
     /// Servers with something due and a free place, each once.
@@ -35,7 +35,7 @@ pub(super) struct Queue {
 
 /// What is known of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// Nothing, and there is room.
     New,
     /// It waits until then.
@@ -71,8 +71,22 @@ enum Place {
 }
 
 impl Queue {
+    /// An empty one, of which so many things are read at once.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        Self {
+            at_once,
+            rows: HashMap::new(),
+            servers: HashMap::new(),
+            turns: VecDeque::new(),
+            sleepers: BTreeSet::new(),
+            running: 0,
+        }
+    }
+
     /// What is known of the object `key` of `server`.
-    pub(super) fn standing(&self, key: Key, server: &Authority) -> Standing {
+    #[must_use]
+    pub fn standing(&self, key: Key, server: &Authority) -> Standing {
         if let Some(row) = self.rows.get(&key) {
             return if row.running { Standing::Running } else { Standing::Waiting(row.due) };
         }
@@ -81,7 +95,7 @@ impl Queue {
     }
 
     /// Puts a row in, or moves one that waits.
-    pub(super) fn put(&mut self, key: Key, server: &Authority, due: Timestamp) {
+    pub fn put(&mut self, key: Key, server: &Authority, due: Timestamp) {
         self.remove(key);
         self.rows.insert(key, Row { server: server.clone(), due, running: false, again: false });
         self.servers.entry(server.clone()).or_default().waiting.insert((due, key));
@@ -89,7 +103,7 @@ impl Queue {
     }
 
     /// Takes out a row that waits. One that is being read stays until [`Queue::finish`].
-    pub(super) fn remove(&mut self, key: Key) {
+    pub fn remove(&mut self, key: Key) {
         let Some(row) = self.rows.get(&key).filter(|row| !row.running) else { return };
         let (server, due) = (row.server.clone(), row.due);
         self.rows.remove(&key);
@@ -100,20 +114,21 @@ impl Queue {
     }
 
     /// The row that is being read is read once more afterwards: what was heard of it came after its reading began.
-    pub(super) fn repeat(&mut self, key: Key) {
+    pub fn repeat(&mut self, key: Key) {
         if let Some(row) = self.rows.get_mut(&key) {
             row.again = row.running;
         }
     }
 
     /// Whether [`Queue::repeat`] was said of the row.
-    pub(super) fn repeats(&self, key: Key) -> bool {
+    #[must_use]
+    pub fn repeats(&self, key: Key) -> bool {
         self.rows.get(&key).is_some_and(|row| row.again)
     }
 
     /// The next row to read; it counts as being read until [`Queue::finish`].
-    pub(super) fn take(&mut self, now: Timestamp) -> Option<Key> {
-        if self.running >= AT_ONCE {
+    pub fn take(&mut self, now: Timestamp) -> Option<Key> {
+        if self.running >= self.at_once {
             return None;
         }
         while let Some((due, server)) = self.sleepers.first().filter(|(due, _)| *due <= now).cloned() {
@@ -142,7 +157,7 @@ impl Queue {
     }
 
     /// A reading ended: the row waits until `due`, or is gone.
-    pub(super) fn finish(&mut self, key: Key, due: Option<Timestamp>) {
+    pub fn finish(&mut self, key: Key, due: Option<Timestamp>) {
         let Some(row) = self.rows.remove(&key) else { return };
         if row.running {
             self.running = self.running.saturating_sub(1);
@@ -157,8 +172,9 @@ impl Queue {
     }
 
     /// When [`Queue::take`] has something to give if no reading ends before; `None`: not before one ends.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        if self.running >= AT_ONCE {
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        if self.running >= self.at_once {
             return None;
         }
         if !self.turns.is_empty() {
@@ -197,6 +213,7 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const AT_ONCE: usize = 32;
     const NOW: Timestamp = Timestamp::from_secs(1_787_486_400);
 
     fn server(name: &str) -> Authority {
@@ -214,7 +231,7 @@ mod tests {
 
     #[test]
     fn servers_take_turns_and_two_of_each_are_read_at_once() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(AT_ONCE);
         for key in 0..100 {
             queue.put(key, &server("slow"), NOW);
         }
@@ -234,7 +251,7 @@ mod tests {
 
     #[test]
     fn no_more_are_read_at_once_than_the_cap_and_the_rest_keeps_its_turn() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(AT_ONCE);
         for key in 0..100 {
             queue.put(key, &server(&format!("s{key}")), NOW);
         }
@@ -257,7 +274,7 @@ mod tests {
 
     #[test]
     fn an_object_is_in_it_once_and_can_be_brought_forward() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(AT_ONCE);
         let a = server("a");
         assert_eq!(queue.standing(1, &a), Standing::New);
         queue.put(1, &a, later(60));
@@ -278,7 +295,7 @@ mod tests {
 
     #[test]
     fn there_is_an_end_to_the_rows_of_one_server_and_of_all() {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(AT_ONCE);
         let mut key = 0;
         for number in 0..MOST / MOST_OF_ONE {
             let one = server(&format!("s{number}"));

@@ -1,0 +1,104 @@
+//! Servers whose admin said yes to search: the second key beside each author's own. One row per server; no row is a no.
+//!
+//! Held in memory as well, because it is asked for every post that is taken in and every hit that is shown.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Record, Store, StoreError, Tx};
+use crate::clock::Timestamp;
+use crate::ids::{Authority, Iri};
+
+/// All of them.
+pub type SearchServers = Arc<HashMap<Authority, Arc<SearchServer>>>;
+
+/// Who said yes for a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SwitchedBy {
+    /// Its own instance actor, which follows our search actor.
+    Admin {
+        /// The actor.
+        actor: Iri,
+        /// Its inbox.
+        inbox: Iri,
+        /// The Follow as it came.
+        follow: Value,
+    },
+    /// The operator of this relay wrote it down; the reason says on whose word.
+    Operator,
+}
+
+/// A server that search is switched on for. Keyed by its authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchServer {
+    /// Since when.
+    pub since: Timestamp,
+    /// By whom.
+    pub by: SwitchedBy,
+    /// Why, in the operator's words; empty if its admin did it.
+    #[serde(default)]
+    pub reason: String,
+}
+
+impl Record for SearchServer {
+    const TABLE: &'static str = "search_servers";
+}
+
+impl Store {
+    /// Every server that search is switched on for, as of the last commit.
+    #[must_use]
+    pub fn search_servers(&self) -> SearchServers {
+        self.0.search_servers.borrow().clone()
+    }
+
+    /// Tells of every change to [`Store::search_servers`].
+    #[must_use]
+    pub fn follow_search_servers(&self) -> watch::Receiver<SearchServers> {
+        self.0.search_servers.subscribe()
+    }
+
+    pub(super) fn reload_search_servers(&self) -> Result<(), StoreError> {
+        let rows = self.all::<SearchServer>()?.into_iter();
+        let all = rows.filter_map(|(name, row)| Some((Authority::parse(&name).ok()?, Arc::new(row)))).collect();
+        self.0.search_servers.send_replace(Arc::new(all));
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// How search stands for a server, as this transaction sees it.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn search_server(&self, authority: &Authority) -> Result<Option<SearchServer>, StoreError> {
+        self.get(authority.as_str())
+    }
+
+    /// Switches search on for a server, or off (`None`); readers see it once it is durable. Whether it was on before.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn switch_search(&mut self, authority: &Authority, on: Option<SearchServer>) -> Result<bool, StoreError> {
+        let before = self.search_server(authority)?;
+        match &on {
+            Some(server) => self.put(authority.as_str(), server)?,
+            None => drop(self.remove::<SearchServer>(authority.as_str())?),
+        }
+        let authority = authority.clone();
+        self.after_commit(move |store| {
+            store.0.search_servers.send_modify(|all| {
+                let all = Arc::make_mut(all);
+                match on {
+                    Some(server) => drop(all.insert(authority, Arc::new(server))),
+                    None => drop(all.remove(&authority)),
+                }
+            });
+        });
+        Ok(before.is_some())
+    }
+}
