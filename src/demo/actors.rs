@@ -130,7 +130,7 @@ fn service_name(shared: &Shared, who: &As) -> String {
     shared.family.server_name(&shared.host())
 }
 
-fn person(shared: &Shared, author: &Author) -> Value {
+pub(super) fn person(shared: &Shared, author: &Author) -> Value {
     let path = shared.path_of(&As::Author(author.name.clone()));
     let mut actor = actor(shared, &path, &format!("{}{path}", shared.origin), &author.name);
     shapes::merge(
@@ -143,6 +143,9 @@ fn person(shared: &Shared, author: &Author) -> Value {
             "manuallyApprovesFollowers": false,
         }),
     );
+    if let Some(changed) = shared.look(|state| state.profiles.get(&author.name).cloned()) {
+        shapes::merge(&mut actor, changed);
+    }
     actor
 }
 

@@ -195,6 +195,20 @@ impl Instance {
         self.shared.compose_deletion(id)
     }
 
+    /// Changes an author's document from now on: these properties are added, or take the place of those that are there.
+    pub fn set_profile(&self, name: &str, properties: serde_json::Value) {
+        self.shared.with(|state| {
+            let changed = state.profiles.entry(name.to_owned()).or_insert_with(|| serde_json::json!({}));
+            super::shapes::merge(changed, properties);
+        });
+    }
+
+    /// Makes the Update with which the author `name` tells of their document; `None` if there is no such author.
+    #[must_use]
+    pub fn compose_profile(&self, name: &str) -> Option<Composed> {
+        self.shared.compose_profile(name)
+    }
+
     /// Adds the proof (FEP-8b32) of `who`, made now, to any activity. Their key is in their document.
     pub fn prove(&self, activity: &mut serde_json::Value, who: &As) {
         self.shared.prove(activity, who);

@@ -12,7 +12,7 @@ use super::remote::{id_of, text};
 use super::shapes::{self, AS2, PUBLIC, Place};
 use super::sign::Tweaks;
 use super::state::{Relay, Shared, Stored};
-use super::{keys, ld, proofs};
+use super::{actors, keys, ld, proofs};
 
 impl Shared {
     /// Sends the Follow, in the form of the family. What an admin pastes is the relay's inbox or its actor.
@@ -101,7 +101,7 @@ impl Shared {
             shapes::merge(&mut stored.object, change);
             Some(stored.clone())
         })?;
-        let activity_id = format!("{id}#updates/{number}");
+        let activity_id = format!("{id}#updates/{token}");
         let activity = shapes::activity("Update", &activity_id, &stored.place, stored.object.clone(), now);
         Some(self.follow_up(&stored, activity_id, activity, !self.options.secure_mode))
     }
@@ -120,6 +120,20 @@ impl Shared {
         }
         // Mastodon signs deletions in secure mode as well.
         Some(self.follow_up(&stored, activity_id, activity, true))
+    }
+
+    /// An Update of an author's own document.
+    pub(super) fn compose_profile(&self, name: &str) -> Option<Composed> {
+        let author = self.options.authors.iter().find(|author| author.name == name)?;
+        let who = As::Author(name.to_owned());
+        let (id, token) = (self.id_of(&who), self.token());
+        let activity_id = format!("{id}#updates/{token}");
+        let activity = json!({
+            "@context": [AS2, "https://w3id.org/security/v1"], "id": activity_id, "type": "Update", "actor": id,
+            "to": [PUBLIC], "object": actors::person(self, author),
+        });
+        let (visibility, embedded) = (Visibility::Public, false);
+        Some(Composed { id, activity_id, visibility, signer: who, embedded, activity })
     }
 
     fn follow_up(&self, stored: &Stored, activity_id: String, activity: Value, embed: bool) -> Composed {

@@ -79,6 +79,8 @@ pub(super) struct State {
     /// How often `tamper` had its chance.
     pub(super) tampered: u32,
     pub(super) keys: BTreeMap<String, KeyChoice>,
+    /// What authors changed in their documents, by name.
+    pub(super) profiles: HashMap<String, Value>,
     pub(super) remote_keys: HashMap<String, RemoteKey>,
     pub(super) counter: u64,
 }

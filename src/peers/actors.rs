@@ -34,6 +34,11 @@ impl Peers {
     /// From its origin; the outcome goes to disk.
     pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
         let fetched = self.client.get(id).await;
+        if let Ok(fetched) = &fetched
+            && read_actor(id, &fetched.id, &fetched.value).is_ok()
+        {
+            self.note_reading(fetched).await;
+        }
         self.take_actor(id, fetched)
     }
 
@@ -109,6 +114,7 @@ impl Peers {
             self.forget_key(&key.id).await;
         }
         self.actors.remove(id).await;
+        self.readings.remove(id).await;
         self.disk.remove(Kind::Actor, id.as_str());
         self.disk.remove(Kind::Missing, id.as_str());
     }

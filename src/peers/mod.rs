@@ -7,10 +7,12 @@
 mod actors;
 mod budgets;
 mod discovery;
+pub mod errands;
 mod fault;
 mod keys;
 mod memory;
 pub mod queue;
+mod readings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use fault::PeerFault;
+pub use readings::{READING_LIFE, Reading};
 
 use crate::cache::Cache;
 use crate::clock::Clock;
@@ -73,6 +76,8 @@ pub struct Peers {
     /// The latest second look at each key: what it gave.
     rereads: Memory<Option<Arc<ActorKey>>>,
     software: Memory<Software>,
+    /// What authors said about being found.
+    readings: Memory<Arc<Reading>>,
     /// Only failures; posts that can be read are not kept.
     post_faults: Memory<()>,
 }
@@ -94,6 +99,7 @@ impl Peers {
             first_reads: Memory::for_limits(SMALL_MEMORY),
             rereads: Memory::for_limits(SMALL_MEMORY),
             software: Memory::new(SMALL_MEMORY),
+            readings: Memory::for_limits(SMALL_MEMORY),
             post_faults: Memory::for_limits(SMALL_MEMORY),
         }
     }

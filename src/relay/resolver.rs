@@ -3,7 +3,7 @@
 //! checks it, and appends what may be relayed. An object that turns out to be gone is a deletion.
 //!
 //! A hint moves from the log into a row at once, in the transaction that moves the cursor: so the log can be trimmed, and
-//! a slow origin holds up nobody ([`Queue`] says whose turn it is). What cannot be read now is tried again for two days.
+//! a slow origin holds up nobody (a queue says whose turn it is). What cannot be read now is tried again for two days.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
 
 use super::Relay;
 use super::route::{Facts, relayable};
@@ -22,7 +21,8 @@ use super::screening::FULL;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
-use crate::peers::queue::{Key, Queue, Standing};
+use crate::peers::errands::Errands;
+use crate::peers::queue::{Key, Standing};
 use crate::peers::{POST_FAULT_LIFE, PeerFault};
 use crate::policy::Verdict;
 use crate::store::{Record, SeenSet, StoreError, Tx};
@@ -73,10 +73,7 @@ pub struct Resolver {
     next: Option<Seq>,
     saved: Seq,
     polled: Timestamp,
-    queue: Queue,
-    running: JoinSet<Finding>,
-    tasks: HashMap<Id, (Key, WaitingHint)>,
-    ended: Vec<Result<(Id, Finding), JoinError>>,
+    errands: Errands<WaitingHint, Finding>,
     /// What was found and is not written down yet.
     done: Vec<Arc<Done>>,
     store_busy: bool,
@@ -106,10 +103,7 @@ impl Resolver {
             next: None,
             saved: Seq(0),
             polled: Timestamp::default(),
-            queue: Queue::new(AT_ONCE),
-            running: JoinSet::new(),
-            tasks: HashMap::new(),
-            ended: Vec::new(),
+            errands: Errands::new(AT_ONCE),
             done: Vec::new(),
             store_busy: false,
         }
@@ -132,10 +126,10 @@ impl Worker for Resolver {
             return tokio::time::sleep(BUSY_PAUSE).await;
         }
         let now = self.relay.0.clock.now();
-        let nap = self.queue.next_due().map_or(POLL, |due| due.since(now).min(POLL));
+        let nap = self.errands.queue.next_due().map_or(POLL, |due| due.since(now).min(POLL));
         tokio::select! {
             _ = self.head.changed() => {}
-            Some(ended) = self.running.join_next_with_id(), if !self.running.is_empty() => self.ended.push(ended),
+            () = self.errands.next_end() => {}
             () = tokio::time::sleep(nap) => {}
         }
     }
@@ -165,7 +159,7 @@ impl Resolver {
             from = format!("{last}\0");
             for (text, hint) in page {
                 let key = key_of(&hint.object);
-                self.queue.put(key, &hint.object.authority(), hint.due);
+                self.errands.queue.put(key, &hint.object.authority(), hint.due);
                 if text != row(key) {
                     misplaced.push((text, hint));
                 }
@@ -197,15 +191,15 @@ impl Resolver {
             }
             let (key, server) = (key_of(&entry.object), entry.object.authority());
             let mut hint = WaitingHint::of(&entry);
-            match self.queue.standing(key, &server) {
+            match self.errands.queue.standing(key, &server) {
                 Standing::New => {
-                    self.queue.put(key, &server, hint.due);
+                    self.errands.queue.put(key, &server, hint.due);
                     new.push(key);
                 }
                 // The newest counts, and is tried at once: its sender thinks that the object can be read now.
                 Standing::Waiting(due) => {
                     hint.due = hint.due.min(due);
-                    self.queue.put(key, &server, hint.due);
+                    self.errands.queue.put(key, &server, hint.due);
                     self.count("queued-before");
                 }
                 // What is relayed already, or said to have changed, may have done so since its reading began.
@@ -213,7 +207,7 @@ impl Resolver {
                     if entry.is_recheck()
                         || self.relay.0.store.has_seen(SeenSet::Objects, &[entry.object.as_str()])? =>
                 {
-                    self.queue.repeat(key);
+                    self.errands.queue.repeat(key);
                 }
                 Standing::Running => {
                     self.count("queued-before");
@@ -234,7 +228,7 @@ impl Resolver {
                 tx.set_worker_cursor(NAME, next)
             };
             if let Err(error) = self.relay.0.store.write(put).await {
-                new.into_iter().for_each(|key| self.queue.remove(key));
+                new.into_iter().for_each(|key| self.errands.queue.remove(key));
                 return Err(error);
             }
             (self.saved, self.polled) = (next, now);
@@ -249,19 +243,12 @@ impl Resolver {
         if !self.relay.has_room() {
             return Ok(false);
         }
-        let now = self.relay.0.clock.now();
-        let mut begun = false;
-        while let Some(key) = self.queue.take(now) {
-            let Some(hint) = self.relay.0.store.get::<WaitingHint>(&row(key))? else {
-                self.queue.finish(key, None);
-                continue;
-            };
-            let (relay, hinted) = (self.relay.clone(), hint.clone());
-            let task = self.running.spawn(async move { relay.find_out(&hinted).await });
-            self.tasks.insert(task.id(), (key, hint));
-            begun = true;
-        }
-        Ok(begun)
+        let (relay, now) = (&self.relay, self.relay.0.clock.now());
+        let read = |hint: WaitingHint| {
+            let relay = relay.clone();
+            async move { relay.find_out(&hint).await }
+        };
+        self.errands.begin(now, |key| relay.0.store.get::<WaitingHint>(&row(key)), read)
     }
 
     /// Writes down what came of hints, and whether their rows stay; whether there were any.
@@ -270,7 +257,7 @@ impl Resolver {
         if self.done.is_empty() {
             return Ok(false);
         }
-        let repeats: Vec<bool> = self.done.iter().map(|one| self.queue.repeats(one.key)).collect();
+        let repeats: Vec<bool> = self.done.iter().map(|one| self.errands.queue.repeats(one.key)).collect();
         let (relay, done) = (self.relay.clone(), self.done.clone());
         let conclude = move |tx: &mut Tx<'_>| {
             let all = done.iter().zip(repeats);
@@ -278,27 +265,23 @@ impl Resolver {
         };
         let ends = self.relay.0.store.write(conclude).await?;
         for (one, (outcome, due)) in std::mem::take(&mut self.done).iter().zip(ends) {
-            self.queue.finish(one.key, due);
+            self.errands.queue.finish(one.key, due);
             self.count(outcome);
         }
         Ok(true)
     }
 
-    /// Takes up readings that ended. One that fell is a bug; it counts as a try, and the others go on.
+    /// Takes up readings that ended. One that fell counts as a try, and the others go on.
     fn gather(&mut self) {
-        while let Some(ended) = self.running.try_join_next_with_id() {
-            self.ended.push(ended);
-        }
-        for ended in std::mem::take(&mut self.ended) {
-            let (id, finding) = ended.unwrap_or_else(|error| {
-                self.relay.0.metrics.panics.inc();
-                tracing::error!(%error, "the reading of a hint fell");
-                (error.id(), Finding::Later)
-            });
-            if let Some((key, hint)) = self.tasks.remove(&id) {
-                self.done.push(Arc::new(Done { key, hint, finding }));
-            }
-        }
+        let metrics = &self.relay.0.metrics;
+        let ends = self.errands.ends(|error| {
+            metrics.panics.inc();
+            tracing::error!(%error, "the reading of a hint fell");
+        });
+        let done = ends
+            .into_iter()
+            .map(|(key, hint, finding)| Arc::new(Done { key, hint, finding: finding.unwrap_or(Finding::Later) }));
+        self.done.extend(done);
     }
 
     fn count(&self, outcome: &str) {

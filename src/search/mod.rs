@@ -1,7 +1,146 @@
-//! The search room: posts whose authors asked to be found, and finding them. Its parts meet in the ledger; what arrives
-//! comes from the log. Other rooms are not known here.
+//! The search room: posts whose authors asked to be found, and finding them. Its parts meet in the ledger, which the store
+//! keeps; what arrives comes from the log. Other rooms are not known here.
 //!
-//! Pure: how a text becomes terms ([`tokens`]) and which language it is in ([`language`]).
+//! Two workers fill the ledger: [`gather`] judges posts, [`authors`] reads what their authors say. [`sweep`] empties it
+//! again, and [`indexer`] makes the index from it. Pure are how a text becomes terms ([`tokens`]) and which language it
+//! is in ([`language`]).
 
+pub mod authors;
+mod bounds;
+mod collect;
+pub mod compile;
+pub mod find;
+pub mod gather;
+pub mod index;
+pub mod indexer;
 pub mod language;
+pub mod query;
+pub mod schema;
+pub mod sweep;
 pub mod tokens;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+
+use self::index::Index;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::consent::{self, Case, Decision, Occasion, Terms, Use};
+use crate::ids::Iri;
+use crate::log::Log;
+use crate::peers::Peers;
+use crate::policy::Rules;
+use crate::store::Store;
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+
+/// What the room needs from the house. Cheap to clone.
+#[derive(Clone)]
+pub struct Search(Arc<Parts>);
+
+struct Parts {
+    config: config::Search,
+    store: Store,
+    log: Log,
+    peers: Peers,
+    rules: Rules,
+    clock: Clock,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    /// There are authors to be read.
+    to_read: Notify,
+    /// Where the index is.
+    folder: PathBuf,
+    index: watch::Sender<Option<Index>>,
+}
+
+/// What [`Search::new`] is given.
+#[expect(missing_docs, reason = "each field is a service documented at its type")]
+pub struct Services {
+    pub config: config::Search,
+    pub folder: PathBuf,
+    pub store: Store,
+    pub log: Log,
+    pub peers: Peers,
+    pub rules: Rules,
+    pub clock: Clock,
+    pub supervisor: Supervisor,
+    pub metrics: Metrics,
+}
+
+impl Search {
+    /// Puts the room together; nothing runs yet.
+    #[must_use]
+    pub fn new(services: Services) -> Self {
+        let Services { config, folder, store, log, peers, rules, clock, supervisor, metrics } = services;
+        let (to_read, index) = (Notify::new(), watch::Sender::default());
+        Self(Arc::new(Parts {
+            config,
+            store,
+            log,
+            peers,
+            rules,
+            clock,
+            supervisor,
+            metrics,
+            to_read,
+            folder,
+            index,
+        }))
+    }
+
+    /// Starts the room's workers.
+    pub fn start(&self) {
+        let supervisor = &self.0.supervisor;
+        let search = self.clone();
+        supervisor.start(move || gather::Gatherer::new(search.clone()));
+        let search = self.clone();
+        supervisor.start(move || authors::AuthorReader::new(search.clone()));
+        let search = self.clone();
+        supervisor.start(move || sweep::Sweeper::new(search.clone()));
+        let search = self.clone();
+        supervisor.start(move || indexer::Indexer::new(search.clone()));
+    }
+
+    /// Whether posts of this actor may be searched as far as their server and the operator are concerned.
+    fn may_search(&self, actor: &Iri) -> bool {
+        let server = self.server(actor);
+        server.on_since.is_some() && !server.ruled_out
+    }
+
+    fn server(&self, actor: &Iri) -> consent::Server {
+        let authority = actor.authority();
+        let on = self.0.store.search_servers().get(&authority).cloned();
+        consent::Server {
+            on_since: on.map(|server| server.since),
+            ruled_out: !self.0.rules.set().searchable(actor, self.0.clock.now()),
+            ..consent::Server::default()
+        }
+    }
+
+    /// Asks `consent` about a post, or about an author's posts in general.
+    fn consent(
+        &self,
+        actor: &Iri,
+        reading: Option<consent::Reading<'_>>,
+        author: consent::Author,
+        post: Option<consent::Post<'_>>,
+        occasion: Occasion,
+    ) -> Decision {
+        let terms = Terms {
+            now: self.0.clock.now(),
+            occasion,
+            strictness: self.0.config.consent,
+            read_within: consent::READ_TO_KEEP,
+            retention: self.0.config.retention,
+        };
+        consent::consent(Use::Posts, &Case { reading, author, server: self.server(actor), post, terms })
+    }
+
+    fn count(&self, word: &str) {
+        self.0.metrics.gathered.with_label_values(&[word]).inc();
+    }
+}

@@ -27,6 +27,8 @@ const POSTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger
 const IDS: TableDefinition<'static, u128, u64> = TableDefinition::new("ledger_ids");
 /// (an author's number, a post's number): what is to be swept when the author goes.
 const BY_AUTHOR: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("ledger_by_author");
+/// `name@host` in lower case → the actor's id.
+const HANDLES: TableDefinition<'static, &str, &str> = TableDefinition::new("ledger_handles");
 /// Changes by number.
 const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger_changes");
 /// The counters of [`Tx::next_number`].
@@ -46,8 +48,8 @@ pub struct IndexedPost {
     pub author_number: u64,
     /// When it was written, never later than when it was taken.
     pub published: Timestamp,
-    /// When it was taken, or its newest edit.
-    pub taken_at: Timestamp,
+    /// The log entry that it was read from: an older one does not replace it.
+    pub seq: Seq,
     /// Its language as the index knows it: declared, found out, or `und`.
     pub language: String,
     /// What it says.
@@ -63,8 +65,9 @@ impl Record for IndexedPost {
 pub struct IndexedAuthor {
     /// Given anew with each consent: posts that were taken under another number are gone.
     pub number: u64,
-    /// Posts dated earlier are not taken: the author had said no until then.
-    pub since: Timestamp,
+    /// Posts dated earlier are not taken: the author had said no until then. `None`: they never did, as far as we know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// When the actor was last read from its origin.
     pub read_at: Timestamp,
     /// What it said about being found.
@@ -78,6 +81,14 @@ pub struct IndexedAuthor {
 
 impl Record for IndexedAuthor {
     const TABLE: &'static str = "ledger_authors";
+}
+
+impl IndexedAuthor {
+    /// `name@host`, in lower case.
+    #[must_use]
+    pub fn handle(&self, actor: &Iri) -> String {
+        format!("{}@{}", self.profile.username, actor.authority()).to_lowercase()
+    }
 }
 
 /// Since when an author's posts are not shown, and why, in a word.
@@ -100,6 +111,13 @@ pub struct Refused {
     /// It stands until the author takes it back, whatever their profile says: a Block, or a removal they asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lasting: bool,
+}
+
+impl Refused {
+    /// The reason that a Block gives.
+    pub const BLOCKED: &'static str = "blocked-us";
+    /// The reason of a removal that the author asked for and proved to be theirs to ask.
+    pub const REMOVED: &'static str = "removed";
 }
 
 impl Record for Refused {
@@ -191,6 +209,16 @@ impl Store {
         Ok(ids.get(id_key(object))?.map(|row| row.value()))
     }
 
+    /// The author with this handle, `name@host`, of whom posts are held.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn indexed_actor(&self, handle: &str) -> Result<Option<Iri>, StoreError> {
+        let read = self.engine().begin_read()?;
+        let Some(handles) = existing(read.open_table(HANDLES))? else { return Ok(None) };
+        Ok(handles.get(handle.to_lowercase().as_str())?.and_then(|row| Iri::parse(row.value()).ok()))
+    }
+
     /// At most `count` posts whose numbers are `from` or later, in order.
     ///
     /// # Errors
@@ -276,9 +304,13 @@ impl Tx<'_> {
     /// The engine's, or a damaged record.
     pub fn put_indexed_author(&mut self, actor: &Iri, mut author: IndexedAuthor) -> Result<IndexedAuthor, StoreError> {
         author.number = match self.indexed_author(actor)? {
-            Some(known) => known.number,
+            Some(known) => {
+                self.delete(HANDLES, known.handle(actor).as_str())?;
+                known.number
+            }
             None => self.next_number(AUTHORS_EVER)?,
         };
+        self.insert(HANDLES, author.handle(actor).as_str(), actor.as_str())?;
         self.put(actor.as_str(), &author)?;
         Ok(author)
     }
@@ -359,6 +391,7 @@ impl Tx<'_> {
     pub fn withdraw_author(&mut self, actor: &Iri) -> Result<bool, StoreError> {
         let Some(author) = self.indexed_author(actor)? else { return Ok(false) };
         self.remove::<IndexedAuthor>(actor.as_str())?;
+        self.delete(HANDLES, author.handle(actor).as_str())?;
         let since = self.store.0.clock.now();
         self.put(&leftover_key(author.number), &Leftover { since })?;
         self.note_change(Change::DropAuthor(author.number))?;
@@ -377,6 +410,14 @@ impl Tx<'_> {
             return Ok(());
         }
         self.put(&key, &Refused { at: self.store.0.clock.now(), reason: reason.to_owned(), lasting })
+    }
+
+    /// Whether, when and why this actor said no, as this transaction sees it.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn refused_author(&self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
+        self.get(&self.store.refused_key(actor))
     }
 
     /// Takes that back; what was remembered.
@@ -487,4 +528,183 @@ fn leftover_key(number: u64) -> String {
 fn id_key(object: &Iri) -> u128 {
     let digest = Sha256::digest(object.as_str().as_bytes());
     digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+    fn iri(text: &str) -> Iri {
+        Iri::parse(text).unwrap()
+    }
+
+    fn ada() -> Iri {
+        iri("https://a.example/users/ada")
+    }
+
+    fn author() -> IndexedAuthor {
+        IndexedAuthor {
+            number: 0,
+            since: None,
+            read_at: NOON,
+            signals: ActorSignals::default(),
+            profile: Profile::of(&serde_json::json!({ "id": ada().as_str(), "type": "Person", "name": "Ada" })).unwrap(),
+            hidden: None,
+        }
+    }
+
+    fn post(number: u64, text: &str) -> IndexedPost {
+        IndexedPost {
+            object: iri(&format!("https://a.example/notes/{number}")),
+            author: ada(),
+            author_number: 1,
+            published: NOON.plus(Duration::from_secs(number)),
+            seq: Seq(number),
+            language: "en".to_owned(),
+            document: Document { text: text.to_owned(), ..Document::default() },
+        }
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        (dir, store)
+    }
+
+    async fn fill(store: &Store, posts: std::ops::Range<u64>) -> Vec<u64> {
+        let put = move |tx: &mut Tx<'_>| {
+            let number = tx.put_indexed_author(&ada(), author())?.number;
+            let posts = posts.map(|n| IndexedPost { author_number: number, ..post(n, "a petrel") });
+            posts.map(|post| tx.put_indexed_post(&post)).collect::<Result<Vec<_>, _>>()
+        };
+        store.write(put).await.unwrap()
+    }
+
+    fn changes(store: &Store) -> Vec<Change> {
+        store.changes(Seq(0), 100).unwrap().into_iter().map(|(_, change)| change).collect()
+    }
+
+    #[tokio::test]
+    async fn numbers_grow_with_time_and_an_edit_keeps_its_own() {
+        let (_dir, store) = store();
+        let numbers = fill(&store, 0..3).await;
+        assert!(numbers.is_sorted() && numbers.iter().all(|number| *number >= first_number_at(NOON)), "{numbers:?}");
+        let mut edit = post(1, "a shearwater");
+        edit.published = Timestamp::from_secs(1);
+        let number = store.write(move |tx| tx.put_indexed_post(&edit)).await.unwrap();
+        assert_eq!(number, numbers[1], "whatever date it claims");
+        let view = store.ledger().unwrap();
+        assert_eq!(view.post(number).unwrap().unwrap().document.text, "a shearwater");
+        assert_eq!(store.indexed_number(&iri("https://a.example/notes/1")).unwrap(), Some(number));
+        let puts: Vec<Change> = [numbers[0], numbers[1], numbers[2], number].map(Change::Put).into();
+        assert_eq!(changes(&store), puts);
+        assert_eq!(store.ledger_counts().unwrap(), LedgerCounts { posts: 3, authors: 1, changes: 4 });
+    }
+
+    #[tokio::test]
+    async fn posts_of_one_millisecond_have_different_numbers() {
+        let (_dir, store) = store();
+        let put = |tx: &mut Tx<'_>| {
+            (0..50).map(|n| tx.put_indexed_post(&IndexedPost { published: NOON, ..post(n, "x") })).collect()
+        };
+        let mut numbers: Vec<u64> = store.write::<Result<Vec<u64>, StoreError>, _>(move |tx| Ok(put(tx))).await.unwrap().unwrap();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_deletion_leaves_nothing_and_is_told() {
+        let (_dir, store) = store();
+        let numbers = fill(&store, 0..2).await;
+        let object = iri("https://a.example/notes/0");
+        let gone = object.clone();
+        assert!(store.write(move |tx| tx.drop_indexed_post(&gone)).await.unwrap());
+        assert!(!store.write(move |tx| tx.drop_indexed_post(&object)).await.unwrap(), "once");
+        assert_eq!(store.ledger().unwrap().post(numbers[0]).unwrap(), None);
+        assert_eq!(store.posts_of(1).unwrap(), 1);
+        assert_eq!(changes(&store).last(), Some(&Change::Drop(numbers[0])));
+    }
+
+    #[tokio::test]
+    async fn an_author_who_withdraws_is_gone_at_once_and_a_new_consent_brings_nothing_back() {
+        let (_dir, store) = store();
+        let numbers = fill(&store, 0..1200).await;
+        assert!(store.write(|tx| tx.withdraw_author(&ada())).await.unwrap());
+        let view = store.ledger().unwrap();
+        assert_eq!(view.author(&ada()).unwrap(), None, "no row, so nothing of theirs is shown");
+        assert!(view.post(numbers[0]).unwrap().is_some(), "although what they wrote is still to be swept");
+        assert_eq!(changes(&store).len(), 100);
+        let again = store.write(|tx| tx.put_indexed_author(&ada(), author())).await.unwrap();
+        let old = store.ledger().unwrap().post(numbers[0]).unwrap().unwrap();
+        assert_ne!(old.author_number, again.number, "not shown under the new consent");
+        let mut rounds = 1;
+        while store.write(move |tx| tx.sweep_posts(old.author_number, 500)).await.unwrap() {
+            rounds += 1;
+        }
+        assert_eq!((rounds, store.ledger_counts().unwrap().posts), (3, 0));
+        assert!(store.all::<Leftover>().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn old_posts_are_retired_by_number() {
+        let (_dir, store) = store();
+        fill(&store, 0..10).await;
+        let before = first_number_at(NOON.plus(Duration::from_secs(4)));
+        assert_eq!(store.write(move |tx| tx.retire_posts(before, 3)).await.unwrap(), 3);
+        assert_eq!(store.write(move |tx| tx.retire_posts(before, 3)).await.unwrap(), 1);
+        assert_eq!(store.write(move |tx| tx.retire_posts(before, 3)).await.unwrap(), 0);
+        assert_eq!((store.ledger_counts().unwrap().posts, store.posts_of(1).unwrap()), (6, 6));
+    }
+
+    #[tokio::test]
+    async fn changes_are_trimmed_and_never_renumbered() {
+        let (dir, store) = store();
+        fill(&store, 0..5).await;
+        let mut follow = store.follow_changes();
+        assert_eq!(*follow.borrow_and_update(), Seq(5));
+        assert_eq!(store.write(|tx| tx.trim_changes(Seq(5), 100)).await.unwrap(), 5);
+        drop((store, follow));
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        assert_eq!(*store.follow_changes().borrow(), Seq(5), "after a restart too");
+        fill(&store, 5..6).await;
+        assert_eq!(store.changes(Seq(0), 9).unwrap().first().map(|(seq, _)| *seq), Some(Seq(6)));
+    }
+
+    #[tokio::test]
+    async fn a_no_is_remembered_by_hash_and_one_that_lasts_is_not_made_less() {
+        let (_dir, store) = store();
+        store.write(|tx| tx.refuse_author(&ada(), "not-indexable", false)).await.unwrap();
+        assert_eq!(store.refused(&ada()).unwrap().unwrap().reason, "not-indexable");
+        store.write(|tx| tx.refuse_author(&ada(), "blocked-us", true)).await.unwrap();
+        store.write(|tx| tx.refuse_author(&ada(), "not-indexable", false)).await.unwrap();
+        let rows = store.all::<Refused>().unwrap();
+        assert!(rows.len() == 1 && !rows[0].0.contains("ada"), "{rows:?}");
+        assert!(rows[0].1.lasting && rows[0].1.reason == "blocked-us");
+        assert!(store.write(|tx| tx.readmit_author(&ada())).await.unwrap().unwrap().lasting);
+        assert_eq!(store.refused(&ada()).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_says_no_takes_its_posts_back() {
+        let (_dir, store) = store();
+        let numbers = fill(&store, 0..2).await;
+        let no = |tx: &mut Tx<'_>| {
+            tx.put_indexed_post(&post(7, "x"))?;
+            tx.drop_indexed_post(&iri("https://a.example/notes/0"))?;
+            tx.withdraw_author(&ada())?;
+            tx.retire_posts(u64::MAX, 100)?;
+            tx.trim_changes(Seq(100), 100)?;
+            Err::<(), _>(StoreError::Declined("no".to_owned()))
+        };
+        assert!(store.write(no).await.is_err());
+        assert_eq!(store.ledger_counts().unwrap(), LedgerCounts { posts: 2, authors: 1, changes: 2 });
+        assert_eq!((store.posts_of(1).unwrap(), changes(&store)), (2, numbers.into_iter().map(Change::Put).collect()));
+        assert_eq!(*store.follow_changes().borrow(), Seq(2));
+    }
 }

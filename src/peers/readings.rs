@@ -1,0 +1,86 @@
+//! What an author says about being found, as their own document said it when it was last read, and when that was. For the
+//! search, which takes no post on a word that is older than a day.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::memory::Kept;
+use super::{PeerFault, Peers};
+use crate::cache::Kind;
+use crate::clock::Timestamp;
+use crate::ids::Iri;
+use crate::net::Fetched;
+use crate::wire::json;
+use crate::wire::searchable::{ActorSignals, Profile};
+
+/// How old a reading may be when a post is taken in.
+pub const READING_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// One reading of an actor's document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// What it said about being found.
+    pub signals: ActorSignals,
+    /// What it shows.
+    pub profile: Profile,
+    /// When it came from its origin.
+    pub read_at: Timestamp,
+}
+
+impl Peers {
+    /// The last reading of this actor, if it is less than a day old. Asks nobody.
+    pub async fn kept_reading(&self, actor: &Iri) -> Option<Arc<Reading>> {
+        if let Some(kept) = self.readings.get(actor, self.clock.now()).await {
+            return kept.ok();
+        }
+        let cached = self.disk.get(Kind::Actor, actor.as_str())?;
+        let read_at = cached.at.min(self.clock.now());
+        if self.clock.now().since(read_at) >= READING_LIFE {
+            return None;
+        }
+        let document = json::parse(&cached.bytes).ok()?;
+        Some(self.keep_reading(actor, &document, read_at, cached.bytes.len()).await)
+    }
+
+    /// A reading of this actor that is less than a day old.
+    ///
+    /// # Errors
+    /// [`PeerFault`]; remembered for a while.
+    pub async fn reading(&self, actor: &Iri) -> Result<Arc<Reading>, PeerFault> {
+        match self.kept_reading(actor).await {
+            Some(kept) => Ok(kept),
+            None => self.reading_now(actor).await,
+        }
+    }
+
+    /// A reading of this actor from its origin, now.
+    ///
+    /// # Errors
+    /// [`PeerFault`].
+    pub async fn reading_now(&self, actor: &Iri) -> Result<Arc<Reading>, PeerFault> {
+        let asked_at = self.clock.now();
+        self.actor_fresh(actor).await?;
+        match self.readings.get(actor, asked_at).await {
+            Some(Ok(reading)) if reading.read_at >= asked_at => Ok(reading),
+            _ => Err(PeerFault::TryLater("busy")),
+        }
+    }
+
+    /// Takes note of what a document said that was just fetched.
+    pub(super) async fn note_reading(&self, fetched: &Fetched) {
+        self.keep_reading(&fetched.id, &fetched.value, self.clock.now(), fetched.bytes.len()).await;
+    }
+
+    async fn keep_reading(
+        &self,
+        actor: &Iri,
+        document: &serde_json::Value,
+        read_at: Timestamp,
+        bytes: usize,
+    ) -> Arc<Reading> {
+        let (signals, profile) = (ActorSignals::of(document), Profile::of(document));
+        let reading = Arc::new(Reading { signals, profile, read_at });
+        self.readings.put(actor, Kept::value(reading.clone(), read_at.plus(READING_LIFE), bytes.min(4096))).await;
+        reading
+    }
+}

@@ -1,0 +1,285 @@
+//! From the log to the ledger: a worker with a cursor of its own looks at each new or edited post, asks `consent`, and
+//! writes down what may be kept; of the rest a number in a counter remains. Its place and what it kept are moved in one
+//! transaction, so a crash neither loses a post nor takes one twice.
+//!
+//! Where the author's document was not read within a day, the post waits for [`super::authors`] to read it. Deletions are
+//! not its business: they act on the ledger in the transaction of the inbox.
+//!
+//! Promise: what is judged here is judged again in that transaction, by what the ledger knows then. A consent that flips
+//! while a post is under way counts from the moment at which it was read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::authors::AuthorToRead;
+use super::{Search, language};
+use crate::clock::Timestamp;
+use crate::consent::{self, Decision, Occasion, Reason};
+use crate::ids::{Iri, Seq};
+use crate::log::{Entry, Kind};
+use crate::peers::Reading;
+use crate::store::{IndexedAuthor, IndexedPost, Refused, SeenSet, StoreError, Tx};
+use crate::supervise::Worker;
+use crate::wire::document::Document;
+use crate::wire::json;
+use crate::wire::searchable::ObjectSignals;
+
+/// The worker's name, also that of its cursor.
+pub const NAME: &str = "gatherer";
+/// Entries looked at in one unit of work.
+const BATCH: usize = 128;
+/// How often a cursor that only skipped is written, and the longest wait.
+const POLL: Duration = Duration::from_secs(5);
+/// How long to leave a busy store alone.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The worker.
+pub struct Gatherer {
+    search: Search,
+    head: watch::Receiver<Seq>,
+    next: Option<Seq>,
+    saved: Seq,
+    saved_at: Timestamp,
+    store_busy: bool,
+}
+
+/// A post as it came, and what its author's document said.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
+    post: IndexedPost,
+    signals: ObjectSignals,
+    reading: Arc<Reading>,
+}
+
+/// What is to be done about an entry.
+#[derive(Debug, Clone)]
+pub(super) enum Found {
+    /// A post that may be kept, as far as can be told outside of the transaction.
+    Post(Box<Candidate>),
+    /// One that may not: if an earlier edit of it is held, that goes. If the reason is its author's, so does all of theirs.
+    Refused { object: Iri, author: Iri, reason: Reason, reading: Arc<Reading> },
+    /// The author is to be read first: for this entry, or because their profile changed.
+    Unread { author: Iri, entry: Option<Seq> },
+}
+
+impl Gatherer {
+    /// A worker that begins where the last one stopped.
+    #[must_use]
+    pub fn new(search: Search) -> Self {
+        let head = search.0.log.follow();
+        Self { search, head, next: None, saved: Seq(0), saved_at: Timestamp::default(), store_busy: false }
+    }
+
+    async fn round(&mut self) -> Result<bool, StoreError> {
+        let parts = &self.search.0;
+        let from = match self.next {
+            Some(next) => next,
+            // What was relayed before there was a search is not gathered afterwards.
+            None => parts.store.worker_cursor(NAME)?.unwrap_or_else(|| parts.log.head().next()),
+        };
+        let (mut next, mut found) = (from, Vec::new());
+        for _ in 0..BATCH {
+            let Some(entry) = parts.log.at_or_after(next)? else { break };
+            next = entry.seq.next();
+            found.extend(self.search.look(&entry).await);
+        }
+        let now = parts.clock.now();
+        self.next = Some(next);
+        if found.is_empty() && (next == self.saved || now.since(self.saved_at) < POLL) {
+            return Ok(next != from);
+        }
+        let search = self.search.clone();
+        let write = move |tx: &mut Tx<'_>| {
+            let words = found.into_iter().map(|one| search.take(tx, one)).collect::<Result<Vec<_>, _>>()?;
+            tx.set_worker_cursor(NAME, next)?;
+            Ok(words)
+        };
+        match self.search.0.store.write(write).await {
+            Ok(words) => words.into_iter().for_each(|word| self.search.count(word)),
+            Err(error) => {
+                // All of it is looked at again.
+                self.next = Some(from);
+                return Err(error);
+            }
+        }
+        (self.saved, self.saved_at) = (next, now);
+        Ok(next != from)
+    }
+}
+
+impl Worker for Gatherer {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn work(&mut self) -> anyhow::Result<bool> {
+        let worked = self.round().await;
+        self.store_busy = matches!(worked, Err(StoreError::Busy));
+        if self.store_busy { Ok(false) } else { Ok(worked?) }
+    }
+
+    async fn wait(&mut self) {
+        if self.store_busy {
+            return tokio::time::sleep(BUSY_PAUSE).await;
+        }
+        tokio::select! {
+            _ = self.head.changed() => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+impl Search {
+    /// What an entry is to the search; nothing, as a rule.
+    async fn look(&self, entry: &Entry) -> Option<Found> {
+        if !matches!(entry.kind, Kind::Create | Kind::Update) {
+            return None;
+        }
+        let author = &entry.actor;
+        if entry.object == *author {
+            // Only of those whose posts are held: the others say what they like.
+            let held = self.0.store.ledger().ok()?.author(author).ok()?.is_some();
+            return held.then(|| Found::Unread { author: author.clone(), entry: None });
+        }
+        if !self.may_search(author) {
+            self.count(Reason::ServerOff.as_str());
+            return None;
+        }
+        match self.0.peers.kept_reading(author).await {
+            Some(reading) => self.judge(entry, reading),
+            None => Some(Found::Unread { author: author.clone(), entry: Some(entry.seq) }),
+        }
+    }
+
+    /// What a post is to the search, by what its author's document says.
+    pub(super) fn judge(&self, entry: &Entry, reading: Arc<Reading>) -> Option<Found> {
+        let (object, author) = (entry.object.clone(), entry.actor.clone());
+        let Some(document) = said(entry) else {
+            self.count("no-body");
+            return None;
+        };
+        let signals = ObjectSignals::of(&document);
+        // Whether it was deleted, and what else is known of the author, is asked in the transaction.
+        let (known, post) = (consent::Author::default(), consent::Post { signals: &signals, deleted: false });
+        if let Decision::Deny(reason) = self.consent(&author, Some(says(&reading)), known, Some(post), Occasion::Taking) {
+            return Some(Found::Refused { object, author, reason, reading });
+        }
+        let published = signals.published.unwrap_or(entry.at).min(entry.at);
+        let document = Document::of(&document);
+        let language = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
+        let post =
+            IndexedPost { object, author, author_number: 0, published, seq: entry.seq, language, document };
+        Some(Found::Post(Box::new(Candidate { post, signals, reading })))
+    }
+
+    /// Does what follows; in a word, what came of it.
+    pub(super) fn take(&self, tx: &mut Tx<'_>, found: Found) -> Result<&'static str, StoreError> {
+        match found {
+            Found::Post(candidate) => self.keep(tx, *candidate),
+            Found::Refused { object, author, reason, reading } => {
+                // An edit may say no to what an earlier one allowed.
+                tx.drop_indexed_post(&object)?;
+                self.heed(tx, &author, &reading)?;
+                Ok(reason.as_str())
+            }
+            Found::Unread { author, entry } => {
+                self.ask(tx, &author, entry)?;
+                Ok("author-unread")
+            }
+        }
+    }
+
+    fn keep(&self, tx: &mut Tx<'_>, candidate: Candidate) -> Result<&'static str, StoreError> {
+        let Candidate { mut post, signals, reading } = candidate;
+        let (object, actor) = (&post.object, post.author.clone());
+        let refused = tx.refused_author(&actor)?;
+        // The newest word of the author counts, whoever heard it.
+        let author = match tx.indexed_author(&actor)? {
+            Some(held) if held.read_at >= reading.read_at => held,
+            Some(held) => held.renewed(&reading),
+            None if refused.as_ref().is_some_and(|no| no.at >= reading.read_at) => {
+                self.ask(tx, &actor, Some(post.seq))?;
+                return Ok("author-unread");
+            }
+            None => IndexedAuthor {
+                number: 0,
+                since: refused.is_some().then_some(reading.read_at),
+                read_at: reading.read_at,
+                signals: reading.signals.clone(),
+                profile: reading.profile.clone(),
+                hidden: None,
+            },
+        };
+        let deleted = tx.has_seen(SeenSet::Tombstones, &[object.as_str()])?
+            || tx.has_seen(SeenSet::Tombstones, &["actor", actor.as_str()])?;
+        let known = known(&author, refused.as_ref());
+        let newest = consent::Reading { signals: &author.signals, at: author.read_at };
+        let this = consent::Post { signals: &signals, deleted };
+        if let Decision::Deny(reason) = self.consent(&actor, Some(newest), known, Some(this), Occasion::Taking) {
+            tx.drop_indexed_post(object)?;
+            return Ok(reason.as_str());
+        }
+        if let Some((_, before)) = tx.indexed_post(object)? {
+            if before.author != actor {
+                return Ok("change-of-anothers-object");
+            }
+            // It waited for its author to be read, and an edit was quicker.
+            if before.seq > post.seq {
+                return Ok("edited-since");
+            }
+        }
+        if refused.is_some() {
+            tx.readmit_author(&actor)?;
+        }
+        post.author_number = tx.put_indexed_author(&actor, author)?.number;
+        tx.put_indexed_post(&post)?;
+        Ok("indexed")
+    }
+
+    /// What an author's own document says of all their posts: if it is a no, what is held of them goes, unless somebody
+    /// heard a newer word. Whether it was a no.
+    pub(super) fn heed(&self, tx: &mut Tx<'_>, author: &Iri, reading: &Reading) -> Result<bool, StoreError> {
+        let known = consent::Author::default();
+        let Decision::Deny(reason) = self.consent(author, Some(says(reading)), known, None, Occasion::Taking) else {
+            return Ok(false);
+        };
+        if tx.indexed_author(author)?.is_none_or(|held| held.read_at <= reading.read_at) {
+            tx.withdraw_author(author)?;
+            tx.refuse_author(author, reason.as_str(), false)?;
+        }
+        Ok(true)
+    }
+
+    /// Has an author read: for a post that waits, or for themself.
+    pub(super) fn ask(&self, tx: &mut Tx<'_>, author: &Iri, post: Option<Seq>) -> Result<(), StoreError> {
+        AuthorToRead::ask(tx, author, post, self.0.clock.now())?;
+        let search = self.clone();
+        tx.after_commit(move |_store| search.0.to_read.notify_one());
+        Ok(())
+    }
+}
+
+fn says(reading: &Reading) -> consent::Reading<'_> {
+    consent::Reading { signals: &reading.signals, at: reading.read_at }
+}
+
+/// What is known of an author apart from their document.
+pub(super) fn known(author: &IndexedAuthor, refused: Option<&Refused>) -> consent::Author {
+    let lasting = refused.filter(|no| no.lasting).map(|no| no.reason.as_str());
+    consent::Author {
+        removed: lasting == Some(Refused::REMOVED),
+        blocks: lasting == Some(Refused::BLOCKED),
+        since: author.since,
+        ..consent::Author::default()
+    }
+}
+
+/// The post in an entry's body: the document as it came from its origin, or what an activity brought.
+fn said(entry: &Entry) -> Option<Value> {
+    let mut document = json::parse(&entry.body).ok()?;
+    let embedded = document.get_mut("object").filter(|object| object.is_object()).map(Value::take);
+    Some(embedded.unwrap_or(document))
+}
