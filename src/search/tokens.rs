@@ -499,3 +499,281 @@ impl Parts {
         self.spans.get(..self.count).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    struct Owned {
+        text: String,
+        reading: Reading,
+        position: u32,
+        from: usize,
+        to: usize,
+    }
+
+    fn all(text: &str) -> Vec<Owned> {
+        let mut found = Vec::new();
+        tokens(text, |Token { text, reading, position, from, to }| {
+            found.push(Owned { text: text.to_owned(), reading, position, from, to });
+        });
+        found
+    }
+
+    /// Words as they are, parts of hashtags as `(foo)`, bigrams as `ab`, what stands alone as `a.`, tails as `a~`; a
+    /// token at the place of the one before it follows `/` instead of a space.
+    fn read(text: &str) -> String {
+        let mut line = String::new();
+        let mut last = None;
+        for Owned { text, reading, position, .. } in all(text) {
+            line.push_str(match last {
+                None => "",
+                Some(last) if last == position => "/",
+                Some(last) => {
+                    assert_eq!(position, last + 1, "{line} {text}");
+                    " "
+                }
+            });
+            last = Some(position);
+            line.push_str(&match reading {
+                Reading::Word | Reading::Bigram | Reading::Emoji => text,
+                Reading::Part => format!("({text})"),
+                Reading::Single => format!("{text}."),
+                Reading::Tail => format!("{text}~"),
+            });
+        }
+        line
+    }
+
+    #[test]
+    fn words_of_scripts_with_spaces() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("", "");
+        check(" \t\n.,;!?—…()«»", "");
+        check("One two, THREE.", "one two three");
+        check("a-b_c/d", "a b c d");
+        check("don't l’homme Anna's", "don t l homme anna s");
+        check("3.14 2024-05-01 v2 x²", "3 14 2024 05 01 v2 x2");
+        check("Café café CAFE\u{301}", "cafe cafe cafe");
+        check("Zażółć gęślą jaźń", "zazolc gesla jazn");
+        check("Straße STRASSE", "strasse strasse");
+        check("İstanbul ISPARTA ıspanak", "istanbul isparta ispanak");
+        check("ｆｕｌｌ　ｗｉｄｔｈ", "full width");
+        check("ﬁnd ½ ① ㎏", "find 1 2 1 kg");
+        check("Brand™ ©2024", "brand 2024");
+        check("so\u{ad}ft zero\u{200b}width \u{202e}bidi\u{202c}", "soft zerowidth bidi");
+        check("nul\0l", "nul l");
+        check("Ὁ λόγος ΛΟΓΟΣ", "ο λογοσ λογοσ");
+        check("Ёж ещё мой и\u{306}", "еж еще мой й");
+        check("м'ята мʼята", "м ята м ята");
+        check("السَّلامُ عليـــكم", "السلام عليكم");
+        check("إلى آخر مدرسة می\u{200c}خواهم", "الي اخر مدرسه ميخواهم");
+        check("١٢٣ ۴۵۶", "123 456");
+        check("שָׁלוֹם עֲלֵיכֶם", "שלום עליכם");
+        check("हिन्दी में लिखा", "हिन्दी में लिखा");
+        check("क्\u{200d}ष क्ष", "क्ष क्ष");
+        check("தமிழ் বাংলা", "தமிழ் বাংলা");
+        check("한국어를 배워요", "한국어를 배워요");
+        check("\u{1112}\u{1161}\u{11ab}", "한");
+        check("Հայերեն ქართული አማርኛ", "հայերեն ქართული አማርኛ");
+        check("naïve\u{301}\u{302}", "naive");
+        check("\u{301}\u{301} a", "a");
+    }
+
+    #[test]
+    fn pairs_of_scripts_without_spaces() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("字", "字.");
+        check("大学", "大学 学~");
+        check("大学生、猫", "大学 学生 生~ 猫.");
+        check("食べる", "食べ べる る~");
+        check("カタカナ ｶﾀｶﾅ", "カタ タカ カナ ナ~ カタ タカ カナ ナ~");
+        check("ｶﾞｷﾞ", "ガギ ギ~");
+        check("スーパー", "スー ーパ パー ー~");
+        check("㍿", "株式 式会 会社 社~");
+        check("人々", "人々 々~");
+        check("東京Tower2 大", "東京 京~ tower2 大.");
+        check("iPhone用ケース", "iphone 用ケ ケー ース ス~");
+        check("熱力学", "熱力 力学 学~");
+        check("ภาษาไทย", "ภา าษ ษา าไ ไท ทย ย~");
+        check("ที่นี่", "ที่นี่ นี่~");
+        check("น้ำ", "น้\u{e4d}า า~");
+        check("๒๕๖๗ ปี", "2567 ปี.");
+        check("ພາສາລາວ", "ພາ າສ ສາ າລ ລາ າວ ວ~");
+        check("ខ្មែរ", "ខ្មែរ រ~");
+        check("မြန်မာ", "မြန် န်မာ မာ~");
+        check("𠮷野家", "𠮷野 野家 家~");
+        check("ㄅㄆ", "ㄅㄆ ㄆ~");
+        check("語\u{fe00}語\u{e0100}", "語語 語~");
+    }
+
+    #[test]
+    fn an_emoji_is_one_token() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("👍", "👍");
+        check("👍🏽👍", "👍 👍");
+        check("❤️ ❤", "❤ ❤");
+        check("👨‍👩‍👧‍👦", "👨‍👩‍👧‍👦");
+        check("👩🏽‍🚀", "👩‍🚀");
+        check("🏳️‍🌈", "🏳‍🌈");
+        check("🇩🇪🇫🇷 🇩", "🇩🇪 🇫🇷 🇩");
+        check(
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+        );
+        check("1️⃣ #️⃣ *⃣ 12️⃣", "1⃣ #⃣ *⃣ 1 2⃣");
+        check("hi👋there", "hi 👋 there");
+        check("東京🗼京都", "東京 京~ 🗼 京都 都~");
+        check("\u{1f3fd} \u{fe0f} \u{200d}", "");
+        check(":blob_cat: :heart:", "blob cat heart");
+    }
+
+    #[test]
+    fn hashtags_are_found_whole_and_by_their_parts() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("#foo bar", "foo bar");
+        check("see #FooBar now", "see foobar/(foo) (bar) now");
+        check("#foo_bar", "foobar/(foo) (bar)");
+        check("#foo2024", "foo2024/(foo) (2024)");
+        check("#HTMLParser", "htmlparser/(html) (parser)");
+        check("#iPhone15Pro", "iphone15pro/(i) (phone) (15) (pro)");
+        check("#2024", "2024");
+        check("#CaféCrème", "cafecreme/(cafe) (creme)");
+        check("#ДоброеУтро", "доброеутро/(доброе) (утро)");
+        check("#हिन्दी #اللغة_العربية", "हिन्दी اللغهالعربيه/(اللغه) (العربيه)");
+        check("＃ＦｏｏＢａｒ", "foobar/(foo) (bar)");
+        check("#東京タワー", "東京 京タ タワ ワー ー~");
+        check("#ｶﾀｶﾅ", "カタ タカ カナ ナ~");
+        check("#東京Tower", "東京 京~ tower");
+        check("C# a#FooBar", "c a foobar");
+        check("#a#b # ##c #", "a b c");
+        check("#foo👍#bar", "foo 👍 bar");
+        check("#___ #_a_", "a");
+        check("(#tag),", "tag");
+        check(&format!("#{}", "Ab".repeat(40)), &format!("{}/{}", "ab".repeat(40), ["(ab)"; MAX_PARTS].join(" ")));
+    }
+
+    #[test]
+    fn urls_are_their_hosts_and_words_and_handles_are_nothing() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("https://www.Example.com/Some/Page-1?q=x#Part", "example com some page 1 q x part");
+        check("HTTP://example.com", "example com");
+        check("(https://例え.example)", "例え え~ example");
+        check("example.com http https:", "example com http https");
+        check("xhttps://a.example", "xhttps a example");
+        check("bo@b.example", "bo b example");
+        check("hi @bo and @al@b.example, bye", "hi and bye");
+        check("＠bo@b.example", "");
+        check("@ bo @@ @. @-", "bo");
+        check("https://b.example/@bo/114", "b example 114");
+        check("@bo@münchen.example!", "");
+        check("@東京", "東京 京~");
+    }
+
+    #[test]
+    fn offsets_lead_to_the_original() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<&str> =
+                all(text).iter().map(|token| text.get(token.from..token.to).expect("chars")).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("Zażółć e\u{301}té!", &["Zażółć", "e\u{301}té"]);
+        check("ｶﾞｷﾞ大", &["ｶﾞｷﾞ", "ｷﾞ大", "大"]);
+        check("x㍿", &["x", "㍿", "㍿", "㍿", "㍿"]);
+        check("a #FooBar", &["a", "#FooBar", "Foo", "Bar"]);
+        check("👩🏽‍🚀1️⃣", &["👩🏽‍🚀", "1️⃣"]);
+        check("ﬁnﬁ", &["ﬁnﬁ"]);
+    }
+
+    #[test]
+    fn what_has_no_end_is_cut() {
+        let quarter = 1 << 18;
+        for (unit, most) in [
+            ("a", 1),
+            ("A1", 1),
+            ("é", 1),
+            ("\u{301}", 0),
+            ("ﷺ", MAX_TOKENS),
+            ("字", MAX_TOKENS),
+            ("a ", MAX_TOKENS),
+            ("#", 0),
+            ("@a", MAX_TOKENS),
+            ("#a", MAX_TOKENS),
+            ("#Aa", MAX_TOKENS),
+            ("#字", MAX_TOKENS),
+            ("1\u{20e3}", MAX_TOKENS),
+            ("👍", MAX_TOKENS),
+            ("👍\u{200d}", MAX_TOKENS),
+            ("\u{1f1e6}", MAX_TOKENS),
+            ("http://", MAX_TOKENS),
+            ("http", 1),
+            ("\u{1780}\u{17d2}", MAX_TOKENS),
+            ("\u{200b}", 0),
+            ("\u{202e}", 0),
+            ("\0", 0),
+        ] {
+            for head in ["", "é"] {
+                let text = format!("{head}{}", unit.repeat(quarter / unit.len()));
+                let mut count = 0;
+                tokens(&text, |token| {
+                    count += 1;
+                    assert!(token.text.len() <= MAX_TOKEN && token.from < token.to, "{head}{unit}");
+                });
+                assert!(count <= (most + MAX_PARTS + 4).min(MAX_TOKENS), "{head}{unit}: {count}");
+            }
+        }
+        let text = format!("a{} b", "\u{301}\u{323}".repeat(50_000));
+        assert_eq!(read(&text), "a b");
+        let long = "x".repeat(MAX_TOKEN);
+        assert_eq!(read(&"x".repeat(1 << 20)), long);
+        assert_eq!(read(&format!("é{}", "x".repeat(1 << 20))), format!("e{}", &long[1..]));
+    }
+
+    const PIECES: &str = "[a-cA-Cß_é\u{301}İ大かｶﾞ㍿ก้ខ្한هة\u{64b}ـк👍🏽‍🇩️⃣1² \n.'#@/:]{0,30}";
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_fall(text in prop_oneof![any::<String>(), PIECES.prop_map(String::from)]) {
+            let mut last = (0, 0);
+            for token in all(&text) {
+                prop_assert!(!token.text.is_empty() && token.text.len() <= MAX_TOKEN);
+                prop_assert!(token.from < token.to && text.get(token.from..token.to).is_some());
+                prop_assert!(last.0 <= token.position && token.position <= last.0 + 1);
+                prop_assert!(last.1 <= token.from);
+                last = (token.position, token.from);
+            }
+        }
+
+        #[test]
+        fn what_somebody_types_is_among_the_tokens_of_a_text_that_has_it(
+            before in PIECES, query in prop_oneof![any::<String>(), PIECES.prop_map(String::from)], after in PIECES
+        ) {
+            let known: std::collections::HashSet<_> =
+                all(&format!("{before} {query} {after}")).into_iter().map(|token| (token.text, token.reading)).collect();
+            for token in all(&query) {
+                prop_assert!(known.contains(&(token.text.clone(), token.reading)), "{:?} of {:?}", token, query);
+            }
+        }
+
+        #[test]
+        fn a_part_of_a_text_without_spaces_is_found_by_its_pairs(text in "[大学生命科語かなカ]{2,20}", from in 0..10_usize, most in 2..10_usize) {
+            let part: String = text.chars().skip(from).take(most).collect();
+            let known: Vec<_> = all(&text);
+            for token in all(&part) {
+                let found = |other: &Owned| match token.reading {
+                    Reading::Single => other.text.starts_with(&token.text),
+                    _ => other.text == token.text && other.reading == token.reading,
+                };
+                prop_assert!(token.reading == Reading::Tail || known.iter().any(found), "{token:?}");
+            }
+        }
+
+        #[test]
+        fn a_word_is_a_token_of_its_folded_self(word in "[a-zA-ZäÖßéñЁйαΣ]{1,20}") {
+            prop_assert_eq!(read(&word), fold(&word));
+        }
+    }
+}
