@@ -362,7 +362,9 @@ impl Reason {
             Self::OtherAuthor => ("other-author", "The profile that was read is not that of the post's author."),
             Self::Suspended => ("suspended", "The account is suspended by its server."),
             Self::Memorial => ("memorial", "The account is in memory of somebody, who cannot be asked any more."),
-            Self::Moved => ("moved", "The account has moved. The new one has to say for itself whether it may be found."),
+            Self::Moved => {
+                ("moved", "The account has moved. The new one has to say for itself whether it may be found.")
+            }
             Self::Bot => ("bot", "The account says that it is automated: it does not count for trends."),
             Self::NotIndexable => (
                 "not-indexable",
@@ -375,7 +377,9 @@ impl Reason {
                 "opt-out-word",
                 "The profile holds a word such as #nobot, #noindex or #nosearch, or is too long to be read to its end.",
             ),
-            Self::MembersOnly => ("members-only", "The profile shows posts only to those who are signed in, or for a time."),
+            Self::MembersOnly => {
+                ("members-only", "The profile shows posts only to those who are signed in, or for a time.")
+            }
             Self::NotDiscoverable => (
                 "not-discoverable",
                 "The profile does not say that the account may be recommended (`discoverable` is not true). On Mastodon: \

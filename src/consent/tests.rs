@@ -116,7 +116,8 @@ fn every_case_of_the_table_is_decided_as_it_says() {
     for row in rows.iter().filter(|row| !row.contains_key("about")) {
         let name = row["case"].as_str().expect("a name");
         let mut scene = Scene::new();
-        let part = |key: &str| row.get(key).map(|part| part.as_object().expect("an object").clone()).unwrap_or_default();
+        let part =
+            |key: &str| row.get(key).map(|part| part.as_object().expect("an object").clone()).unwrap_or_default();
         extend(&mut scene.actor, &part("actor"));
         extend(&mut scene.post, &part("post"));
         for path in row.get("without").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
@@ -171,7 +172,9 @@ fn all_reasons_are_told_in_order_and_the_first_decides() {
 #[test]
 fn without_a_post_it_is_told_how_the_author_stands() {
     let about = |scene: &Scene| {
-        scene.with_case(|case| reasons(Use::Posts, &Case { post: None, ..*case }).map(Reason::as_str).collect::<Vec<_>>())
+        scene.with_case(|case| {
+            reasons(Use::Posts, &Case { post: None, ..*case }).map(Reason::as_str).collect::<Vec<_>>()
+        })
     };
     let mut scene = Scene::new();
     scene.deleted = true;
@@ -224,8 +227,12 @@ fn deny_signals() -> Vec<(bool, Value)> {
 /// Members that are harmless or deny or are odd, in either document.
 fn quirks() -> Vec<(bool, Value)> {
     let mut all = deny_signals();
-    for value in [json!(null), json!("true"), json!(1), json!([]), json!(["as:Public"]), json!({"id": "Public"}), json!(true)] {
-        for name in ["indexable", "toot:indexable", "discoverable", "searchableBy", "canSearch", "isIndexable", "movedTo"] {
+    for value in
+        [json!(null), json!("true"), json!(1), json!([]), json!(["as:Public"]), json!({"id": "Public"}), json!(true)]
+    {
+        for name in
+            ["indexable", "toot:indexable", "discoverable", "searchableBy", "canSearch", "isIndexable", "movedTo"]
+        {
             all.push((true, json!({name: value})));
             all.push((false, json!({name: value})));
         }
@@ -281,8 +288,21 @@ fn json_values() -> impl Strategy<Value = Value> {
     let names = || {
         prop_oneof![
             select(vec![
-                "id", "type", "to", "tag", "name", "summary", "attachment", "indexable", "searchableBy", "attributedTo",
-                "published", "value", "url", "href", "summaryMap",
+                "id",
+                "type",
+                "to",
+                "tag",
+                "name",
+                "summary",
+                "attachment",
+                "indexable",
+                "searchableBy",
+                "attributedTo",
+                "published",
+                "value",
+                "url",
+                "href",
+                "summaryMap",
             ])
             .prop_map(str::to_owned),
             "[a-z@:#]{0,6}",

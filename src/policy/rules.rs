@@ -316,7 +316,11 @@ impl RuleSet {
         let text = &text[..text.floor_char_boundary(TEXT_BYTES)];
         let mut would = None;
         for (keyword, one) in &self.index.keywords {
-            if !asked.hears(one.rule.severity) || !one.rule.is_in_force(now) || (one.rule.dry_run && would.is_some()) || !keyword.is_in(text) {
+            if !asked.hears(one.rule.severity)
+                || !one.rule.is_in_force(now)
+                || (one.rule.dry_run && would.is_some())
+                || !keyword.is_in(text)
+            {
                 continue;
             }
             if !one.rule.dry_run {
@@ -399,9 +403,8 @@ struct Said<'a> {
 }
 
 fn said(rules: &[Arc<Active>], (asked, now, dry): (Asked, Timestamp, bool)) -> Option<Said<'_>> {
-    let speaks = |one: &&Arc<Active>| {
-        (dry || !one.rule.dry_run) && asked.hears(one.rule.severity) && one.rule.is_in_force(now)
-    };
+    let speaks =
+        |one: &&Arc<Active>| (dry || !one.rule.dry_run) && asked.hears(one.rule.severity) && one.rule.is_in_force(now);
     // Where the operator says something, lists are silent.
     let by_hand = rules.iter().filter(speaks).any(|one| !one.rule.source.is_list());
     let heard = || rules.iter().filter(speaks).filter(|one| !(by_hand && one.rule.source.is_list()));

@@ -24,12 +24,8 @@ const INDEXED_KINDS: [&str; 7] = ["Note", "Article", "Page", "Question", "Event"
 const NO_WORDS: [&str; 6] = ["nobot", "nobots", "nobridge", "noindex", "nosearch", "noarchive"];
 /// The restrictive ones among the words of Fedibird and kmyblue, likewise; what they say with one word in a bio, as their
 /// users cannot set `searchableBy` everywhere. The word that allows says nothing here.
-const SEARCHABLE_BY_FEWER: [&str; 4] = [
-    "searchablebyfollowersonly",
-    "searchablebyreactedusersonly",
-    "searchablebynobody",
-    "searchablebyme",
-];
+const SEARCHABLE_BY_FEWER: [&str; 4] =
+    ["searchablebyfollowersonly", "searchablebyreactedusersonly", "searchablebynobody", "searchablebyme"];
 /// kmyblue's `[searchability:…]`, the restrictive ones.
 const SEARCHABILITY_FEWER: [&str; 6] = ["followers", "private", "reactors", "reacted", "nobody", "limited"];
 /// With this word a person asks to be found (see [`ActorSignals::magic_word`]).
@@ -432,7 +428,8 @@ impl Words {
 
     fn search(&mut self, text: &str) {
         let mut before = String::new();
-        for word in text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
+        for word in
+            text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
         {
             let word = folded(word);
             self.opts_out |= NO_WORDS.contains(&word.as_str());
@@ -461,15 +458,15 @@ fn folded(word: &str) -> String {
 
 /// A line without the handles of others (`@bo`, `@bo@b.example`) and addresses, spaces single.
 fn without_handles(line: &str) -> String {
-    let names_somebody = |word: &&str| {
-        word.split('@').skip(1).any(|after| after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-    };
+    let names_somebody =
+        |word: &&str| word.split('@').skip(1).any(|after| after.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
     line.split_whitespace().filter(|word| !names_somebody(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// At most so many characters, none of which could disturb the page around it.
 fn shortened(text: &str, most: usize) -> String {
-    let disturbs = |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let disturbs =
+        |c: &char| c.is_control() && *c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|c| !disturbs(c)).take(most).collect()
 }
 
@@ -664,15 +661,22 @@ mod tests {
         let bytes = serde_json::to_vec(&signals).unwrap();
         assert!(bytes.len() < 500, "{}", bytes.len());
         assert_eq!(serde_json::from_slice::<ActorSignals>(&bytes).unwrap(), signals);
-        assert_eq!(serde_json::from_str::<ActorSignals>("{}").unwrap(), ActorSignals::default(), "later fields may be added");
+        assert_eq!(
+            serde_json::from_str::<ActorSignals>("{}").unwrap(),
+            ActorSignals::default(),
+            "later fields may be added"
+        );
     }
 
     #[test]
     fn reading_takes_time_in_proportion() {
         let deep = "<div>".repeat(100_000);
-        let fields: Vec<Value> = (0..20_000).map(|n| json!({"name": format!("{n}"), "value": "#".repeat(50)})).collect();
+        let fields: Vec<Value> =
+            (0..20_000).map(|n| json!({"name": format!("{n}"), "value": "#".repeat(50)})).collect();
         let started = std::time::Instant::now();
-        actor(json!({"summary": deep, "name": "a".repeat(1 << 20), "attachment": fields, "searchableBy": vec![1; 50_000]}));
+        actor(
+            json!({"summary": deep, "name": "a".repeat(1 << 20), "attachment": fields, "searchableBy": vec![1; 50_000]}),
+        );
         assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
     }
 
