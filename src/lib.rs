@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod consent;
 pub mod delivery;
 pub mod demo;
 pub mod http;

@@ -119,6 +119,9 @@ pub(super) enum AdminCommand {
     Block(rules::RuleArgs),
     /// Silence a server, or all that run some software: it receives, and its posts are not relayed.
     Silence(rules::RuleArgs),
+    /// Keep a server, an actor, software or a keyword out of search and trends: its posts are relayed, and never found.
+    /// Takes the place of what you said of this target before.
+    NoSearch(rules::RuleArgs),
     /// Exempt a server from the rules on the domains above it and on its software; with `relay.admission = "allowlist"`,
     /// let it join.
     Allow(rules::RuleArgs),
@@ -171,6 +174,7 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Block(args) => rules::make("block", &args),
         AdminCommand::Silence(args) => rules::make("silence", &args),
+        AdminCommand::NoSearch(args) => rules::make("no-search", &args),
         AdminCommand::Allow(args) => rules::make("allow", &args),
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),

@@ -250,6 +250,7 @@ impl Config {
         let domains = [
             ("policy.block", &self.policy.block),
             ("policy.silence", &self.policy.silence),
+            ("policy.no_search", &self.policy.no_search),
             ("relay.allowlist", &self.relay.allowlist),
         ];
         for (key, names) in domains {

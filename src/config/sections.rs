@@ -76,6 +76,8 @@ pub struct Policy {
     #[serde(deserialize_with = "list")]
     pub silence: Vec<String>,
     #[serde(deserialize_with = "list")]
+    pub no_search: Vec<String>,
+    #[serde(deserialize_with = "list")]
     pub block_software: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub block_actors: Vec<String>,

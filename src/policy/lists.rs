@@ -248,12 +248,13 @@ fn read_row(list: &mut Gathered, head: &Head, record: &ByteRecord, line: u64) {
         None => None,
         Some("suspend") => Some(Severity::Block),
         Some("silence") => Some(Severity::Silence),
+        Some("no-search") => Some(Severity::NoSearch),
         Some("noop") => {
             list.list.noop += 1;
             return;
         }
         Some(other) => {
-            let why = format!("{:?} is none of suspend, silence, noop", shown(other));
+            let why = format!("{:?} is none of suspend, silence, no-search, noop", shown(other));
             return list.refuse(line, Some("severity"), why);
         }
     };
@@ -401,14 +402,14 @@ pub fn diff(list: &List, source: &Source, otherwise: Severity, replace: bool, ru
     diff
 }
 
-/// The domain rules in force as the CSV that Mastodon reads. What it has no word for (allow, ports, addresses, actors,
-/// software, keywords, rules on trial) is left out.
+/// The domain rules in force as the CSV that Mastodon reads. What it has no word for (allow, no-search, ports,
+/// addresses, actors, software, keywords, rules on trial) is left out.
 #[must_use]
 pub fn export(rules: &RuleSet, now: Timestamp) -> Vec<u8> {
     let mut rows: BTreeMap<&str, &Rule> = BTreeMap::new();
     for one in rules.iter().filter(|one| one.rule.is_in_force(now) && !one.rule.dry_run) {
         let Target::Domain(name) = &one.rule.target else { continue };
-        if one.rule.severity == Severity::Allow || server(name.as_str()).is_err() {
+        if matches!(one.rule.severity, Severity::Allow | Severity::NoSearch) || server(name.as_str()).is_err() {
             continue;
         }
         let kept = rows.entry(name.as_str()).or_insert(&one.rule);

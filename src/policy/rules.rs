@@ -7,6 +7,9 @@
 //! list counts only where the operator (by file or command) says nothing; of the operator's own words the harshest counts.
 //! So a block in the file cannot be lifted by an `allow` for the same name, and one on a list can.
 //!
+//! **Two questions.** Whether posts are relayed, and whether they may be found ([`RuleSet::searchable`]). For the first,
+//! `no-search` says nothing at all; for the second it says no, and so does what keeps posts from being relayed.
+//!
 //! Promises: what a look-up costs depends on the labels of the name, not on the number of rules; an expired rule says
 //! nothing; a dry-run rule decides nothing, and is told apart.
 
@@ -32,16 +35,29 @@ pub enum Verdict {
     Allow,
     /// It may receive; its posts are not relayed.
     Silence,
-    /// It may not join, send or receive.
+    /// It may not join, send or receive. Asked about search: it is not found.
     Block,
 }
 
-impl From<Severity> for Verdict {
-    fn from(severity: Severity) -> Self {
-        match severity {
-            Severity::Allow => Self::Allow,
-            Severity::Silence => Self::Silence,
-            Severity::Block => Self::Block,
+/// What the rules are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Whether posts come in and go out.
+    Relaying,
+    /// Whether they may be found.
+    Search,
+}
+
+impl Asked {
+    fn hears(self, severity: Severity) -> bool {
+        self == Self::Search || severity != Severity::NoSearch
+    }
+
+    const fn verdict(self, severity: Severity) -> Verdict {
+        match (self, severity) {
+            (_, Severity::Allow) | (Self::Relaying, Severity::NoSearch) => Verdict::Allow,
+            (Self::Relaying, Severity::Silence) => Verdict::Silence,
+            (_, Severity::NoSearch | Severity::Silence | Severity::Block) => Verdict::Block,
         }
     }
 }
@@ -135,6 +151,7 @@ impl RuleSet {
         let lists = [
             ("domain:", &policy.block, Severity::Block),
             ("domain:", &policy.silence, Severity::Silence),
+            ("domain:", &policy.no_search, Severity::NoSearch),
             ("domain:", &relay.allowlist, Severity::Allow),
             ("actor:", &policy.block_actors, Severity::Block),
             ("software:", &policy.block_software, Severity::Block),
@@ -212,33 +229,59 @@ impl RuleSet {
     /// What they say of `authority`, its name and its software.
     #[must_use]
     pub fn verdict(&self, authority: &Authority, now: Timestamp) -> Verdict {
-        self.judge(authority, self.runs(authority).as_deref(), now, false).0
+        let asked = (Asked::Relaying, now, false);
+        self.judge(authority, self.runs(authority).as_deref(), asked).0
     }
 
     /// The same, with the rule that says so.
     #[must_use]
     pub fn server(&self, authority: &Authority, now: Timestamp) -> Ruling {
-        self.ruling(authority, self.runs(authority).as_deref(), now)
+        self.ruling(authority, self.runs(authority).as_deref(), Asked::Relaying, now)
     }
 
     /// What they say of the name of `authority` alone. A server that is blocked for its software may knock all the same:
     /// it may run something else by now.
     #[must_use]
     pub fn name(&self, authority: &Authority, now: Timestamp) -> Ruling {
-        self.ruling(authority, None, now)
+        self.ruling(authority, None, Asked::Relaying, now)
     }
 
     /// What they say of `authority` if it runs `software`.
     #[must_use]
     pub fn server_with(&self, authority: &Authority, software: Option<&str>, now: Timestamp) -> Ruling {
-        self.ruling(authority, software, now)
+        self.ruling(authority, software, Asked::Relaying, now)
     }
 
     /// What they say of one person or bot; of the server it is on, [`RuleSet::server`] tells.
     #[must_use]
     pub fn actor(&self, actor: &Iri, now: Timestamp) -> Ruling {
+        self.of_actor(actor, Asked::Relaying, now)
+    }
+
+    /// Whether what `author` posts, with these words, may be found: [`Verdict::Allow`], or [`Verdict::Block`] with the rule
+    /// that keeps it out. Asked with no words it tells about the author alone.
+    #[must_use]
+    pub fn searchable(&self, author: &Iri, words: &str, now: Timestamp) -> Ruling {
+        if self.is_empty() {
+            return Ruling::NOTHING;
+        }
+        let server = author.authority();
+        let of_server = self.ruling(&server, self.runs(&server).as_deref(), Asked::Search, now);
+        let of_author = self.of_actor(author, Asked::Search, now).harsher(of_server);
+        if words.is_empty() { of_author } else { of_author.harsher(self.of_words(words, Asked::Search, now)) }
+    }
+
+    /// Whether what is posted on `authority` may be found, as far as its name and its software go; see
+    /// [`RuleSet::searchable`].
+    #[must_use]
+    pub fn searchable_server(&self, authority: &Authority, now: Timestamp) -> Ruling {
+        self.ruling(authority, self.runs(authority).as_deref(), Asked::Search, now)
+    }
+
+    fn of_actor(&self, actor: &Iri, asked: Asked, now: Timestamp) -> Ruling {
         let Some(rules) = self.index.actors.get(actor) else { return Ruling::NOTHING };
-        let speaks = |dry: bool| rules.iter().find(|one| one.rule.dry_run == dry && one.rule.is_in_force(now)).cloned();
+        let heard = || rules.iter().filter(|one| asked.hears(one.rule.severity) && one.rule.is_in_force(now));
+        let speaks = |dry: bool| heard().find(|one| one.rule.dry_run == dry).cloned();
         match speaks(false) {
             Some(one) => Ruling { verdict: Verdict::Block, by: Some(one), would: None },
             None => Ruling { would: speaks(true), ..Ruling::NOTHING },
@@ -266,10 +309,18 @@ impl RuleSet {
     /// What the keywords say of the plain text of a post.
     #[must_use]
     pub fn text(&self, text: &str, now: Timestamp) -> Ruling {
+        self.of_words(text, Asked::Relaying, now)
+    }
+
+    fn of_words(&self, text: &str, asked: Asked, now: Timestamp) -> Ruling {
         let text = &text[..text.floor_char_boundary(TEXT_BYTES)];
         let mut would = None;
         for (keyword, one) in &self.index.keywords {
-            if !one.rule.is_in_force(now) || (one.rule.dry_run && would.is_some()) || !keyword.is_in(text) {
+            if !asked.hears(one.rule.severity)
+                || !one.rule.is_in_force(now)
+                || (one.rule.dry_run && would.is_some())
+                || !keyword.is_in(text)
+            {
                 continue;
             }
             if !one.rule.dry_run {
@@ -288,37 +339,36 @@ impl RuleSet {
         levels(authority).filter_map(|level| self.index.names.get(level)).any(|rules| rules.iter().any(allows))
     }
 
-    fn ruling(&self, authority: &Authority, software: Option<&str>, now: Timestamp) -> Ruling {
+    fn ruling(&self, authority: &Authority, software: Option<&str>, asked: Asked, now: Timestamp) -> Ruling {
         if self.is_empty() {
             return Ruling::NOTHING;
         }
-        let (verdict, by) = self.judge(authority, software, now, false);
+        let (verdict, by) = self.judge(authority, software, (asked, now, false));
         let mut would = None;
         if self.index.some_dry {
-            let (dry, by) = self.judge(authority, software, now, true);
+            let (dry, by) = self.judge(authority, software, (asked, now, true));
             would = by.filter(|_| dry != verdict);
         }
         Ruling { verdict, by: by.cloned(), would: would.cloned() }
     }
 
-    /// The look-up; `dry` says whether dry-run rules speak.
+    /// The look-up, for a question at a moment; the flag says whether dry-run rules speak.
     fn judge(
         &self,
         authority: &Authority,
         software: Option<&str>,
-        now: Timestamp,
-        dry: bool,
+        asked: (Asked, Timestamp, bool),
     ) -> (Verdict, Option<&Arc<Active>>) {
         let mut worst: (Verdict, Option<&Arc<Active>>) = (Verdict::Allow, None);
         for rules in levels(authority).filter_map(|level| self.index.names.get(level)) {
-            let Some(said) = said(rules, now, dry) else { continue };
-            worst = harsher(worst, said.harshest);
+            let Some(said) = said(rules, asked) else { continue };
+            worst = harsher(worst, said.harshest, asked.0);
             if said.allows {
                 return worst;
             }
         }
         let rules = software.and_then(|name| self.index.software.get(name));
-        rules.and_then(|rules| said(rules, now, dry)).map_or(worst, |said| harsher(worst, said.harshest))
+        rules.and_then(|rules| said(rules, asked)).map_or(worst, |said| harsher(worst, said.harshest, asked.0))
     }
 }
 
@@ -352,8 +402,9 @@ struct Said<'a> {
     allows: bool,
 }
 
-fn said(rules: &[Arc<Active>], now: Timestamp, dry: bool) -> Option<Said<'_>> {
-    let speaks = |one: &&Arc<Active>| (dry || !one.rule.dry_run) && one.rule.is_in_force(now);
+fn said(rules: &[Arc<Active>], (asked, now, dry): (Asked, Timestamp, bool)) -> Option<Said<'_>> {
+    let speaks =
+        |one: &&Arc<Active>| (dry || !one.rule.dry_run) && asked.hears(one.rule.severity) && one.rule.is_in_force(now);
     // Where the operator says something, lists are silent.
     let by_hand = rules.iter().filter(speaks).any(|one| !one.rule.source.is_list());
     let heard = || rules.iter().filter(speaks).filter(|one| !(by_hand && one.rule.source.is_list()));
@@ -361,8 +412,12 @@ fn said(rules: &[Arc<Active>], now: Timestamp, dry: bool) -> Option<Said<'_>> {
     Some(Said { harshest, allows: heard().any(|one| one.rule.severity == Severity::Allow) })
 }
 
-fn harsher<'a>(worst: (Verdict, Option<&'a Arc<Active>>), one: &'a Arc<Active>) -> (Verdict, Option<&'a Arc<Active>>) {
-    let verdict = Verdict::from(one.rule.severity);
+fn harsher<'a>(
+    worst: (Verdict, Option<&'a Arc<Active>>),
+    one: &'a Arc<Active>,
+    asked: Asked,
+) -> (Verdict, Option<&'a Arc<Active>>) {
+    let verdict = asked.verdict(one.rule.severity);
     if worst.1.is_none() || verdict > worst.0 { (verdict, Some(one)) } else { worst }
 }
 
@@ -600,6 +655,75 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("rules_total{effect=\"would\",severity=\"block\",target=\"domain\"} 1"), "{text}");
         assert!(!text.contains("enforced"), "{text}");
+    }
+
+    #[test]
+    fn no_search_keeps_posts_from_being_found_and_from_nothing_else() {
+        let eve = Iri::parse("https://e.example/users/eve").unwrap();
+        let rules = RuleSet::default().with(&[
+            put("quiet.example", Severity::NoSearch),
+            put("good.quiet.example", Severity::Allow),
+            put("loud.example", Severity::Silence),
+            put("evil.example", Severity::Block),
+            put("both.example", Severity::NoSearch),
+            listed("both.example", Severity::Block),
+            listed("listed.example", Severity::NoSearch),
+            listed("freed.example", Severity::NoSearch),
+            put("freed.example", Severity::Allow),
+            put("software:bridge", Severity::NoSearch),
+            put(eve.as_str(), Severity::NoSearch),
+            put("keyword:casino", Severity::NoSearch),
+            dry("trial.example", Severity::NoSearch),
+        ]);
+        rules.learn([(host("b.example"), Some("bridge".to_owned()))]);
+        for (name, relayed, found) in [
+            ("a.example", Verdict::Allow, Verdict::Allow),
+            ("quiet.example", Verdict::Allow, Verdict::Block),
+            ("x.quiet.example", Verdict::Allow, Verdict::Block),
+            ("good.quiet.example", Verdict::Allow, Verdict::Allow),
+            ("loud.example", Verdict::Silence, Verdict::Block),
+            ("evil.example", Verdict::Block, Verdict::Block),
+            // The operator's `no-search` does not silence the list that blocks.
+            ("both.example", Verdict::Block, Verdict::Block),
+            ("listed.example", Verdict::Allow, Verdict::Block),
+            ("freed.example", Verdict::Allow, Verdict::Allow),
+            ("b.example", Verdict::Allow, Verdict::Block),
+            ("trial.example", Verdict::Allow, Verdict::Allow),
+        ] {
+            check(&rules, name, relayed);
+            assert_eq!(rules.searchable_server(&host(name), NOW).verdict, found, "{name}");
+            let author = Iri::parse(&format!("https://{name}/users/ada")).unwrap();
+            assert_eq!(rules.searchable(&author, "", NOW).verdict, found, "{name}");
+        }
+        assert_eq!(rules.actor(&eve, NOW).verdict, Verdict::Allow);
+        assert_eq!(rules.post(&eve, &eve, &host("e.example"), NOW).verdict, Verdict::Allow);
+        assert_eq!(rules.searchable(&eve, "", NOW).verdict, Verdict::Block);
+        let bo = Iri::parse("https://e.example/users/bo").unwrap();
+        assert_eq!(rules.text("casino", NOW).verdict, Verdict::Allow);
+        assert_eq!(rules.searchable(&bo, "birds", NOW).verdict, Verdict::Allow);
+        assert_eq!(rules.searchable(&bo, "casino", NOW).verdict, Verdict::Block);
+        let trial = Iri::parse("https://trial.example/u").unwrap();
+        let would = rules.searchable(&trial, "", NOW).would.map(|one| one.rule.target.to_string());
+        assert_eq!(would.as_deref(), Some("domain:trial.example"));
+        let by = rules.searchable(&eve, "casino", NOW).by.map(|one| one.rule.target.to_string());
+        assert_eq!(by.as_deref(), Some("actor:https://e.example/users/eve"));
+        assert!(!rules.is_listed(&host("quiet.example"), NOW));
+    }
+
+    #[test]
+    fn what_is_not_relayed_is_never_found() {
+        let severities = [Severity::Allow, Severity::NoSearch, Severity::Silence, Severity::Block];
+        for above in severities {
+            for by_hand in severities {
+                for by_list in severities {
+                    let rules = [put("example", above), put("a.example", by_hand), listed("a.example", by_list)];
+                    let rules = RuleSet::default().with(&rules);
+                    let relayed = rules.verdict(&host("a.example"), NOW) == Verdict::Allow;
+                    let found = rules.searchable_server(&host("a.example"), NOW).verdict == Verdict::Allow;
+                    assert!(found <= relayed, "{above:?} {by_hand:?} {by_list:?}");
+                }
+            }
+        }
     }
 
     #[test]

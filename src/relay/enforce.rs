@@ -35,6 +35,10 @@ pub struct Impact {
     pub silenced: Vec<Authority>,
     /// Subscribers whose posts are relayed again.
     pub freed: Vec<Authority>,
+    /// Subscribers whose posts are still relayed, and not to be found any more.
+    pub unsearched: Vec<Authority>,
+    /// Subscribers whose posts no rule keeps out of search any more.
+    pub searchable: Vec<Authority>,
     /// Follows of ours that end.
     pub unfollowed: Vec<Iri>,
     /// Messages to blocked servers that are not sent any more.
@@ -107,9 +111,19 @@ impl Relay {
             match (before.verdict(authority, now), after.verdict(authority, now)) {
                 (Verdict::Allow, Verdict::Silence) => impact.silenced.push(authority.clone()),
                 (Verdict::Silence, Verdict::Allow) => impact.freed.push(authority.clone()),
+                (_, Verdict::Allow) => {
+                    let found = |rules: &RuleSet| rules.searchable_server(authority, now).verdict == Verdict::Allow;
+                    match (found(&before), found(after)) {
+                        (true, false) => impact.unsearched.push(authority.clone()),
+                        (false, true) => impact.searchable.push(authority.clone()),
+                        _ => {}
+                    }
+                }
                 _ => {}
             }
         }
+        impact.unsearched.sort();
+        impact.searchable.sort();
         impact.removed.sort();
         impact.silenced.sort();
         impact.freed.sort();

@@ -140,10 +140,13 @@ impl Target {
 
 /// What a rule asks for, the mildest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// A server is exempt from what is said of the domain above it, and stands on the list of those who may join.
     Allow,
+    /// Its posts are relayed, but neither indexed nor shown by search, nor counted for trends; of an actor or a keyword:
+    /// such posts are not.
+    NoSearch,
     /// It receives only: its posts are not relayed.
     Silence,
     /// It may not join, send or receive; of an actor or a keyword: such posts are not relayed.
@@ -156,6 +159,7 @@ impl Severity {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
+            Self::NoSearch => "no-search",
             Self::Silence => "silence",
             Self::Block => "block",
         }
@@ -250,6 +254,13 @@ pub struct Rule {
 
 impl Record for Rule {
     const TABLE: &'static str = "rules";
+    /// 2: `no-search` may stand in `severity`. Else nothing changed; an older build refuses the row with a sentence instead
+    /// of calling it damaged.
+    const VERSION: u8 = 2;
+
+    fn upgrade(version: u8, payload: serde_json::Value) -> Option<serde_json::Value> {
+        (version == 1).then_some(payload)
+    }
 }
 
 impl Rule {
@@ -294,11 +305,11 @@ impl Rule {
         let fits = match self.target {
             Target::Domain(_) => true,
             Target::Software(_) => self.severity != Severity::Allow,
-            Target::Actor(_) | Target::Keyword(_) => self.severity == Severity::Block,
+            Target::Actor(_) | Target::Keyword(_) => matches!(self.severity, Severity::Block | Severity::NoSearch),
         };
         if !fits {
             let (severity, kind) = (self.severity.as_str(), self.target.kind());
-            let may = if kind == "software" { "blocked or silenced" } else { "blocked" };
+            let may = if kind == "software" { "block, silence or no-search" } else { "block or no-search" };
             return Err(TargetFault(format!(
                 "{severity} means nothing for {}: a rule on {kind} says {may}",
                 self.target
@@ -405,11 +416,13 @@ mod tests {
             let rule = Rule::new(target.parse().unwrap(), severity, Source::Operator, Timestamp::default());
             assert_eq!(rule.check().is_ok(), fits, "{target} {severity:?}");
         };
-        for severity in [Severity::Allow, Severity::Silence, Severity::Block] {
+        for severity in [Severity::Allow, Severity::NoSearch, Severity::Silence, Severity::Block] {
+            let of_posts = matches!(severity, Severity::Block | Severity::NoSearch);
             check("a.example", severity, true);
             check("software:x", severity, severity != Severity::Allow);
-            check("https://a.example/users/eve", severity, severity == Severity::Block);
-            check("keyword:x+", severity, severity == Severity::Block);
+            check("https://a.example/users/eve", severity, of_posts);
+            check("keyword:x+", severity, of_posts);
+            assert_eq!(serde_json::to_value(severity).unwrap(), severity.as_str());
         }
         let mut rule = Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, Timestamp::default());
         rule.reason = "x".repeat(MAX_REASON + 1);

@@ -14,9 +14,23 @@ use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 
 /// The bytes that version 1 of a record had on somebody's disk, from `tests/fixtures/records/v1`. They must be what this
-/// build writes for the same record; once a record has a version 2, its old bytes are only read.
+/// build writes for the same record; once a record has a version 2, its old bytes are only read ([`older`]).
 pub(crate) fn golden(name: &str, written: &[u8]) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/records/v1/{name}.bin"));
+    golden_of(1, name, written)
+}
+
+fn record_path(version: u8, name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/records/v{version}/{name}.bin"))
+}
+
+/// What an older version of a record had on disk.
+pub(crate) fn older(version: u8, name: &str) -> Vec<u8> {
+    std::fs::read(record_path(version, name)).unwrap()
+}
+
+/// [`golden`], for the version of a record that this build writes.
+pub(crate) fn golden_of(version: u8, name: &str, written: &[u8]) -> Vec<u8> {
+    let path = record_path(version, name);
     if std::env::var_os("SHEARWATER_WRITE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, written).unwrap();

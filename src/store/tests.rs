@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::sync::mpsc;
 
-use super::testing::{CountingDisk, golden, rule, subscriber};
+use super::testing::{CountingDisk, golden_of, older, rule, subscriber};
 use super::*;
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
@@ -224,8 +224,11 @@ async fn the_operators_word_on_a_subscriber_ends_a_downgrade() {
 }
 
 fn check<R: Record + Debug + PartialEq>(record: R) {
-    let kept = golden(R::TABLE, &encode(&record).unwrap());
+    let kept = golden_of(R::VERSION, R::TABLE, &encode(&record).unwrap());
     assert_eq!(decode::<R>(&kept).unwrap(), record);
+    for version in 1..R::VERSION {
+        assert_eq!(decode::<R>(&older(version, R::TABLE)).unwrap(), record, "version {version}");
+    }
 }
 
 #[test]

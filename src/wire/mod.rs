@@ -1,6 +1,6 @@
 //! The protocol floor: bytes and headers in, values out. What other servers say is read here ([`activity`],
-//! [`object`], [`text`], [`document`], [`actor`], [`discovery`]), what we say is written here ([`author`]), and
-//! signatures are made and checked here ([`key`], [`http_sig`], [`proof`]).
+//! [`object`], [`text`], [`document`], [`actor`], [`searchable`], [`discovery`]), what we say is written here
+//! ([`author`]), and signatures are made and checked here ([`key`], [`http_sig`], [`proof`]).
 //!
 //! No I/O at all: no network, no files, no clock (times come as arguments), no configuration. ActivityStreams is read
 //! as plain JSON with an explicit list of shapes; there is no JSON-LD processor, and what only a JSON-LD processor

@@ -61,6 +61,11 @@ impl Features {
     }
 }
 
+/// A text that may be HTML as people would read it, a line for each block; of the first [`MAX_TEXT`] bytes.
+pub(super) fn plain_text(html: &str) -> String {
+    Plain::of(html).text
+}
+
 /// A field as a text, or the first text of its variant by language, as Mastodon reads it.
 pub(super) fn said<'a>(document: &'a Value, plain: &str, by_language: &str) -> Option<&'a str> {
     let text = document.get(plain).and_then(Value::as_str).filter(|text| !text.is_empty());

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 11] = [
     &["app"],
     &["http"],
     &["relay", "delivery", "search", "demo"],
-    &["identity", "peers", "policy"],
+    &["identity", "peers", "policy", "consent"],
     &["log"],
     &["store", "cache", "net"],
     &["wire", "config", "telemetry", "supervise"],

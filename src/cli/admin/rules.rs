@@ -39,7 +39,7 @@ pub(in crate::cli) struct RuleArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct UnruleArgs {
-    /// The target, as given to `block`, `silence` or `allow`.
+    /// The target, as given to `block`, `silence`, `no-search` or `allow`.
     target: String,
     /// Take out only the rule of this source ("operator", "list:NAME").
     #[arg(long, default_value = "")]
@@ -101,7 +101,7 @@ struct ImportArgs {
     #[arg(long)]
     name: Option<String>,
     /// What rows ask for that do not say so themselves.
-    #[arg(long, default_value = "block", value_parser = ["block", "silence", "allow"])]
+    #[arg(long, default_value = "block", value_parser = ["block", "silence", "no-search", "allow"])]
     severity: String,
     /// Take out what this list brought before and does not have any more.
     #[arg(long)]
@@ -241,6 +241,8 @@ fn told(done: &Value) -> String {
         ("removed", "removed", "remove", "subscriber"),
         ("silenced", "silenced", "silence", "subscriber"),
         ("freed", "freed", "free", "subscriber"),
+        ("unsearched", "kept out of search", "keep out of search", "subscriber"),
+        ("searchable", "let into search", "let into search", "subscriber"),
         ("unfollowed", "ended", "end", "Follow"),
     ] {
         let names = impact[key].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -197,15 +197,20 @@ pub(in crate::http) async fn check(State(relay): State<Relay>, Query(about): Que
     let (rules, now) = (relay.rules().set(), relay.clock().now());
     let checked = about.target.parse::<Target>().map_err(anyhow::Error::from).and_then(|target| match target {
         Target::Domain(name) => {
-            Ok((rules.server(&name, now), rules.runs(&name).map(|name| name.to_string()), rules.is_listed(&name, now)))
+            let software = rules.runs(&name).map(|name| name.to_string());
+            let search = rules.searchable_server(&name, now);
+            Ok(verdict(&about.target, [&rules.server(&name, now), &search], software, rules.is_listed(&name, now)))
         }
-        Target::Actor(id) => Ok((rules.post(&id, &id, &id.authority(), now), None, false)),
+        Target::Actor(id) => {
+            let (post, search) = (rules.post(&id, &id, &id.authority(), now), rules.searchable(&id, "", now));
+            Ok(verdict(&about.target, [&post, &search], None, false))
+        }
         Target::Software(_) | Target::Keyword(_) => anyhow::bail!("give a server or an actor's id"),
     });
-    answer(checked.map(|(ruling, software, listed)| verdict(&about.target, &ruling, software, listed)))
+    answer(checked)
 }
 
-fn verdict(target: &str, ruling: &Ruling, software: Option<String>, listed: bool) -> Value {
+fn verdict(target: &str, [ruling, search]: [&Ruling; 2], software: Option<String>, listed: bool) -> Value {
     let verdict = match ruling.verdict {
         Verdict::Allow => "allow",
         Verdict::Silence => "silence",
@@ -220,6 +225,8 @@ fn verdict(target: &str, ruling: &Ruling, software: Option<String>, listed: bool
         "rule": named(&ruling.by),
         "rule_on_trial": named(&ruling.would),
         "reason": ruling.reason(),
+        "may_be_found": search.verdict == Verdict::Allow,
+        "rule_on_search": named(&search.by).filter(|_| search.verdict != Verdict::Allow),
         "software": software,
         "on_the_list_of_those_who_may_join": listed,
     })
