@@ -200,7 +200,10 @@ impl Config {
             );
         }
         if !plain(&self.search.username) {
-            wrong("search.username", "letters, digits, `_`, `.` and `-` only: other servers refuse the rest".to_owned());
+            wrong(
+                "search.username",
+                "letters, digits, `_`, `.` and `-` only: other servers refuse the rest".to_owned(),
+            );
         } else if self.search.username.eq_ignore_ascii_case(&self.identity.username) {
             wrong("search.username", "must not be `identity.username`: two actors cannot share a handle".to_owned());
         }

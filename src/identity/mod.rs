@@ -133,9 +133,10 @@ fn search_profile(config: &Config, ids: &OurIds, published: Timestamp) -> Profil
     let name = &config.site.name;
     Profile {
         name: if name.is_empty() { format!("Search at {}", ids.host()) } else { format!("{name}: search") },
-        summary: "<p>Takes public posts for a search: of authors whose profile says that they may be found, on servers \
+        summary:
+            "<p>Takes public posts for a search: of authors whose profile says that they may be found, on servers \
                   whose admin follows this account. It never sends any. Block it, and nothing of yours is found.</p>"
-            .to_owned(),
+                .to_owned(),
         published,
         manually_approves: config.relay.admission != Admission::Open,
     }

@@ -157,7 +157,8 @@ impl Relay {
         }
         let turned_away = |authority: &Authority| {
             let ruling = rules.server(authority, now);
-            let why = if ruling.reason().is_empty() { "This relay does not deal with your server." } else { ruling.reason() };
+            let why =
+                if ruling.reason().is_empty() { "This relay does not deal with your server." } else { ruling.reason() };
             (ruling.verdict == Verdict::Block).then(|| (authority.clone(), why.to_owned()))
         };
         unwanted.subscribers = self.0.store.subscribers().keys().filter_map(turned_away).collect();

@@ -143,9 +143,20 @@ impl Relay {
             Answer::Accepted(word) => {
                 let took = matches!(
                     *word,
-                    "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined" | "held"
-                        | "for-search" | "change-for-search" | "deletion-for-search"
-                        | "search-on" | "search-off" | "withdrawn" | "readmitted"
+                    "relayed"
+                        | "change-relayed"
+                        | "deletion-relayed"
+                        | "hint"
+                        | "recheck"
+                        | "joined"
+                        | "held"
+                        | "for-search"
+                        | "change-for-search"
+                        | "deletion-for-search"
+                        | "search-on"
+                        | "search-off"
+                        | "withdrawn"
+                        | "readmitted"
                 );
                 let result = if took { "accepted" } else { "ignored" };
                 metrics.inbound.with_label_values(&[result, word]).inc();

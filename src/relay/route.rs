@@ -330,11 +330,7 @@ fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, fact
 fn says_no(target: &Target) -> Option<&'static str> {
     let Target::Embedded { value, .. } = target else { return None };
     let says = |member: &str, what: bool| value.get(member).and_then(Value::as_bool) == Some(what);
-    if says("suspended", true) {
-        Some("suspended")
-    } else {
-        says("indexable", false).then_some("not-indexable")
-    }
+    if says("suspended", true) { Some("suspended") } else { says("indexable", false).then_some("not-indexable") }
 }
 
 fn delete(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {

@@ -19,9 +19,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Admission};
 use crate::ids::{Authority, Iri};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{
-    AuthorityFacts, Directive, MAX_REASON, SearchServer, StoreError, Subscriber, SwitchedBy, Tx,
-};
+use crate::store::{AuthorityFacts, Directive, MAX_REASON, SearchServer, StoreError, Subscriber, SwitchedBy, Tx};
 use crate::wire::actor::RemoteActor;
 use crate::wire::author;
 

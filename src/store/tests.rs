@@ -295,7 +295,7 @@ fn held(path: &str, at: Timestamp) -> HeldPost {
         body: r#"{"type":"Create"}"#.to_owned(),
         reason: "hashtags".to_owned(),
         text: "hello".to_owned(),
-    for_search: false,
+        for_search: false,
     }
 }
 

@@ -85,7 +85,12 @@ async fn blocking_a_domain_takes_effect_at_once_everywhere() {
 
     // A message of another kind waits for it, and its posts wait for another.
     let inbox = Iri::parse(&format!("{}/inbox", evil.origin())).expect("an id");
-    let accept = Directive { inbox, what: "accept".to_owned(), body: "{\"type\":\"Accept\",\"marked\":1}".to_owned(), from: None };
+    let accept = Directive {
+        inbox,
+        what: "accept".to_owned(),
+        body: "{\"type\":\"Accept\",\"marked\":1}".to_owned(),
+        from: None,
+    };
     evil.set_fault(Fault::Status(503));
     relay.store().write(move |tx| tx.queue_control(accept)).await.expect("written");
     let told = put(&relay, Rule { reason: "You sent spam.".to_owned(), ..on(&evil, Severity::Block) }).await;

@@ -241,6 +241,7 @@ fn told(done: &Value) -> String {
         ("removed", "removed", "remove", "subscriber"),
         ("silenced", "silenced", "silence", "subscriber"),
         ("freed", "freed", "free", "subscriber"),
+        ("unsearched", "switched search off for", "switch search off for", "server"),
         ("unfollowed", "ended", "end", "Follow"),
     ] {
         let names = impact[key].as_array().map(Vec::as_slice).unwrap_or_default();
