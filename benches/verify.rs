@@ -28,7 +28,7 @@ use shearwater::clock::{Clock, Timestamp};
 use shearwater::http::{Limits, Listener};
 use shearwater::ids::{Authority, Iri};
 use shearwater::relay::inbox::Answer;
-use shearwater::relay::verify::Received;
+use shearwater::relay::verify::{Inbox, Received};
 use shearwater::wire::activity::Activity;
 use shearwater::wire::http_sig::{self, Body, Scheme};
 use shearwater::wire::json as strict_json;
@@ -378,7 +378,8 @@ fn serve(content_type: &'static str, document: &Value) -> axum::routing::MethodR
 fn signed(relay: &str, key: &SigningKey, scheme: Scheme, body: Bytes) -> anyhow::Result<Received> {
     let (url, now): (_, Timestamp) = (Url::parse(&format!("{relay}/inbox"))?, Clock::system().now());
     let headers = http_sig::sign(scheme, key, &Method::POST, &url, Some(&Body::of(&body)), now);
-    Ok(Received { method: Method::POST, target: "/inbox".to_owned(), headers: HeaderMap::from_iter(headers), body })
+    let (inbox, headers) = (Inbox::Relay, HeaderMap::from_iter(headers));
+    Ok(Received { inbox, method: Method::POST, target: "/inbox".to_owned(), headers, body })
 }
 
 /// `127.0.0.1:4000` of `http://127.0.0.1:4000`.

@@ -45,7 +45,9 @@ impl App {
         let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?;
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let joined = store.clone();
-        let is_familiar = Arc::new(move |authority: &Authority| joined.subscriber(authority).is_some());
+        let is_familiar = Arc::new(move |authority: &Authority| {
+            joined.subscriber(authority).is_some() || joined.search_servers().contains_key(authority)
+        });
         let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch).with_familiar(is_familiar);
         let rules = Rules::new(&config.policy, &config.relay);
         rules.load(&store)?;

@@ -2,6 +2,7 @@
 //! open it.
 
 mod rules;
+mod search;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -129,6 +130,8 @@ pub(super) enum AdminCommand {
     Unrule(rules::UnruleArgs),
     /// List the rules, exchange them as lists, or ask what they say of somebody.
     Rules(rules::RulesArgs),
+    /// The servers whose posts may be searched here: list them, switch search on or off for one.
+    Search(search::SearchArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
     /// List what is held back for you to look at, and why: servers, or the posts of one.
@@ -156,6 +159,8 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
                 "styles",
                 "software",
                 "version",
+                "search",
+                "search_since",
                 "health",
                 "lag",
                 "last_reason",
@@ -178,6 +183,7 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Allow(args) => rules::make("allow", &args),
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),
+        AdminCommand::Search(args) => search::run(args),
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
         }

@@ -17,8 +17,8 @@ use thiserror::Error;
 
 pub use keyword::Keyword;
 pub use sections::{
-    Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Site,
-    Store,
+    Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Search,
+    SearchApi, Site, Store,
 };
 
 use crate::ids::{Authority, Iri};
@@ -52,6 +52,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// Keeping.
     pub store: Store,
+    /// Posts whose authors asked to be found.
+    pub search: Search,
     /// What people read.
     pub site: Site,
 }
@@ -197,6 +199,14 @@ impl Config {
                 "letters, digits, `_`, `.` and `-` only: other servers refuse the rest".to_owned(),
             );
         }
+        if !plain(&self.search.username) {
+            wrong(
+                "search.username",
+                "letters, digits, `_`, `.` and `-` only: other servers refuse the rest".to_owned(),
+            );
+        } else if self.search.username.eq_ignore_ascii_case(&self.identity.username) {
+            wrong("search.username", "must not be `identity.username`: two actors cannot share a handle".to_owned());
+        }
         if !plain(&self.identity.key_fragment) {
             wrong("identity.key_fragment", "letters, digits, `_`, `.` and `-` only".to_owned());
         }
@@ -302,7 +312,7 @@ impl Config {
 }
 
 /// Addresses that are others' already: no actor may lie at them or below them.
-const TAKEN: [&str; 5] = [".well-known", "activities", "announces", "nodeinfo", "robots.txt"];
+const TAKEN: [&str; 6] = [".well-known", "activities", "announces", "nodeinfo", "robots.txt", "search"];
 /// What lies beside the actor; see `wire::author::OurIds`.
 const BESIDE: [&str; 4] = ["inbox", "outbox", "followers", "following"];
 
@@ -486,7 +496,7 @@ mod tests {
     #[test]
     fn an_actor_path_is_plain_and_nobody_elses() {
         let with = |path: &str| read(&format!("public_url = \"https://r.example\"\n[identity]\nactor_path = {path:?}"));
-        for path in ["/actor", "/relay", "/users/relay", "/@relay", "/search/actor", "/a/b/c", "/inbox/actor"] {
+        for path in ["/actor", "/relay", "/users/relay", "/@relay", "/research/actor", "/a/b/c", "/inbox/actor"] {
             assert!(with(path).is_ok(), "{path}");
         }
         for path in [
@@ -511,6 +521,8 @@ mod tests {
             "/nodeinfo/2.1",
             "/.well-known/webfinger",
             "/announces/actor",
+            "/search",
+            "/search/actor",
         ] {
             let error = with(path).expect_err(path);
             assert_eq!(
@@ -518,6 +530,18 @@ mod tests {
                 ["identity.actor_path"],
                 "{path}"
             );
+        }
+    }
+
+    #[test]
+    fn the_search_is_off_unless_it_is_said_and_its_actor_has_a_name_of_its_own() {
+        let with = |text: &str| read(&format!("public_url = \"https://r.example\"\n{text}"));
+        assert!(!with("").expect("read").search.is_on());
+        for api in ["subscribers", "tokens", "public"] {
+            assert!(with(&format!("[search]\napi = {api:?}")).expect(api).search.is_on());
+        }
+        for wrong in ["[search]\nusername = \"Relay\"", "[search]\nusername = \"\"", "[search]\napi = \"yes\""] {
+            assert!(with(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -173,6 +173,23 @@ pub struct Store {
     pub reserve: ByteSize,
 }
 
+/// `[search]`: posts whose authors asked to be found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents each key")]
+pub struct Search {
+    pub api: SearchApi,
+    pub username: String,
+}
+
+impl Search {
+    /// Whether there is any search here at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.api != SearchApi::Off
+    }
+}
+
 /// `[site]`: what people read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -193,6 +210,20 @@ pub enum Admission {
     Approval,
     /// Only those in `relay.allowlist`.
     Allowlist,
+}
+
+/// Who may search here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchApi {
+    /// There is no search: nothing is taken for it, and its actor does not exist.
+    Off,
+    /// Servers that joined, by signed requests.
+    Subscribers,
+    /// Who has a token from the operator.
+    Tokens,
+    /// Anybody.
+    Public,
 }
 
 /// Whom our Announces address.

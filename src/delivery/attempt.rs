@@ -80,15 +80,11 @@ pub(super) enum Courier {
 
 impl Courier {
     /// Posts once. The error is one word.
-    async fn post(
-        &self,
-        inbox: &Iri,
-        message: &Message,
-        scheme: Scheme,
-        timeout: Duration,
-    ) -> Result<Reply, &'static str> {
+    async fn post(&self, letter: &Letter<'_>, scheme: Scheme, timeout: Duration) -> Result<Reply, &'static str> {
+        let Letter { inbox, message, from, .. } = letter;
         match self {
             Self::Signed(client) => {
+                let client = from.map_or_else(|| SignedClient::clone(client), |actor| client.speaking_as(actor));
                 let sent = client.post(inbox, &message.body, &message.digest, scheme, timeout).await;
                 let answer = sent.map_err(|fault| fault.word())?;
                 let retry_after = answer.header(&RETRY_AFTER).map(str::to_owned);
@@ -123,6 +119,8 @@ pub(super) struct Letter<'a> {
     pub(super) forwarded: bool,
     /// The profile to begin with.
     pub(super) scheme: Scheme,
+    /// The actor of ours that signs, where that is not the relay's.
+    pub(super) from: Option<&'a Iri>,
 }
 
 /// Sends `letter`: once, or a second time with the other signature profile.
@@ -130,7 +128,7 @@ pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Durati
     let mut scheme = letter.scheme;
     loop {
         let second = scheme != letter.scheme;
-        let reply = match courier.post(letter.inbox, letter.message, scheme, timeout).await {
+        let reply = match courier.post(letter, scheme, timeout).await {
             Ok(reply) => reply,
             Err(word) => {
                 let outcome = Outcome::Later { after: None, answered: false };
@@ -206,7 +204,7 @@ mod tests {
             let world = World::scripted(answers);
             let message = Message::new("{}".into());
             let inbox = iri("https://sub.example/inbox");
-            let letter = Letter { inbox: &inbox, message: &message, forwarded, scheme: Scheme::Cavage };
+            let letter = Letter { inbox: &inbox, message: &message, forwarded, scheme: Scheme::Cavage, from: None };
             let courier = Courier::Scripted(world.clone());
             let report = send(&courier, &letter, Duration::from_secs(10), &Clock::manual(NOON)).await;
             assert_eq!((report.outcome, report.learned), (outcome, learned), "{answers:?}");

@@ -291,7 +291,8 @@ impl Errand {
         let facts = self.shared.store.get::<AuthorityFacts>(self.authority.as_str());
         let scheme = facts.ok().flatten().and_then(|facts| facts.scheme).unwrap_or(Scheme::Cavage);
         let message = Message::new(row.body.clone().into());
-        let letter = Letter { inbox: &row.inbox, message: &message, forwarded: false, scheme };
+        let from = row.from.as_ref();
+        let letter = Letter { inbox: &row.inbox, message: &message, forwarded: false, scheme, from };
         let report = attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await;
         if let Some(scheme) = report.learned {
             self.shared.remember(&self.authority, move |facts| facts.scheme = Some(scheme)).await;

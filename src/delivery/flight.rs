@@ -92,7 +92,7 @@ impl Flight {
             return attempt::Report { outcome: Outcome::Done, reason: Cow::Borrowed("nothing to say"), learned: None };
         };
         let forwarded = plan == Plan::Forward;
-        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme };
+        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme, from: None };
         attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await
     }
 }

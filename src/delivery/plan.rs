@@ -50,6 +50,9 @@ pub struct Rules {
 /// What `subscriber` gets of `entry` at `now`.
 #[must_use]
 pub fn plan(entry: &Entry, subscriber: &Subscriber, facts: &AuthorityFacts, rules: &Rules, now: Timestamp) -> Plan {
+    if !entry.relayed {
+        return Plan::Skip("for-search");
+    }
     let age = now.since(entry.at);
     if age > rules.horizon {
         return Plan::Skip(EXPIRED);
@@ -214,6 +217,38 @@ mod tests {
             to.mode = mode;
             let got = plan(&entry, &to, &facts(software), &rules(), NOW);
             assert_eq!(got, expected, "{kind:?} carried={carried} to {software:?} {mode:?}");
+        }
+    }
+
+    /// Nor is it "expired": nobody was owed it.
+    #[test]
+    fn what_came_for_the_search_goes_to_nobody() {
+        for kind in [Kind::Create, Kind::Update, Kind::Delete, Kind::Hint] {
+            for age in [0, 72] {
+                let entry = entry(1, |draft| {
+                    (draft.kind, draft.relayed) = (kind, false);
+                    draft.at = NOW.minus(Duration::from_secs(age * 3600));
+                });
+                for software in ["mastodon", "misskey", "akkoma", ""] {
+                    let plan = plan(&entry, &subscriber("sub.example", 0), &facts(software), &rules(), NOW);
+                    assert_eq!(plan, Plan::Skip("for-search"), "{kind:?}");
+                }
+            }
+        }
+    }
+
+    /// A body may be there for the search to read: what decides is whether it is carried.
+    #[test]
+    fn a_body_that_is_not_carried_is_forwarded_to_nobody() {
+        let to = subscriber("sub.example", 0);
+        for (kind, expected) in [
+            (Kind::Create, Plan::Announce),
+            (Kind::Update, Plan::Skip("no-form-of-an-edit")),
+            (Kind::Delete, Plan::UndoAnnounce),
+        ] {
+            let entry = entry(1, |draft| (draft.kind, draft.carried, draft.at) = (kind, false, NOW));
+            assert!(!entry.body.is_empty());
+            assert_eq!(plan(&entry, &to, &facts("mastodon"), &rules(), NOW), expected);
         }
     }
 

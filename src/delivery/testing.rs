@@ -32,6 +32,7 @@ pub(super) fn draft(number: u64, change: impl FnOnce(&mut Draft)) -> Draft {
         supplier: Authority::parse("author.example").unwrap(),
         carried: true,
         published: None,
+        relayed: true,
         body: format!("{{\"n\":{number}}}").into(),
     };
     change(&mut draft);

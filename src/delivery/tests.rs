@@ -675,7 +675,7 @@ async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
     let rig = Rig::open(dir.path(), &clock, &world, |config| config.retry = vec![Duration::from_millis(1)]);
     let queue = async |host: &str, what: &str| {
         let (inbox, what) = (iri(&format!("https://{host}/inbox")), what.to_owned());
-        let directive = Directive { inbox, body: json!({ "what": what }).to_string(), what };
+        let directive = Directive { inbox, body: json!({ "what": what }).to_string(), what, from: None };
         rig.store.write(move |tx| tx.queue_control(directive)).await.unwrap();
         rig.delivery.wake_control();
     };
@@ -768,7 +768,7 @@ async fn a_blocked_server_is_told_that_it_is_over_and_nothing_else() {
     for host in ["gone.example", "here.example"] {
         for what in kinds {
             let inbox = iri(&format!("https://{host}/inbox"));
-            let row = Directive { inbox, what: what.to_owned(), body: json!({ "what": what }).to_string() };
+            let row = Directive { inbox, what: what.to_owned(), body: json!({ "what": what }).to_string(), from: None };
             rig.store.write(move |tx| tx.queue_control(row)).await.unwrap();
         }
     }

@@ -131,6 +131,15 @@ impl Instance {
         self.shared.join(base).await
     }
 
+    /// Lets the search of the relay at `base` have its posts, in its family's way of joining: from now on what it says goes
+    /// to the search actor.
+    ///
+    /// # Errors
+    /// When that actor cannot be read, or does not answer.
+    pub async fn join_search(&self, base: &str) -> Result<Answer, Trouble> {
+        self.shared.join(&format!("{}/search", base.trim_end_matches('/'))).await
+    }
+
     /// The id of the Follow that the relay has to accept.
     #[must_use]
     pub fn follow_id(&self) -> Option<String> {

@@ -1,6 +1,7 @@
 //! What the command line asks, over the Unix socket in `data_dir` that only the operator can open.
 
 pub(super) mod rules;
+pub(super) mod search;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -16,6 +17,7 @@ use crate::identity::{HOLD, Identity, Rotate, new_pair};
 use crate::ids::Authority;
 use crate::relay::Relay;
 use crate::relay::held::HeldTarget;
+use crate::relay::switch::Switched;
 use crate::store::{Following, HeldPost, Mode, Refusal, Store, Style, SubscriberState, export as export_store};
 use crate::supervise::Supervisor;
 
@@ -24,12 +26,14 @@ pub(super) async fn subscribers(
     State(delivery): State<Delivery>,
     State(relay): State<Relay>,
 ) -> Response {
-    let lanes = delivery.lanes();
+    let (lanes, searched) = (delivery.lanes(), store.search_servers());
     let mut rows: Vec<Value> = Vec::new();
     for subscriber in store.subscribers().values() {
         let lane = lanes.iter().find(|lane| lane.authority == subscriber.authority);
         let facts = relay.facts(&subscriber.authority).unwrap_or_default();
         let health = &subscriber.health;
+        let search = searched.get(&subscriber.authority);
+        let search = search.map(|server| Switched::of(subscriber.authority.clone(), server));
         let styles: Vec<Style> = subscriber.registrations.iter().map(|one| one.style).collect();
         let state = match subscriber.state {
             SubscriberState::Active => "active",
@@ -44,6 +48,8 @@ pub(super) async fn subscribers(
             "software": facts.software,
             "version": facts.version,
             "announce_until": facts.announce_until.map(|until| until.rfc3339()),
+            "search": search.as_ref().map(|search| search.by),
+            "search_since": search.as_ref().map(|search| search.since.as_str()),
             "joined_at": subscriber.joined_at.rfc3339(),
             "seen_at": subscriber.seen_at.rfc3339(),
             "health": lane.map(|lane| lane.state),

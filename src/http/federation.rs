@@ -22,8 +22,8 @@ use crate::identity::Identity;
 use crate::log::Log;
 use crate::relay::Relay;
 use crate::relay::inbox::Answer;
-use crate::relay::verify::{Received, Rejection};
-use crate::store::{SeenSet, Store};
+use crate::relay::verify::{Inbox, Received, Rejection};
+use crate::store::{SeenSet, Store, SwitchedBy};
 use crate::wire::{author, discovery};
 
 const ACTIVITY: &str = "application/activity+json";
@@ -35,6 +35,26 @@ pub(super) async fn inbox(
     State(slots): State<InboxSlots>,
     request: Request<Body>,
 ) -> Response {
+    take(Inbox::Relay, relay, config, slots, request).await
+}
+
+/// `POST /search/inbox`.
+pub(super) async fn search_inbox(
+    State(relay): State<Relay>,
+    State(config): State<Arc<Config>>,
+    State(slots): State<InboxSlots>,
+    request: Request<Body>,
+) -> Response {
+    take(Inbox::Search, relay, config, slots, request).await
+}
+
+/// The same while there is no search.
+pub(super) async fn no_search(State(relay): State<Relay>) -> Response {
+    let detail = "search is off on this relay: it takes nothing for it".to_owned();
+    reject(&relay, refuse(404, "search-off", detail, "Take this address out of your relays; /inbox is the relay's."))
+}
+
+async fn take(inbox: Inbox, relay: Relay, config: Arc<Config>, slots: InboxSlots, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     if let Some(rejection) = wrong_type(&parts.headers) {
         return reject(&relay, rejection);
@@ -52,7 +72,7 @@ pub(super) async fn inbox(
         return reject(&relay, overload());
     };
     let target = parts.uri.path_and_query().map_or("/inbox", |target| target.as_str()).to_owned();
-    let received = Received { method: parts.method, target, headers: parts.headers, body };
+    let received = Received { inbox, method: parts.method, target, headers: parts.headers, body };
     match relay.receive(received, (slot, bytes)).await {
         Answer::Accepted(_) => StatusCode::ACCEPTED.into_response(),
         Answer::Rejected(rejection) => problem(&rejection),
@@ -149,6 +169,14 @@ pub(super) async fn actor(State(identity): State<Identity>, headers: HeaderMap) 
     activity_json(&identity.document())
 }
 
+/// The search actor.
+pub(super) async fn search_actor(State(identity): State<Identity>, headers: HeaderMap) -> Response {
+    if wants_only_html(&headers) {
+        return Redirect::to("/").into_response();
+    }
+    activity_json(&identity.search_document())
+}
+
 fn wants_only_html(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
     accept.contains("text/html") && !accept.contains("json")
@@ -166,6 +194,32 @@ fn activity_json(document: &Value) -> Response {
 /// The outbox is empty: what the relay says is about others. snac reads it after an Accept.
 pub(super) async fn outbox(State(identity): State<Identity>) -> Response {
     activity_json(&author::collection(&identity.ids.outbox, 0))
+}
+
+/// The same of the search actor, which says nothing.
+pub(super) async fn search_outbox(State(identity): State<Identity>) -> Response {
+    activity_json(&author::collection(&identity.search.outbox, 0))
+}
+
+/// How many servers switched search on themselves, and, if the operator wants, which.
+pub(super) async fn search_followers(
+    State(identity): State<Identity>,
+    State(store): State<Store>,
+    State(config): State<Arc<Config>>,
+) -> Response {
+    let servers = store.search_servers();
+    let follows = |by: &SwitchedBy| match by {
+        SwitchedBy::Admin { actor, .. } => Some(actor.to_string()),
+        SwitchedBy::Operator => None,
+    };
+    let mut actors: Vec<String> = servers.values().filter_map(|one| follows(&one.by)).collect();
+    actors.sort();
+    activity_json(&collection(&identity.search.followers, &actors, config.relay.show_subscribers))
+}
+
+/// The search actor follows nobody.
+pub(super) async fn search_following(State(identity): State<Identity>) -> Response {
+    activity_json(&author::collection(&identity.search.following, 0))
 }
 
 /// How many servers joined, and, if the operator wants, which.
@@ -219,6 +273,9 @@ pub(super) async fn announce(
     Path(hash): Path<String>,
 ) -> Response {
     let Ok(Some(entry)) = log.announced(&hash) else { return not_found().await };
+    if !entry.relayed {
+        return not_found().await;
+    }
     // What was deleted is not offered any longer.
     if store.has_seen(SeenSet::Tombstones, &[entry.object.as_str()]).unwrap_or(true) {
         return not_found().await;
@@ -249,12 +306,19 @@ pub(super) struct Resource {
     resource: Option<String>,
 }
 
-/// WebFinger (RFC 7033) for the relay's handle, actor and origin; nothing else is known here.
-pub(super) async fn webfinger(State(identity): State<Identity>, Query(query): Query<Resource>) -> Response {
+/// WebFinger (RFC 7033) for our actors' handles and ids, and the origin; nothing else is known here.
+pub(super) async fn webfinger(
+    State(identity): State<Identity>,
+    State(config): State<Arc<Config>>,
+    Query(query): Query<Resource>,
+) -> Response {
     let Some(resource) = query.resource else {
         return (StatusCode::BAD_REQUEST, "the parameter `resource` is missing\n").into_response();
     };
-    let Some(document) = discovery::webfinger(&identity.ids, &resource) else { return not_found().await };
+    let relay = discovery::webfinger(&identity.ids, &resource);
+    // The origin is the relay's actor's, whatever the other says of it.
+    let search = || config.search.is_on().then(|| discovery::webfinger(&identity.search, &resource)).flatten();
+    let Some(document) = relay.or_else(search) else { return not_found().await };
     typed(document.to_string(), "application/jrd+json")
 }
 

@@ -24,7 +24,6 @@ use crate::telemetry::Metrics;
 /// that the actor names.
 pub fn public(state: HttpState) -> Router {
     let ids = state.identity.ids.clone();
-    let path = |id: &Iri| id.url().path().to_owned();
     Router::new()
         // Other servers.
         .route(&path(&ids.inbox), post(federation::inbox))
@@ -32,6 +31,7 @@ pub fn public(state: HttpState) -> Router {
         .route(&path(&ids.outbox), get(federation::outbox))
         .route(&path(&ids.followers), get(federation::followers))
         .route(&path(&ids.following), get(federation::following))
+        .merge(search(&state))
         .route("/announces/{hash}", get(federation::announce))
         .route("/.well-known/webfinger", get(federation::webfinger))
         .route("/.well-known/host-meta", get(federation::host_meta))
@@ -44,6 +44,24 @@ pub fn public(state: HttpState) -> Router {
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(catch_panics(state.metrics().clone()))
         .with_state(state)
+}
+
+/// What belongs to the search actor. While search is off there is none, and who still posts to it is told.
+fn search(state: &HttpState) -> Router<HttpState> {
+    let ids = &state.identity.search;
+    if !state.config.search.is_on() {
+        return Router::new().route(&path(&ids.inbox), post(federation::no_search));
+    }
+    Router::new()
+        .route(&path(&ids.inbox), post(federation::search_inbox))
+        .route(&path(&ids.actor), get(federation::search_actor))
+        .route(&path(&ids.outbox), get(federation::search_outbox))
+        .route(&path(&ids.followers), get(federation::search_followers))
+        .route(&path(&ids.following), get(federation::search_following))
+}
+
+fn path(id: &Iri) -> String {
+    id.url().path().to_owned()
 }
 
 /// What the operator's tools look at, on `ops.listen`.
@@ -76,6 +94,8 @@ pub fn admin(state: HttpState) -> Router {
             "/api/admin/v1/rules/import",
             post(admin::rules::import).layer(DefaultBodyLimit::max(admin::rules::IMPORT_BYTES)),
         )
+        .route("/api/admin/v1/search/servers", get(admin::search::list))
+        .route("/api/admin/v1/search/servers/{authority}", post(admin::search::on).delete(admin::search::off))
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

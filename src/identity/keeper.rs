@@ -72,6 +72,7 @@ impl KeyKeeper {
                     inbox: inbox.clone(),
                     what: WHAT.to_owned(),
                     body: String::from_utf8(body).unwrap_or_default(),
+                    from: None,
                 }
             };
             let letters: Vec<Directive> = batch.iter().map(letter).collect();

@@ -1,4 +1,4 @@
-//! Who we are: the ids of our actor, what people read about it, and the keys it signs with; made at the first start, read
+//! Who we are: the ids of our actors, what people read about them, and the keys they sign with; made at the first start, read
 //! at every other, replaced by [`Rotation`]. How the actor document is put is `wire::author`'s.
 //!
 //! Promises: a key file is created whole or not at all, readable by its owner only, and is on the disk before anything is
@@ -15,7 +15,7 @@ mod testing;
 
 use std::sync::Arc;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 pub use book::{FAREWELL, HOLD};
@@ -24,23 +24,30 @@ pub use rotation::{KeyLine, KeyStatus, PairLine, Rotate, Rotation, new_pair};
 
 use crate::clock::Timestamp;
 use crate::config::{Admission, Config};
-use crate::net::{KeyRing, Keys};
+use crate::net::KeyRing;
 use crate::wire::author::{self, ListedKey, OurIds, Profile};
+use crate::wire::key::SigningKey;
 use book::Book;
 use folder::KeyFolder;
 
-/// Our actor. Cheap to clone; `Debug` shows no secrets.
+/// Where the search actor is.
+const SEARCH_ACTOR: &str = "/search/actor";
+
+/// Our actors: the relay's, and the one that servers switch search on by. Cheap to clone; `Debug` shows no secrets.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The ids of the actor and what belongs to it.
+    /// The ids of the relay's actor and what belongs to it.
     pub ids: Arc<OurIds>,
-    /// Its keys, as they stand at each moment.
+    /// The ids of the search actor. Whether there is one is the configuration's: who blocked it once means it still.
+    pub search: Arc<OurIds>,
+    /// The relay's keys, as they stand at each moment; the search actor has the same under ids of its own.
     pub keys: KeyRing,
     /// How its keys are replaced.
     pub rotation: Rotation,
     /// Since when it exists: the actor's `published`.
     pub created: Timestamp,
     profile: Arc<Profile>,
+    search_profile: Arc<Profile>,
 }
 
 impl Identity {
@@ -74,22 +81,41 @@ impl Identity {
         let book = book.unwrap_or_else(|| Book::first(created));
         let keys = KeyRing::new(folder.standing(&book)?);
         let ids = folder.ids.clone();
-        let profile = Arc::new(profile(config, &ids, created));
+        let search = OurIds::new(public_url, SEARCH_ACTOR, &config.identity.key_fragment, &config.search.username)
+            .context("making the ids of the search actor")?;
+        let (profile, search_profile) = (profile(config, &ids, created), search_profile(config, &search, created));
         let rotation = Rotation::new(folder, book, Some(keys.clone()));
-        Ok(Self { ids, keys, rotation, created, profile })
+        Ok(Self {
+            ids,
+            search: Arc::new(search),
+            keys,
+            rotation,
+            created,
+            profile: Arc::new(profile),
+            search_profile: Arc::new(search_profile),
+        })
     }
 
-    /// Our actor document, as it stands now.
+    /// The relay's actor document, as it stands now.
     #[must_use]
     pub fn document(&self) -> Value {
+        self.put(&self.ids, &self.profile)
+    }
+
+    /// The search actor's document, as it stands now.
+    #[must_use]
+    pub fn search_document(&self) -> Value {
+        self.put(&self.search, &self.search_profile)
+    }
+
+    fn put(&self, ids: &OurIds, profile: &Profile) -> Value {
         let standing = self.keys.standing();
-        let rsa = |pair: &Keys| ListedKey { id: pair.rsa.key_id().clone(), key: pair.rsa.public() };
-        let ed25519 = |pair: &Keys| ListedKey { id: pair.ed25519.key_id().clone(), key: pair.ed25519.public() };
-        let mut others = vec![ed25519(&standing.signs)];
+        let listed = |key: &SigningKey| ListedKey { id: key.of(&ids.actor).key_id().clone(), key: key.public() };
+        let mut others = vec![listed(&standing.signs.ed25519)];
         for pair in standing.listed().skip(1) {
-            others.extend([rsa(pair), ed25519(pair)]);
+            others.extend([listed(&pair.rsa), listed(&pair.ed25519)]);
         }
-        author::actor(&self.ids, &self.profile, &rsa(&standing.signs), &others)
+        author::actor(ids, profile, &listed(&standing.signs.rsa), &others)
     }
 }
 
@@ -98,6 +124,19 @@ fn profile(config: &Config, ids: &OurIds, published: Timestamp) -> Profile {
     Profile {
         name: if name.is_empty() { format!("Relay at {}", ids.host()) } else { name.clone() },
         summary: format!("<p>{}</p>", escape(&config.site.summary)),
+        published,
+        manually_approves: config.relay.admission != Admission::Open,
+    }
+}
+
+fn search_profile(config: &Config, ids: &OurIds, published: Timestamp) -> Profile {
+    let name = &config.site.name;
+    Profile {
+        name: if name.is_empty() { format!("Search at {}", ids.host()) } else { format!("{name}: search") },
+        summary:
+            "<p>Takes public posts for a search: of authors whose profile says that they may be found, on servers \
+                  whose admin follows this account. It never sends any. Block it, and nothing of yours is found.</p>"
+                .to_owned(),
         published,
         manually_approves: config.relay.admission != Admission::Open,
     }
@@ -192,6 +231,23 @@ mod tests {
             assert!(error.contains(name) && error.contains("backup") && error.contains("keys rotate --now"), "{error}");
             assert!(!config.data_dir.join("keys").join(name).exists());
         }
+    }
+
+    #[test]
+    fn the_search_actor_has_the_same_keys_under_ids_of_its_own() {
+        let (_dir, config) = data();
+        let identity = load(&config, NOON).unwrap();
+        let (relay, search) = (identity.document(), identity.search_document());
+        assert_eq!(search["id"], "https://relay.example/search/actor");
+        assert_eq!(search["inbox"], "https://relay.example/search/inbox");
+        assert_eq!((&search["type"], &search["preferredUsername"]), (&"Application".into(), &"search".into()));
+        assert_eq!(search["publicKey"]["id"], "https://relay.example/search/actor#main-key");
+        assert_eq!(search["publicKey"]["owner"], search["id"]);
+        assert_eq!(search["publicKey"]["publicKeyPem"], relay["publicKey"]["publicKeyPem"]);
+        let other = &search["assertionMethod"][0];
+        assert_eq!(other["id"], "https://relay.example/search/actor#ed25519-key");
+        assert_eq!(other["controller"], search["id"]);
+        assert_eq!(other["publicKeyMultibase"], relay["assertionMethod"][0]["publicKeyMultibase"]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::files::{create, make_folder};
 use super::*;
 use crate::ids::Iri;
-use crate::wire::key::{KeyFault, SigningKey};
+use crate::net::Keys;
+use crate::wire::key::KeyFault;
 
 pub(super) const RSA: &str = include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem");
 pub(super) const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);

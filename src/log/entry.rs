@@ -44,7 +44,10 @@ pub struct Draft {
     pub carried: bool,
     /// When the post was published, if it says so.
     pub published: Option<Timestamp>,
-    /// The bytes as they came; empty where only the object's id is known.
+    /// It goes to subscribers. If not, it came for the search alone, and nobody is sent anything of it.
+    pub relayed: bool,
+    /// The bytes as they came; empty where only the object's id is known. Some are kept for the search to read and may not
+    /// be forwarded: that is what `carried` tells.
     pub body: Bytes,
 }
 
@@ -75,6 +78,18 @@ struct Head {
     supplier: Authority,
     carried: bool,
     published: Option<Timestamp>,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    relayed: bool,
+}
+
+/// What entries were before there was a search.
+const fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_yes(relayed: &bool) -> bool {
+    *relayed
 }
 
 impl Draft {
@@ -116,6 +131,7 @@ impl Draft {
             supplier: self.supplier.clone(),
             carried: self.carried,
             published: self.published,
+            relayed: self.relayed,
         };
         let head = serde_json::to_vec(&head).map_err(|error| StoreError::Damaged(format!("log: {error}")))?;
         let length =
@@ -143,9 +159,12 @@ impl Entry {
         let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
         let (head, body) = rest.split_at_checked(length).ok_or_else(|| damaged("the head is cut short"))?;
         let head: Head = serde_json::from_slice(head).map_err(|error| damaged(&error.to_string()))?;
-        let Head { at, kind, object, actor, activity, supplier, carried, published } = head;
+        let Head { at, kind, object, actor, activity, supplier, carried, published, relayed } = head;
         let body = Bytes::copy_from_slice(body);
-        Ok(Self { seq, draft: Draft { at, kind, object, actor, activity, supplier, carried, published, body } })
+        Ok(Self {
+            seq,
+            draft: Draft { at, kind, object, actor, activity, supplier, carried, published, relayed, body },
+        })
     }
 }
 
@@ -167,10 +186,13 @@ mod tests {
             supplier: iri("https://small.example/").authority(),
             carried: true,
             published: Some(Timestamp::from_secs(1_787_486_399)),
+            relayed: true,
             body: Bytes::from_static(br#"{"type":"Create"}"#),
         };
         let kept = crate::store::testing::golden("log", &draft.encode().unwrap());
-        assert_eq!(Entry::decode(Seq(5), &kept).unwrap(), Entry { seq: Seq(5), draft });
+        assert_eq!(Entry::decode(Seq(5), &kept).unwrap(), Entry { seq: Seq(5), draft: draft.clone() });
+        let draft = Draft { relayed: false, ..draft };
+        assert_eq!(Entry::decode(Seq(5), &draft.encode().unwrap()).unwrap(), Entry { seq: Seq(5), draft });
     }
 
     proptest! {

@@ -64,7 +64,12 @@ impl Log {
         let seq = Self::next_in(tx)?;
         tx.insert(LOG, seq.0, draft.encode()?.as_slice())?;
         if draft.kind == Kind::Create {
-            tx.insert(ANNOUNCES, draft.announce_hash().as_str(), seq.0)?;
+            let hash = draft.announce_hash();
+            // What came for the search alone takes no other entry's place: its author is known by it, and that is all.
+            let is_free = draft.relayed || tx.engine().open_table(ANNOUNCES)?.get(hash.as_str())?.is_none();
+            if is_free {
+                tx.insert(ANNOUNCES, hash.as_str(), seq.0)?;
+            }
         }
         let (log, entry) = (self.clone(), Arc::new(Entry { seq, draft }));
         tx.after_commit(move |_store| log.publish(entry));
@@ -116,7 +121,8 @@ impl Log {
         row.map(|(seq, bytes)| Entry::decode(Seq(seq.value()), bytes.value()).map(Arc::new)).transpose()
     }
 
-    /// The entry that the Announce id with this hash speaks of, while the log keeps it.
+    /// The entry that the Announce id with this hash speaks of, while the log keeps it; or one that came for the search
+    /// alone and was never announced.
     ///
     /// # Errors
     /// The engine's, or a damaged entry.
@@ -197,7 +203,10 @@ fn trim_batch(tx: &mut Tx<'_>, before: Timestamp, limit: Seq) -> Result<usize, S
     let mut announces = tx.engine().open_table(ANNOUNCES)?;
     for (seq, hash) in &old {
         table.remove(seq.0)?;
-        if let Some(hash) = hash {
+        let Some(hash) = hash else { continue };
+        // It may speak of a later entry: one that came for the search first, and then by the relay.
+        let is_its_own = announces.get(hash.as_str())?.is_some_and(|row| row.value() == seq.0);
+        if is_its_own {
             announces.remove(hash.as_str())?;
         }
     }
@@ -223,6 +232,7 @@ mod tests {
             supplier: iri("https://a.example/".to_owned()).authority(),
             carried: true,
             published: None,
+            relayed: true,
             body: bytes::Bytes::from(format!("{{\"n\":{number}}}")),
         }
     }
@@ -254,6 +264,26 @@ mod tests {
         assert_eq!(cold.at_or_after(Seq(1)).unwrap().unwrap().seq, Seq(5));
         assert!(cold.announced(&hash).unwrap().is_none());
         assert_eq!(Log::open(&store).unwrap().head(), Seq(5));
+    }
+
+    #[tokio::test]
+    async fn what_came_for_the_search_alone_takes_no_announces_place_and_gives_it_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let log = Log::open(&store).unwrap();
+        let hash = draft(clock.now(), 1).announce_hash();
+        let announced = || log.announced(&hash).unwrap().map(|entry| (entry.seq, entry.relayed));
+        for (relayed, expected) in [(false, (Seq(1), false)), (true, (Seq(2), true)), (false, (Seq(2), true))] {
+            let (writer, draft) = (log.clone(), Draft { relayed, ..draft(clock.now(), 1) });
+            store.write(move |tx| writer.append(tx, draft)).await.unwrap();
+            assert_eq!(announced(), Some(expected));
+        }
+        clock.advance(Duration::from_secs(1));
+        log.trim(clock.now(), Seq(2)).await.unwrap();
+        assert_eq!(announced(), Some((Seq(2), true)), "it goes with its own entry only");
+        log.trim(clock.now(), Seq(3)).await.unwrap();
+        assert_eq!(announced(), None);
     }
 
     #[tokio::test]

@@ -53,6 +53,8 @@ const SCHEME_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct SignedClient {
     client: Client,
     keys: KeyRing,
+    /// Whose key ids it signs under, where that is not the relay's actor.
+    speaker: Option<Iri>,
     clock: Clock,
     hosts: Hosts,
     /// Who wants another profile than cavage first.
@@ -94,6 +96,7 @@ impl SignedClient {
         Self {
             client,
             keys,
+            speaker: None,
             hosts: Hosts::new(fetch.in_flight, fetch.in_flight_per_host, clock.clone()),
             clock,
             schemes,
@@ -101,6 +104,12 @@ impl SignedClient {
             timeout: fetch.timeout,
             max_body: usize::try_from(fetch.max_body.as_u64()).unwrap_or(usize::MAX),
         }
+    }
+
+    /// The same client, which signs as another of our actors: with the same keys, under that actor's key ids.
+    #[must_use]
+    pub fn speaking_as(&self, actor: &Iri) -> Self {
+        Self { speaker: Some(actor.clone()), ..self.clone() }
     }
 
     /// The client underneath, for what needs no signature.
@@ -303,9 +312,10 @@ impl SignedClient {
     ) -> Result<Vec<(HeaderName, HeaderValue)>, NetFault> {
         let place = self.signers.clone().acquire_owned().await.map_err(|_closed| NetFault::Broken)?;
         let (keys, url, at) = (self.keys.signs_for(&to.authority()), to.url(), self.clock.now());
+        let rsa = self.speaker.as_ref().map_or_else(|| keys.rsa.clone(), |actor| keys.rsa.of(actor));
         let signing = tokio::task::spawn_blocking(move || {
             let _place = place;
-            http_sig::sign(scheme, &keys.rsa, &method, &url, body.as_ref(), at)
+            http_sig::sign(scheme, &rsa, &method, &url, body.as_ref(), at)
         });
         signing.await.map_err(|_panic| NetFault::Broken)
     }

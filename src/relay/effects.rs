@@ -9,11 +9,11 @@ use super::route::Effect;
 use super::screening::FULL;
 use super::subscribe::Welcome;
 use super::trust::{Trust, trust};
-use super::verify::{Verified, is_control};
+use super::verify::{Inbox, Verified, is_control};
 use crate::ids::Iri;
 use crate::log::Draft;
 use crate::policy::screen::Reason;
-use crate::store::{HeldKind, SeenSet, StoreError, Tx};
+use crate::store::{HeldKind, HeldPost, SeenSet, StoreError, Style, Tx};
 use crate::wire::activity::Target;
 use crate::wire::actor::RemoteActor;
 use crate::wire::text::Features;
@@ -59,8 +59,13 @@ impl Relay {
         let features = features(&verified, &effects);
         if self.says_forbidden_words(&features.text) {
             // What else follows, such as forgetting a document that has changed, follows all the same.
-            for effect in effects.iter_mut().filter(|one| matches!(one, Effect::Relay(_) | Effect::Change(_))) {
-                *effect = Effect::Ignore("keyword");
+            for effect in &mut effects {
+                match effect {
+                    // The search may have to read it again: it may say no.
+                    Effect::Change(draft) if draft.object == draft.actor => draft.relayed = false,
+                    Effect::Relay(_) | Effect::Change(_) => *effect = Effect::Ignore("keyword"),
+                    _ => {}
+                }
             }
         }
         let relay = self.clone();
@@ -95,7 +100,7 @@ impl Relay {
         } else if let Some(id) = &activity.id
             // Only what its own actor said: anybody else could use up ids that are not theirs.
             && matches!(trust(activity, &verified.signer, verified.prover.as_ref()), Trust::Direct | Trust::Proven)
-            && !tx.note(SeenSet::Activities, &[id.origin(), id.as_str()])?
+            && !tx.note(SeenSet::Activities, &activity_key(verified.inbox, id))?
         {
             return Ok("seen-before".into());
         }
@@ -134,11 +139,39 @@ impl Relay {
                 };
                 return Ok(Outcome { word, welcome: Some(welcome) });
             }
-            Effect::Leave { follow, style } => self.leave(tx, verified, follow.as_ref(), style)?,
+            Effect::Leave { follow, style } => self.take_back(tx, verified, follow.as_ref(), style)?,
+            Effect::SearchOn => {
+                let Some(actor) = actor else { return Ok("nothing".into()) };
+                return self.search_on(tx, verified, actor);
+            }
+            Effect::SearchOff { follow } => match Self::search_off(tx, verified, follow.as_ref())? {
+                "search-off" => "search-off",
+                // It came to the search's inbox with an id that says nothing more.
+                _ => self.leave(tx, verified, follow.as_ref(), None)?,
+            },
+            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why, false)?,
+            Effect::Blocked => Self::blocked_by(tx, &verified.activity.actor)?,
+            Effect::Unblocked => Self::unblocked_by(tx, &verified.activity.actor)?,
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
             Effect::Forget(_) => "actor-changed",
         };
         Ok(word.into())
+    }
+
+    /// An Undo that may be of either Follow: an id tells which only by being ours.
+    fn take_back(
+        &self,
+        tx: &mut Tx<'_>,
+        verified: &Verified,
+        follow: Option<&Iri>,
+        style: Option<Style>,
+    ) -> Result<&'static str, StoreError> {
+        let word = self.leave(tx, verified, follow, style)?;
+        if follow.is_none() || !matches!(word, "not-a-subscriber" | "undo-of-unknown-follow") {
+            return Ok(word);
+        }
+        let switched_off = Self::search_off(tx, verified, follow)? == "search-off";
+        Ok(if switched_off { "search-off" } else { word })
     }
 
     /// Relays a post, or holds it for the operator.
@@ -146,8 +179,8 @@ impl Relay {
         if let Some(why) = Self::not_again(tx, &draft)? {
             return Ok(why);
         }
-        if tx.held(&draft.object)?.is_some_and(|post| post.kind != HeldKind::Hint) {
-            return Ok("held-before");
+        if let Some(post) = tx.held(&draft.object)?.filter(|post| post.kind != HeldKind::Hint) {
+            return Self::held_before(tx, post, &draft);
         }
         match self.screen(tx, &draft, features)? {
             Some(reason) => self.hold_back(tx, draft, HeldKind::Create, reason, &features.text),
@@ -157,6 +190,14 @@ impl Relay {
                 self.append_post(tx, draft)
             }
         }
+    }
+
+    /// What waits for the search alone, and now comes by the relay as well, is for everybody when it is let go.
+    fn held_before(tx: &mut Tx<'_>, post: HeldPost, draft: &Draft) -> Result<&'static str, StoreError> {
+        if post.for_search && draft.relayed && (post.actor == draft.actor || post.kind == HeldKind::Hint) {
+            tx.hold(HeldPost { for_search: false, ..post })?;
+        }
+        Ok("held-before")
     }
 
     fn is_deleted(tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
@@ -169,13 +210,22 @@ impl Relay {
         if Self::is_deleted(tx, draft)? {
             return Ok(Some("deleted-before"));
         }
-        Ok(tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?.then_some("relayed-before"))
+        if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
+            return Ok(Some("relayed-before"));
+        }
+        let is_repeat = !draft.relayed && Self::came_for_search(tx, &draft.object)?;
+        Ok(is_repeat.then_some("taken-before"))
     }
 
     /// Appends a post that nothing is held against.
     pub(super) fn append_post(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
         if let Some(why) = Self::not_again(tx, &draft)? {
             return Ok(why);
+        }
+        if !draft.relayed {
+            Self::note_for_search(tx, &draft.object)?;
+            self.0.log.append(tx, draft)?;
+            return Ok("for-search");
         }
         tx.note(SeenSet::Objects, &[draft.object.as_str()])?;
         tx.note(SeenSet::Objects, &["author", draft.actor.as_str()])?;
@@ -185,8 +235,8 @@ impl Relay {
 
     /// Notes an id that is to be read, or holds it where its server is.
     fn hint(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        if tx.held(&draft.object)?.is_some() {
-            return Ok("held-before");
+        if let Some(post) = tx.held(&draft.object)? {
+            return Self::held_before(tx, post, &draft);
         }
         if self.holds_server(tx, &draft.object.authority())?
             && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?
@@ -200,13 +250,16 @@ impl Relay {
         if tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
             return Ok("relayed-before");
         }
+        if !draft.relayed && Self::came_for_search(tx, &draft.object)? {
+            return Ok("taken-before");
+        }
         self.0.log.append(tx, draft)?;
         Ok("hint")
     }
 
     fn recheck(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
         // Not relayed yet, but being read for the first time: the answer may be older than the change.
-        let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
+        let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::is_searched(tx, &draft.object)?;
         if known || resolver::waits(tx, &draft.object)? {
             self.0.log.append(tx, draft.into_recheck())?;
             return Ok("recheck");
@@ -218,11 +271,11 @@ impl Relay {
     }
 
     /// Passes an edit on, or holds it for the operator: what was harmless when it was relayed need not stay so.
-    fn change(&self, tx: &mut Tx<'_>, draft: Draft, features: &Features) -> Result<&'static str, StoreError> {
+    fn change(&self, tx: &mut Tx<'_>, mut draft: Draft, features: &Features) -> Result<&'static str, StoreError> {
         if draft.object == draft.actor {
             // A profile is changed again some day; nothing is lost if this time nobody is told.
-            let is_held = self.holds_server(tx, &draft.actor.authority())?;
-            return if is_held { Ok("actor-changed") } else { self.append_change(tx, draft) };
+            draft.relayed &= !self.holds_server(tx, &draft.actor.authority())?;
+            return self.append_change(tx, draft);
         }
         if let Some(post) = tx.held(&draft.object)? {
             return self.change_held(tx, post, &draft, Some(features));
@@ -240,8 +293,26 @@ impl Relay {
         if let Some(why) = self.not_changed(tx, &draft)? {
             return Ok(why);
         }
+        if self.is_passed_on(tx, &draft)? {
+            self.0.log.append(tx, draft)?;
+            return Ok("change-relayed");
+        }
+        let mut draft = for_search_alone(draft);
+        if draft.object == draft.actor {
+            // It is read from its origin.
+            draft.body = bytes::Bytes::new();
+        }
         self.0.log.append(tx, draft)?;
-        Ok("change-relayed")
+        Ok("change-for-search")
+    }
+
+    /// Whether a change is passed on to subscribers; else it is for the search alone.
+    fn is_passed_on(&self, tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
+        if draft.object != draft.actor {
+            return Ok(draft.relayed && tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?);
+        }
+        // A changed profile is of interest only where its posts went, and only as bytes that can be checked.
+        Ok(draft.relayed && draft.carried && tx.has_seen(SeenSet::Objects, &["author", draft.actor.as_str()])?)
     }
 
     /// Why an edit is passed on to nobody, if it is not.
@@ -249,26 +320,28 @@ impl Relay {
         if Self::is_deleted(tx, draft)? {
             return Ok(Some("deleted-before"));
         }
-        let of_actor = draft.object == draft.actor;
-        if !of_actor && !tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? {
+        if draft.object == draft.actor {
+            // The search reads it again, and knows in seconds if its author said no.
+            let of_use = self.is_passed_on(tx, draft)? || tx.indexed_author(&draft.actor)?.is_some();
+            return Ok((!of_use).then_some("actor-changed"));
+        }
+        let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::is_searched(tx, &draft.object)?;
+        if !known {
             return Ok(Some("not-relayed-before"));
         }
-        // A changed profile is of interest only where its posts went, and only as bytes that can be checked.
-        if of_actor && !(draft.carried && tx.has_seen(SeenSet::Objects, &["author", draft.actor.as_str()])?) {
-            return Ok(Some("actor-changed"));
-        }
-        Ok(self.is_anothers(draft)?.then_some("change-of-anothers-object"))
+        Ok(self.is_anothers(tx, draft)?.then_some("change-of-anothers-object"))
     }
 
-    pub(super) fn delete(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+    pub(super) fn delete(&self, tx: &mut Tx<'_>, mut draft: Draft) -> Result<&'static str, StoreError> {
         // An actor's deletion silences the actor, and only its own does.
         let of_actor = draft.object == draft.actor;
         let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
         // Before anything that costs: it may be said again and again.
         if tx.has_seen(SeenSet::Tombstones, key)? {
+            Self::unindex(tx, &draft)?;
             return Ok("deleted-before");
         }
-        if self.is_anothers(&draft)? || !self.delete_held(tx, &draft)? {
+        if self.is_anothers(tx, &draft)? || !self.delete_held(tx, &draft)? {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
@@ -276,17 +349,33 @@ impl Relay {
         if !new {
             return Ok("deleted-before");
         }
-        if known || (of_actor && draft.carried) {
+        // In the log it may stand behind a post that the search has not read yet.
+        let came = Self::came_for_search(tx, &draft.object)?;
+        let server = draft.actor.authority();
+        let searched = of_actor && self.0.search.is_on() && self.0.store.search_servers().contains_key(&server);
+        let for_search = Self::unindex(tx, &draft)? || came || searched;
+        if known || (of_actor && draft.carried && draft.relayed) {
+            // What others have is taken back, wherever its author says so.
+            draft.relayed = true;
             self.0.log.append(tx, draft)?;
             return Ok("deletion-relayed");
+        }
+        if for_search {
+            let draft = Draft { body: bytes::Bytes::new(), ..for_search_alone(draft) };
+            self.0.log.append(tx, draft)?;
+            return Ok("deletion-for-search");
         }
         Ok("deletion-noted")
     }
 
-    /// While the log still has the post it knows its author, and only the author changes or deletes it.
-    fn is_anothers(&self, draft: &Draft) -> Result<bool, StoreError> {
+    /// The log, while it still has the post, and the ledger of the search know its author, and only the author changes or
+    /// deletes it.
+    fn is_anothers(&self, tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         let posted = self.0.log.announced(&draft.announce_hash())?;
-        Ok(posted.is_some_and(|posted| posted.actor != draft.actor))
+        if posted.is_some_and(|posted| posted.actor != draft.actor) {
+            return Ok(true);
+        }
+        Ok(tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author != draft.actor))
     }
 
     fn note_alive(&self, tx: &mut Tx<'_>, verified: &Verified) -> Result<(), StoreError> {
@@ -301,6 +390,19 @@ impl Relay {
         }
         Ok(())
     }
+}
+
+/// Each inbox takes an activity once: who pasted both addresses posts it to both.
+fn activity_key(inbox: Inbox, id: &Iri) -> [&str; 2] {
+    match inbox {
+        Inbox::Relay => [id.origin(), id.as_str()],
+        Inbox::Search => ["search", id.as_str()],
+    }
+}
+
+/// Nobody is sent it.
+fn for_search_alone(draft: Draft) -> Draft {
+    Draft { relayed: false, carried: false, ..draft }
 }
 
 /// What a post or its edit says; read here, so that the one thread that writes need not. Empty where none is screened.

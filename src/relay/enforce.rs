@@ -39,6 +39,8 @@ pub struct Impact {
     pub unsearched: Vec<Authority>,
     /// Subscribers whose posts no rule keeps out of search any more.
     pub searchable: Vec<Authority>,
+    /// Servers that search is switched off for, because they are turned away.
+    pub search_ended: Vec<Authority>,
     /// Follows of ours that end.
     pub unfollowed: Vec<Iri>,
     /// Messages to blocked servers that are not sent any more.
@@ -46,8 +48,10 @@ pub struct Impact {
 }
 
 /// Who is here that the rules do not want here.
+#[derive(Default)]
 struct Unwanted {
     subscribers: Vec<(Authority, String)>,
+    searched: Vec<(Authority, String)>,
     following: Vec<Following>,
     messages: Vec<String>,
 }
@@ -103,6 +107,7 @@ impl Relay {
         let unwanted = self.unwanted(after, now)?;
         let mut impact = Impact {
             removed: unwanted.subscribers.into_iter().map(|(authority, _why)| authority).collect(),
+            search_ended: unwanted.searched.into_iter().map(|(authority, _why)| authority).collect(),
             unfollowed: unwanted.following.into_iter().map(|one| one.actor).collect(),
             messages_dropped: unwanted.messages.len(),
             ..Impact::default()
@@ -125,6 +130,7 @@ impl Relay {
         impact.unsearched.sort();
         impact.searchable.sort();
         impact.removed.sort();
+        impact.search_ended.sort();
         impact.silenced.sort();
         impact.freed.sort();
         Ok(impact)
@@ -159,18 +165,18 @@ impl Relay {
 
     fn unwanted(&self, rules: &RuleSet, now: Timestamp) -> Result<Unwanted, StoreError> {
         let blocks = |authority: &Authority| rules.verdict(authority, now) == Verdict::Block;
-        let mut unwanted = Unwanted { subscribers: Vec::new(), following: Vec::new(), messages: Vec::new() };
+        let mut unwanted = Unwanted::default();
         if !rules.iter().any(|one| one.rule.severity == Severity::Block && !one.rule.dry_run) {
             return Ok(unwanted);
         }
-        for authority in self.0.store.subscribers().keys() {
+        let turned_away = |authority: &Authority| {
             let ruling = rules.server(authority, now);
-            if ruling.verdict == Verdict::Block {
-                let reason = ruling.reason();
-                let why = if reason.is_empty() { "This relay does not deal with your server." } else { reason };
-                unwanted.subscribers.push((authority.clone(), why.to_owned()));
-            }
-        }
+            let why =
+                if ruling.reason().is_empty() { "This relay does not deal with your server." } else { ruling.reason() };
+            (ruling.verdict == Verdict::Block).then(|| (authority.clone(), why.to_owned()))
+        };
+        unwanted.subscribers = self.0.store.subscribers().keys().filter_map(turned_away).collect();
+        unwanted.searched = self.0.store.search_servers().keys().filter_map(turned_away).collect();
         for (_, following) in self.0.store.all::<Following>()? {
             if blocks(&following.actor.authority()) {
                 unwanted.following.push(following);
@@ -220,6 +226,11 @@ impl Relay {
                     tracing::info!(peer.host = %authority, "a rule turns it away");
                 }
             }
+            for (authority, why) in &unwanted.searched {
+                if relay.end_search(tx, authority, why)? {
+                    tracing::info!(peer.host = %authority, "a rule switches search off");
+                }
+            }
             for following in &unwanted.following {
                 // It may have ended with the subscription.
                 if tx.get::<Following>(following.actor.as_str())?.is_some() {
@@ -257,6 +268,6 @@ impl Relay {
 
 impl Unwanted {
     fn is_empty(&self) -> bool {
-        self.subscribers.is_empty() && self.following.is_empty() && self.messages.is_empty()
+        self.subscribers.is_empty() && self.searched.is_empty() && self.following.is_empty() && self.messages.is_empty()
     }
 }

@@ -214,7 +214,7 @@ impl Relay {
             HeldKind::Update => self.append_change(tx, draft)?,
             HeldKind::Hint => self.append_hint(tx, draft)?,
         };
-        let gone_on = matches!(word, "relayed" | "change-relayed" | "hint");
+        let gone_on = matches!(word, "relayed" | "change-relayed" | "for-search" | "change-for-search" | "hint");
         self.take_out(tx, object, if gone_on { "released" } else { "dropped" })?;
         Ok(gone_on)
     }
@@ -370,6 +370,7 @@ fn draft(post: HeldPost, now: Timestamp) -> Draft {
         supplier: post.supplier,
         carried: post.carried,
         published: post.published,
+        relayed: !post.for_search,
         body: Bytes::from(post.body),
     }
 }

@@ -8,11 +8,13 @@ use tracing::field::Empty;
 
 use super::Relay;
 use super::effects::Outcome;
-use super::route::{Effect, Facts, proof_matters, route};
+use super::route::{Effect, Facts, SearchFacts, proof_matters, route};
 use super::subscribe::Welcome;
 use super::verify::{Received, Refused, Rejection, Verified};
+use crate::ids::Authority;
 use crate::peers::PeerFault;
 use crate::store::{Following, Refusal, StoreError};
+use crate::wire::activity::Kind;
 use crate::wire::actor::RemoteActor;
 
 /// What the inbox answers.
@@ -99,10 +101,12 @@ impl Relay {
             self.0.store.get::<Following>(verified.signer.as_str()).map_err(|error| store_trouble(&error))?;
         let ids = &self.0.identity.ids;
         let (rules, now) = (self.0.rules.set(), self.0.clock.now());
+        let author = verified.activity.actor.authority();
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
-            author: self.0.store.subscriber(&verified.activity.actor.authority()),
+            author: self.0.store.subscriber(&author),
             following,
+            search: self.search_facts(verified, &author),
             rules: &rules,
             config: &self.0.config,
             origin: &ids.origin,
@@ -114,11 +118,22 @@ impl Relay {
         }
         let effects = route(verified, &facts);
         self.count_rules(&rules, verified, &effects, now);
-        if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. })) {
+        if !effects.iter().any(|effect| matches!(effect, Effect::Join { .. } | Effect::SearchOn)) {
             return Ok((effects, None));
         }
         let actor = self.0.peers.actor(&verified.signer).await.map_err(|fault| unreadable(&fault))?;
         Ok((effects, Some(actor)))
+    }
+
+    /// How the search stands to who sent this and to whose it is.
+    fn search_facts(&self, verified: &Verified, author: &Authority) -> SearchFacts<'_> {
+        let (on, actor) = (self.0.search.is_on(), &self.0.identity.search.actor);
+        let servers = self.0.store.search_servers();
+        let key = |server: &Authority| servers.get(server).filter(|_| on).cloned();
+        // Only these take something out of the search; without a search there may still be something in it.
+        let takes_out = matches!(verified.activity.kind, Kind::Update | Kind::Delete);
+        let known = takes_out && self.is_in_search(&verified.activity.actor);
+        SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), known }
     }
 
     /// Counts the answer, and keeps a refusal for the operator.
@@ -128,7 +143,20 @@ impl Relay {
             Answer::Accepted(word) => {
                 let took = matches!(
                     *word,
-                    "relayed" | "change-relayed" | "deletion-relayed" | "hint" | "recheck" | "joined" | "held"
+                    "relayed"
+                        | "change-relayed"
+                        | "deletion-relayed"
+                        | "hint"
+                        | "recheck"
+                        | "joined"
+                        | "held"
+                        | "for-search"
+                        | "change-for-search"
+                        | "deletion-for-search"
+                        | "search-on"
+                        | "search-off"
+                        | "withdrawn"
+                        | "readmitted"
                 );
                 let result = if took { "accepted" } else { "ignored" };
                 metrics.inbound.with_label_values(&[result, word]).inc();
@@ -157,7 +185,7 @@ impl Relay {
 
 /// What adds to what is kept. Deletions, farewells and answers must go through on a full disk too: there is a reserve.
 const fn grows(effect: &Effect) -> bool {
-    matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. })
+    matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. } | Effect::SearchOn)
 }
 
 /// When most of the reserve is gone a deletion is kept without its bytes: an id is enough to take back what was announced,

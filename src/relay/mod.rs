@@ -5,6 +5,9 @@
 //!
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
+//! What comes for the search comes this way too: servers switch it on and off ([`switch`]), posts are taken for it alone,
+//! and authors go out of it (`withdraw`). What is done with them is the business of others, who read the log.
+//!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
 pub mod effects;
@@ -17,8 +20,10 @@ pub mod route;
 mod screening;
 pub mod subscribe;
 pub mod survey;
+pub mod switch;
 pub mod trust;
 pub mod verify;
+mod withdraw;
 
 use std::sync::Arc;
 
@@ -47,6 +52,7 @@ struct Parts {
     rules: Rules,
     limits: Limits,
     config: config::Relay,
+    search: config::Search,
     clock: Clock,
     supervisor: Supervisor,
     metrics: Metrics,
@@ -92,6 +98,7 @@ impl Relay {
             rules,
             limits: Limits::new(&config.policy),
             config: config.relay.clone(),
+            search: config.search.clone(),
             clock,
             supervisor,
             metrics,

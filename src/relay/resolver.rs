@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::Relay;
-use super::route::{Facts, relayable};
+use super::route::{Facts, MAX_CARRIED, SearchFacts, relayable};
 use super::screening::FULL;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
@@ -59,6 +59,9 @@ pub struct WaitingHint {
     attempts: u32,
     #[serde(default)]
     due: Timestamp,
+    /// Somebody told us of it for the search alone, and nobody otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    for_search: bool,
 }
 
 impl Record for WaitingHint {
@@ -205,6 +208,7 @@ impl Resolver {
                 // What is relayed already, or said to have changed, may have done so since its reading began.
                 Standing::Running
                     if entry.is_recheck()
+                        || (entry.relayed && self.is_read_for_search(key))
                         || self.relay.0.store.has_seen(SeenSet::Objects, &[entry.object.as_str()])? =>
                 {
                     self.errands.queue.repeat(key);
@@ -218,13 +222,19 @@ impl Resolver {
                     continue;
                 }
             }
+            // Who told the relay of it means everybody, whoever else tells us.
+            hint.for_search &= rows.get(&key).is_none_or(|before: &WaitingHint| before.for_search);
             rows.insert(key, hint);
         }
         let now = self.relay.0.clock.now();
         let pause = now.since(self.polled) < POLL;
         if next != self.saved && !(rows.is_empty() && pause) {
             let put = move |tx: &mut Tx<'_>| {
-                rows.iter().try_for_each(|(key, hint)| tx.put(&row(*key), hint))?;
+                for (key, hint) in &mut rows {
+                    let key = row(*key);
+                    hint.for_search &= tx.get::<WaitingHint>(&key)?.is_none_or(|before| before.for_search);
+                    tx.put(&key, hint)?;
+                }
                 tx.set_worker_cursor(NAME, next)
             };
             if let Err(error) = self.relay.0.store.write(put).await {
@@ -235,6 +245,11 @@ impl Resolver {
         }
         self.next = Some(next);
         Ok(next != from)
+    }
+
+    /// Whether it is being read for the search alone.
+    fn is_read_for_search(&self, key: Key) -> bool {
+        self.tasks.values().any(|(reads, hint)| *reads == key && hint.for_search)
     }
 
     /// Begins to read what is due, as far as the queue allows.
@@ -299,6 +314,7 @@ impl WaitingHint {
             at: entry.at,
             attempts: 0,
             due: entry.at,
+            for_search: !entry.relayed,
         }
     }
 }
@@ -357,7 +373,10 @@ impl Relay {
                 hint.object = post.id.clone();
                 match self.judge(&hint, post, document) {
                     Ok(draft) => {
-                        let word = self.relay(tx, draft, features)?;
+                        let word = match self.relay(tx, draft.clone(), features)? {
+                            "relayed-before" | "taken-before" => self.refresh(tx, draft)?,
+                            word => word,
+                        };
                         if word == FULL && !repeats {
                             due = self.next_try(&mut hint);
                         }
@@ -389,14 +408,28 @@ impl Relay {
         Some(hint.due)
     }
 
-    /// What was relayed is taken back: its origin says that it is gone, or no longer public.
+    /// What was read again and is still there may say something else now: the search is told.
+    fn refresh(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        let held = tx.indexed_post(&draft.object)?;
+        if held.is_none_or(|(_, post)| post.author != draft.actor) {
+            return Ok("relayed-before");
+        }
+        self.0.log.append(tx, Draft { kind: Kind::Update, relayed: false, ..draft })?;
+        Ok("change-for-search")
+    }
+
+    /// What was relayed, or may be found, is taken back: its origin says that it is gone, or no longer public.
     fn withdraw(&self, tx: &mut Tx<'_>, hint: &WaitingHint) -> Result<&'static str, StoreError> {
-        if !tx.has_seen(SeenSet::Objects, &[hint.object.as_str()])? {
+        let relayed = tx.has_seen(SeenSet::Objects, &[hint.object.as_str()])?;
+        if !relayed && !Self::is_searched(tx, &hint.object)? {
             return Ok("gone-or-not-public");
         }
         let mut draft = self.draft(hint, Kind::Delete, hint.actor.clone(), Bytes::new());
+        // Who told us need not be the author; its origin has the last word.
         if let Some(posted) = self.0.log.announced(&draft.announce_hash())? {
             draft.actor = posted.actor.clone();
+        } else if let Some((_, post)) = tx.indexed_post(&hint.object)? {
+            draft.actor = post.author;
         }
         self.delete(tx, draft)
     }
@@ -408,6 +441,7 @@ impl Relay {
             subscriber: None,
             author: None,
             following: None,
+            search: SearchFacts::none(&self.0.identity.search.actor),
             rules: &rules,
             config: &self.0.config,
             origin: &ids.origin,
@@ -427,7 +461,13 @@ impl Relay {
             return Err(if of_actor { "blocked-actor" } else { "origin-not-relayed" });
         }
         relayable(post, None, &facts)?;
-        let body = serde_json::to_vec(document).unwrap_or_default();
+        let is_searched = self.0.search.is_on() && self.0.store.search_servers().contains_key(&owner.authority());
+        if hint.for_search && !is_searched {
+            return Err("search-not-on");
+        }
+        // The search alone has a use for it: whoever it is announced to reads it from its origin.
+        let body = if is_searched { serde_json::to_vec(document).unwrap_or_default() } else { Vec::new() };
+        let body = if body.len() <= MAX_CARRIED { body } else { Vec::new() };
         let mut draft = self.draft(hint, Kind::Create, owner, body.into());
         draft.published = post.published;
         Ok(draft)
@@ -443,6 +483,7 @@ impl Relay {
             supplier: hint.supplier.clone(),
             carried: false,
             published: None,
+            relayed: !hint.for_search,
             body,
         }
     }

@@ -3,6 +3,9 @@
 //! Only public posts of members come through: by their author (Mastodon style), by their server's relay actor's Announce
 //! (LitePub style), pushed by their server's actor (GoToSocial), or brought by another member with the author's proof in
 //! them (Mitra). Whatever this relay cannot see the author say itself becomes a hint, to be read from its origin.
+//!
+//! At the search actor's inbox the same holds of servers that search is on for, and what they bring goes to nobody. Who is
+//! in the search gets out of it at either inbox, member or not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +13,26 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::trust::{Trust, trust};
-use super::verify::Verified;
+use super::verify::{Inbox, Verified};
 use crate::clock::Timestamp;
 use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{FollowState, Following, Style, Subscriber};
+use crate::store::{FollowState, Following, SearchServer, Style, Subscriber, SwitchedBy};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
 
 /// The largest body that is kept to be forwarded as it came; a longer post is announced. Ten times what Mastodon sends
 /// for a long post; Misskey takes 64 KiB. The signature in it is not checked here, so anybody can ask us to keep bytes.
-const MAX_CARRIED: usize = 32 << 10;
+pub(super) const MAX_CARRIED: usize = 32 << 10;
 /// The same of deletions, which name an id: these are taken even when the disk is nearly full.
 const MAX_CARRIED_DELETION: usize = 8 << 10;
 /// Why a silenced server's posts go nowhere.
 const SILENCED: &str = "silenced";
+
+/// Why nothing is taken for the search from a server that gives it to the relay already: once is enough.
+const BY_THE_RELAY: &str = "comes-by-the-relay";
 
 /// Posts may be dated this far ahead of us.
 const FUTURE: Duration = Duration::from_secs(3600);
@@ -39,6 +45,8 @@ pub struct Facts<'a> {
     pub author: Option<Arc<Subscriber>>,
     /// Our Follow of the actor that signed, if there is one.
     pub following: Option<Following>,
+    /// How the search stands to both.
+    pub search: SearchFacts<'a>,
     /// The rules in force.
     pub rules: &'a RuleSet,
     /// How to relay.
@@ -51,6 +59,28 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
+/// How the search stands to those whose activity is judged.
+pub struct SearchFacts<'a> {
+    /// There is a search.
+    pub on: bool,
+    /// Its actor; one that is not there any more can be blocked all the same.
+    pub actor: &'a Iri,
+    /// Who said yes for the server that signed, if anybody did and there is a search.
+    pub signer: Option<Arc<SearchServer>>,
+    /// The same of the actor's server.
+    pub author: Option<Arc<SearchServer>>,
+    /// Posts of the actor may be found. Looked up for what could take them out.
+    pub known: bool,
+}
+
+impl<'a> SearchFacts<'a> {
+    /// It has nothing to do with either.
+    #[must_use]
+    pub const fn none(actor: &'a Iri) -> Self {
+        Self { on: false, actor, signer: None, author: None, known: false }
+    }
+}
+
 /// Something to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -58,7 +88,7 @@ pub enum Effect {
     Ignore(&'static str),
     /// Append a new post, unless it was relayed before or was deleted.
     Relay(Draft),
-    /// Append a change of something relayed before; nothing if it was not.
+    /// Append a change of something relayed before, or known to the search; nothing if it was not.
     Change(Draft),
     /// Remember a deletion, and append it if the object was relayed before.
     Delete(Draft),
@@ -85,14 +115,27 @@ pub enum Effect {
     },
     /// The actor changed: read it again before believing it.
     Forget(Iri),
+    /// A Follow of the search actor: judge and answer it.
+    SearchOn,
+    /// It is taken back. The id names which, if the sender said.
+    SearchOff {
+        /// The id of the Follow.
+        follow: Option<Iri>,
+    },
+    /// Take all posts of the actor out of the search; why, in a word.
+    Withdraw(&'static str),
+    /// The actor blocked one of ours: the same, until that is taken back.
+    Blocked,
+    /// It is taken back.
+    Unblocked,
 }
 
 /// Judges one activity.
 #[must_use]
 pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
-    // A blocked person may still leave, and take back what others have of theirs.
-    let parting = matches!(activity.kind, Kind::Delete | Kind::Undo);
+    // A blocked person may still leave, take back what others have of theirs, and block us.
+    let parting = matches!(activity.kind, Kind::Delete | Kind::Undo | Kind::Block);
     let blocked = |who: &Iri| facts.rules.actor(who, facts.now).verdict == Verdict::Block;
     if !parting && (blocked(&activity.actor) || blocked(&verified.signer)) {
         return vec![Effect::Ignore("blocked-actor")];
@@ -100,8 +143,8 @@ pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     match trust(activity, &verified.signer, verified.prover.as_ref()) {
         Trust::Nobody(why) => vec![Effect::Ignore(why)],
         Trust::Direct => direct(verified, facts),
-        Trust::Proven => match is_member(verified, facts) {
-            Ok(()) => direct(verified, facts),
+        Trust::Proven => match reach(verified, facts) {
+            Ok(_) => direct(verified, facts),
             Err(why) => vec![Effect::Ignore(why)],
         },
         Trust::SameServer => vec![same_server(verified, facts)],
@@ -116,19 +159,20 @@ pub fn proof_matters(verified: &Verified, facts: &Facts<'_>) -> bool {
     let activity = &verified.activity;
     activity.has_proof
         && trust(activity, &verified.signer, Some(&activity.actor)) == Trust::Proven
-        && is_member(verified, facts).is_ok()
+        && reach(verified, facts).is_ok()
 }
 
 fn direct(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
     let one = match &activity.kind {
-        Kind::Follow => join(activity, facts),
-        Kind::Undo => leave(activity, facts),
+        Kind::Follow => join(verified, facts),
+        Kind::Undo => leave(verified, facts),
         Kind::Accept | Kind::Reject => answer(activity, facts),
         Kind::Create => create(verified, facts),
         Kind::Update => return update(verified, facts),
         Kind::Delete => return delete(verified, facts),
         Kind::Announce => announce(verified, facts),
+        Kind::Block if activity.target.id().is_some_and(|id| is_ours(id, facts)) => Effect::Blocked,
         Kind::Block => Effect::Ignore("block"),
         Kind::Move => Effect::Ignore("move"),
         Kind::Other(_) => Effect::Ignore("kind-not-relayed"),
@@ -136,19 +180,27 @@ fn direct(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     vec![one]
 }
 
-fn join(activity: &Activity, facts: &Facts<'_>) -> Effect {
-    match style_of(&activity.target, facts) {
-        Some(style) => Effect::Join { style },
+fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
+    match followed(&verified.activity.target, verified.inbox, facts) {
+        Some(Followed::Relay(style)) => Effect::Join { style },
+        Some(Followed::Search) => Effect::SearchOn,
         None => Effect::Ignore("follow-of-somebody-else"),
     }
 }
 
-fn leave(activity: &Activity, facts: &Facts<'_>) -> Effect {
+fn leave(verified: &Verified, facts: &Facts<'_>) -> Effect {
+    let activity = &verified.activity;
     match &activity.target {
+        Target::Id(id) if verified.inbox == Inbox::Search => Effect::SearchOff { follow: Some(id.clone()) },
         Target::Id(id) => Effect::Leave { follow: Some(id.clone()), style: None },
+        Target::Embedded { value, .. } if activity.target.kind() == Some("Block") => unblock(activity, value, facts),
         Target::Embedded { .. } => match FollowRef::read(&activity.target) {
             Some(follow) if follow.actor.as_ref().is_none_or(|actor| *actor == activity.actor) => {
-                Effect::Leave { style: style_of(&follow.object, facts), follow: follow.id }
+                match followed(&follow.object, verified.inbox, facts) {
+                    Some(Followed::Search) => Effect::SearchOff { follow: follow.id },
+                    Some(Followed::Relay(style)) => Effect::Leave { style: Some(style), follow: follow.id },
+                    None => Effect::Leave { style: None, follow: follow.id },
+                }
             }
             Some(_) => Effect::Ignore("undo-of-somebody-else"),
             None => Effect::Ignore("undo-not-relayed"),
@@ -157,10 +209,32 @@ fn leave(activity: &Activity, facts: &Facts<'_>) -> Effect {
     }
 }
 
-fn style_of(target: &Target, facts: &Facts<'_>) -> Option<Style> {
+/// Blocks are not kept, so one that is taken back by its id alone cannot be told from any other: then it stands.
+fn unblock(activity: &Activity, block: &Value, facts: &Facts<'_>) -> Effect {
+    match Activity::read(block) {
+        Ok(block) if block.actor != activity.actor => Effect::Ignore("undo-of-somebody-else"),
+        Ok(block) if block.target.id().is_some_and(|id| is_ours(id, facts)) => Effect::Unblocked,
+        _ => Effect::Ignore("undo-not-relayed"),
+    }
+}
+
+fn is_ours(id: &Iri, facts: &Facts<'_>) -> bool {
+    id == facts.actor || id == facts.search.actor
+}
+
+/// Whom a Follow means.
+enum Followed {
+    Relay(Style),
+    Search,
+}
+
+/// The public collection has no address: whose inbox it came to tells who is meant.
+fn followed(target: &Target, inbox: Inbox, facts: &Facts<'_>) -> Option<Followed> {
     match target {
-        Target::Public => Some(Style::Mastodon),
-        other if other.id() == Some(facts.actor) => Some(Style::Litepub),
+        Target::Public if inbox == Inbox::Search => Some(Followed::Search),
+        Target::Public => Some(Followed::Relay(Style::Mastodon)),
+        other if other.id() == Some(facts.actor) => Some(Followed::Relay(Style::Litepub)),
+        other if facts.search.on && other.id() == Some(facts.search.actor) => Some(Followed::Search),
         _ => None,
     }
 }
@@ -180,49 +254,83 @@ fn answer(activity: &Activity, facts: &Facts<'_>) -> Effect {
 }
 
 fn create(verified: &Verified, facts: &Facts<'_>) -> Effect {
-    if let Err(why) = is_member(verified, facts) {
-        return Effect::Ignore(why);
-    }
+    let reach = match reach(verified, facts) {
+        Ok(reach) => reach,
+        Err(why) => return Effect::Ignore(why),
+    };
     let activity = &verified.activity;
     let post = match own_post(activity) {
         Own::Post(post) => post,
-        Own::IdOnly(id) => return hint(verified, id, facts),
+        Own::IdOnly(id) => return hint(verified, id, reach, facts),
         Own::Not(why) => return Effect::Ignore(why),
     };
     match relayable(&post, Some(activity), facts) {
-        Ok(()) => Effect::Relay(draft(verified, EntryKind::Create, &post.id, post.published, facts.now)),
+        Ok(()) => Effect::Relay(draft(verified, EntryKind::Create, &post.id, post.published, reach, facts)),
         Err(why) => Effect::Ignore(why),
     }
 }
 
 fn update(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
-    let member = is_member(verified, facts);
+    let reach = reach(verified, facts);
     if activity.target.id() == Some(&activity.actor) {
-        let forget = Effect::Forget(activity.actor.clone());
-        return match member {
-            Ok(()) => {
-                vec![forget, Effect::Change(draft(verified, EntryKind::Update, &activity.actor, None, facts.now))]
-            }
-            Err(why) => vec![forget, Effect::Ignore(why)],
-        };
+        return update_of_actor(verified, reach, facts);
     }
-    if let Err(why) = member {
+    // What may be found is taken out on its author's word, whatever became of their server's membership.
+    if let Err(why) = reach
+        && !(facts.search.known && why != BY_THE_RELAY)
+    {
         return vec![Effect::Ignore(why)];
     }
-    let post = match own_post(activity) {
-        Own::Post(post) => post,
-        Own::IdOnly(id) => return vec![hint(verified, id, facts)],
-        Own::Not(why) => return vec![Effect::Ignore(why)],
+    let post = match (own_post(activity), reach) {
+        (Own::Post(post), _) => post,
+        (Own::IdOnly(id), Ok(reach)) => return vec![hint(verified, id, reach, facts)],
+        (Own::IdOnly(id), Err(_)) => return vec![recheck(verified, id, Reach::Search, facts)],
+        (Own::Not(why), _) => return vec![Effect::Ignore(why)],
     };
     if is_public(&post, Some(activity)) {
-        return vec![Effect::Change(draft(verified, EntryKind::Update, &post.id, post.published, facts.now))];
+        return vec![match reach {
+            Ok(reach) => Effect::Change(draft(verified, EntryKind::Update, &post.id, post.published, reach, facts)),
+            Err(why) => Effect::Ignore(why),
+        }];
     }
     // An edit that withdraws the post from the public is a deletion to us, and its new body is none of our business.
-    let mut withdrawn = draft(verified, EntryKind::Delete, &post.id, None, facts.now);
+    let reach = reach.unwrap_or(Reach::Search);
+    let mut withdrawn = draft(verified, EntryKind::Delete, &post.id, None, reach, facts);
     withdrawn.carried = false;
     withdrawn.body = bytes::Bytes::new();
     vec![Effect::Delete(withdrawn)]
+}
+
+/// A changed profile: whoever keeps a copy reads it again. If it says itself that its owner is not to be found any longer,
+/// that holds at once; whatever else it says is for its origin to confirm.
+fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, facts: &Facts<'_>) -> Vec<Effect> {
+    let activity = &verified.activity;
+    let mut effects = vec![Effect::Forget(activity.actor.clone())];
+    if facts.search.known
+        && let Some(why) = says_no(&activity.target)
+    {
+        effects.push(Effect::Withdraw(why));
+    }
+    let reach = match reach {
+        Err(why) if why != BY_THE_RELAY && facts.search.author.is_some() => Ok(Reach::Search),
+        reach => reach,
+    };
+    match reach {
+        Ok(reach) => {
+            effects.push(Effect::Change(draft(verified, EntryKind::Update, &activity.actor, None, reach, facts)));
+        }
+        Err(why) if effects.len() == 1 => effects.push(Effect::Ignore(why)),
+        Err(_) => {}
+    }
+    effects
+}
+
+/// Why the profile in an actor's own Update ends its consent, if it does.
+fn says_no(target: &Target) -> Option<&'static str> {
+    let Target::Embedded { value, .. } = target else { return None };
+    let says = |member: &str, what: bool| value.get(member).and_then(Value::as_bool) == Some(what);
+    if says("suspended", true) { Some("suspended") } else { says("indexable", false).then_some("not-indexable") }
 }
 
 fn delete(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
@@ -231,13 +339,13 @@ fn delete(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     if !object.same_origin(&activity.actor) {
         return vec![Effect::Ignore("deletion-of-anothers-object")];
     }
-    // A silenced server takes back what was relayed before it was.
-    if let Err(why) = is_member(verified, facts)
-        && why != SILENCED
-    {
-        return vec![Effect::Ignore(why)];
-    }
-    let delete = Effect::Delete(draft(verified, EntryKind::Delete, object, None, facts.now));
+    let reach = match is_member(verified, facts) {
+        // A silenced server takes back what was relayed before it was.
+        Ok(()) | Err(SILENCED) => Reach::Subscribers,
+        Err(_) if facts.search.known || facts.search.author.is_some() => Reach::Search,
+        Err(why) => return vec![Effect::Ignore(why)],
+    };
+    let delete = Effect::Delete(draft(verified, EntryKind::Delete, object, None, reach, facts));
     if *object == activity.actor { vec![Effect::Forget(object.clone()), delete] } else { vec![delete] }
 }
 
@@ -251,27 +359,41 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
         Target::Embedded { .. } => return Effect::Ignore("announce-of-an-activity"),
         Target::None | Target::Public => return Effect::Ignore("announce-of-nothing"),
     };
-    if followed_by_operator(facts) && verified.signer == activity.actor {
-        return hint(verified, id.clone(), facts);
-    }
     let registered = facts.author.as_ref().is_some_and(|subscriber| {
         subscriber.is_active()
             && subscriber.registrations.iter().any(|one| one.actor == activity.actor && one.style == Style::Litepub)
     });
-    if !registered {
-        return Effect::Ignore("boost");
-    }
+    let reach = match verified.inbox {
+        Inbox::Relay if followed_by_operator(facts) && verified.signer == activity.actor => {
+            return hint(verified, id.clone(), Reach::Subscribers, facts);
+        }
+        Inbox::Relay if registered => Reach::Subscribers,
+        Inbox::Relay => return Effect::Ignore("boost"),
+        Inbox::Search => match reach(verified, facts) {
+            Ok(reach) if switched_search_on(&activity.actor, facts) => reach,
+            Ok(_) => return Effect::Ignore("boost"),
+            Err(why) => return Effect::Ignore(why),
+        },
+    };
     if !id.same_origin(&activity.actor) {
         return Effect::Ignore("announce-of-anothers-post");
     }
-    hint(verified, id.clone(), facts)
+    hint(verified, id.clone(), reach, facts)
+}
+
+fn switched_search_on(actor: &Iri, facts: &Facts<'_>) -> bool {
+    let by = facts.search.author.as_ref().map(|server| &server.by);
+    matches!(by, Some(SwitchedBy::Admin { actor: admin, .. }) if admin == actor)
 }
 
 fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
-    if let Err(why) = is_member(verified, facts) {
-        return Effect::Ignore(why);
-    }
     let activity = &verified.activity;
+    let takes_out = matches!(activity.kind, Kind::Update | Kind::Delete);
+    let reach = match reach(verified, facts) {
+        Ok(reach) => reach,
+        Err(why) if takes_out && facts.search.known && why != BY_THE_RELAY => Reach::Search,
+        Err(why) => return Effect::Ignore(why),
+    };
     let Some(id) = activity.target.id() else { return Effect::Ignore("hint-about-nothing") };
     if !id.same_origin(&activity.actor) || *id == activity.actor {
         return Effect::Ignore("hint-not-about-a-post");
@@ -279,8 +401,8 @@ fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
     match &activity.kind {
         // A post that its own Create does not address to the public need not be asked for.
         Kind::Create if !allows_public(activity) => Effect::Ignore("not-public"),
-        Kind::Create => hint(verified, id.clone(), facts),
-        Kind::Update | Kind::Delete => recheck(verified, id.clone(), facts),
+        Kind::Create => hint(verified, id.clone(), reach, facts),
+        Kind::Update | Kind::Delete => recheck(verified, id.clone(), reach, facts),
         _ => Effect::Ignore("hint-not-wanted"),
     }
 }
@@ -290,24 +412,27 @@ fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
 fn foreign(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     match (&activity.kind, activity.target.id()) {
-        (Kind::Create, Some(id)) if followed_by_operator(facts) => hint(verified, id.clone(), facts),
+        _ if verified.inbox == Inbox::Search => Effect::Ignore("said-by-somebody-else"),
+        (Kind::Create, Some(id)) if followed_by_operator(facts) => {
+            hint(verified, id.clone(), Reach::Subscribers, facts)
+        }
         (Kind::Update | Kind::Delete, Some(id))
             if followed_by_operator(facts) && id.same_origin(&activity.actor) && *id != activity.actor =>
         {
-            recheck(verified, id.clone(), facts)
+            recheck(verified, id.clone(), Reach::Subscribers, facts)
         }
         _ => Effect::Ignore("said-by-somebody-else"),
     }
 }
 
-fn recheck(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
-    match hint(verified, id, facts) {
+fn recheck(verified: &Verified, id: Iri, reach: Reach, facts: &Facts<'_>) -> Effect {
+    match hint(verified, id, reach, facts) {
         Effect::Hint(draft) => Effect::Recheck(draft),
         not => not,
     }
 }
 
-fn hint(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
+fn hint(verified: &Verified, id: Iri, reach: Reach, facts: &Facts<'_>) -> Effect {
     if id.origin() == facts.origin {
         return Effect::Ignore("our-own");
     }
@@ -315,7 +440,7 @@ fn hint(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
         Verdict::Allow => {}
         Verdict::Silence | Verdict::Block => return Effect::Ignore("origin-not-relayed"),
     }
-    let mut draft = draft(verified, EntryKind::Hint, &id, None, facts.now);
+    let mut draft = draft(verified, EntryKind::Hint, &id, None, reach, facts);
     draft.carried = false;
     draft.body = bytes::Bytes::new();
     Effect::Hint(draft)
@@ -323,6 +448,40 @@ fn hint(verified: &Verified, id: Iri, facts: &Facts<'_>) -> Effect {
 
 fn followed_by_operator(facts: &Facts<'_>) -> bool {
     facts.following.as_ref().is_some_and(|following| following.by_operator && following.state != FollowState::Rejected)
+}
+
+/// Whom something reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Every subscriber, and the search.
+    Subscribers,
+    /// The search, and nobody else.
+    Search,
+}
+
+/// Whether what comes is taken at all, and whom it reaches: the inbox that it came to tells.
+fn reach(verified: &Verified, facts: &Facts<'_>) -> Result<Reach, &'static str> {
+    match verified.inbox {
+        Inbox::Relay => is_member(verified, facts).map(|()| Reach::Subscribers),
+        Inbox::Search => may_be_searched(verified, facts).map(|()| Reach::Search),
+    }
+}
+
+/// Who gives to the search alone: the users of a server that search is on for, unless it gives them to the relay anyway.
+fn may_be_searched(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'static str> {
+    if facts.subscriber.as_ref().is_some_and(|one| one.is_active()) {
+        return Err(BY_THE_RELAY);
+    }
+    if facts.search.signer.is_none() {
+        return Err("search-not-on");
+    }
+    may_publish(&verified.authority, facts)?;
+    let actor = &verified.activity.actor;
+    if actor.origin() == facts.origin {
+        return Err("our-own");
+    }
+    may_publish(&actor.authority(), facts)?;
+    if facts.search.author.is_some() { Ok(()) } else { Err("author-search-not-on") }
 }
 
 /// Who may publish: an active subscriber's own users, or whom the operator follows.
@@ -437,12 +596,23 @@ fn is_activity(value: &Value) -> bool {
     })
 }
 
-fn draft(verified: &Verified, kind: EntryKind, object: &Iri, published: Option<Timestamp>, now: Timestamp) -> Draft {
+fn draft(
+    verified: &Verified,
+    kind: EntryKind,
+    object: &Iri,
+    published: Option<Timestamp>,
+    reach: Reach,
+    facts: &Facts<'_>,
+) -> Draft {
     let activity = &verified.activity;
     let most = if kind == EntryKind::Delete { MAX_CARRIED_DELETION } else { MAX_CARRIED };
-    let carried = is_carried(activity) && verified.body.len() <= most;
+    let relayed = reach == Reach::Subscribers;
+    let carried = relayed && is_carried(activity) && verified.body.len() <= most;
+    // The search reads what it says from here, and asks its origin only for the author.
+    let of_post = matches!(kind, EntryKind::Create | EntryKind::Update) && *object != activity.actor;
+    let searched = of_post && facts.search.author.is_some() && verified.body.len() <= most;
     Draft {
-        at: now,
+        at: facts.now,
         kind,
         object: object.clone(),
         actor: activity.actor.clone(),
@@ -450,8 +620,9 @@ fn draft(verified: &Verified, kind: EntryKind, object: &Iri, published: Option<T
         supplier: verified.authority.clone(),
         carried,
         published,
-        // Bytes that nobody may be given are not kept: what is announced is read from its origin.
-        body: if carried { verified.body.clone() } else { bytes::Bytes::new() },
+        relayed,
+        // Bytes that are of use to nobody are not kept: what is announced is read from its origin.
+        body: if carried || searched { verified.body.clone() } else { bytes::Bytes::new() },
     }
 }
 

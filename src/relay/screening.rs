@@ -234,6 +234,7 @@ impl Relay {
             body: if carried { String::from_utf8_lossy(&draft.body).into_owned() } else { String::new() },
             reason: reason.word().to_owned(),
             text: text.to_owned(),
+            for_search: !draft.relayed,
         })?;
         if !is_there {
             let metrics = self.0.metrics.clone();

@@ -28,20 +28,20 @@ use crate::wire::{author, discovery};
 const FOLLOW_BYTES: usize = 8 << 10;
 
 /// Subscribers of one registrable domain, or of one address where there is no domain; more wait for the operator.
-const PER_DOMAIN: usize = 10;
+pub(super) const PER_DOMAIN: usize = 10;
 
 /// Servers of one registrable domain that are known at all, those that wait for the operator included.
 const MOST_OF_DOMAIN: usize = 100;
 
 /// Servers that are known at all, and answers that wait to be sent: beyond either, a Follow is answered 503. Each costs
 /// memory and disk, and strangers could make them by the million.
-const MOST_SERVERS: usize = 50_000;
-const MOST_ANSWERS: u64 = 50_000;
+pub(super) const MOST_SERVERS: usize = 50_000;
+pub(super) const MOST_ANSWERS: u64 = 50_000;
 
 /// Messages that wait for one server, and for the servers of one registrable domain. Whoever does not take our answers
 /// gets no more of them, and keeps nobody else from theirs: its Follow is answered 503, or the refusal that it would be.
-const MOST_ANSWERS_OF_SERVER: u32 = 20;
-const MOST_ANSWERS_OF_DOMAIN: u32 = 500;
+pub(super) const MOST_ANSWERS_OF_SERVER: u32 = 20;
+pub(super) const MOST_ANSWERS_OF_DOMAIN: u32 = 500;
 
 /// An actor that was followed this recently is not followed again.
 const FOLLOW_GAP: Duration = Duration::from_secs(600);
@@ -103,7 +103,7 @@ pub fn welcome(applicant: &Applicant<'_>, config: &config::Relay, rules: &RuleSe
     if applicant.subscriber.is_none() && applicant.neighbours >= MOST_OF_DOMAIN {
         return Welcome::Reject("Too many servers of your domain ask for this relay already.");
     }
-    if !speaks_for_its_server(applicant) {
+    if !speaks_for_its_server(applicant.actor, applicant.authority) {
         let approved = applicant
             .subscriber
             .is_some_and(|known| known.is_active() && known.registrations.iter().any(|one| one.actor == *id));
@@ -149,17 +149,16 @@ pub fn by_software(
 /// A Follow should come from the server's own actor, not from one of its people or their bots (Mastodon types those
 /// Service). Names are those that servers really use: Misskey's `relay.actor` and Pleroma's `relay` were typed Person for
 /// years.
-fn speaks_for_its_server(applicant: &Applicant<'_>) -> bool {
-    let actor = applicant.actor;
+pub(super) fn speaks_for_its_server(actor: &RemoteActor, authority: &Authority) -> bool {
     let name = actor.username.as_deref().unwrap_or_default();
     actor.kind == ActorKind::Application
         || matches!(name, "relay" | "relay.actor" | "instance.actor" | "friendica")
-        || name == applicant.authority.as_str()
-        || name == applicant.authority.host()
+        || name == authority.as_str()
+        || name == authority.host()
 }
 
 /// What we keep of a Follow: what an Accept or Reject embeds, and no more. A stranger chose its size.
-fn essence(follow: &Value) -> Value {
+pub(super) fn essence(follow: &Value) -> Value {
     let kept = ["id", "type", "actor", "to", "object"]
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), follow.get(key)?.clone())));
@@ -222,7 +221,7 @@ impl Relay {
             actor_inbox: actor.inbox.clone(),
             follow,
             at: now,
-            personal: !speaks_for_its_server(&applicant),
+            personal: !speaks_for_its_server(actor, authority),
         };
         let mut subscriber = match known {
             Some(known) => known,
@@ -334,7 +333,7 @@ impl Relay {
             Style::Mastodon => crate::ids::PUBLIC[0],
         };
         let body = text(author::follow(ids, &follow_id, object, &actor));
-        tx.queue_control(Directive { inbox: inbox.clone(), what: "follow".to_owned(), body })?;
+        tx.queue_control(Directive { inbox: inbox.clone(), what: "follow".to_owned(), body, from: None })?;
         let state = FollowState::Pending;
         let at = self.0.clock.now();
         let key = actor.as_str().to_owned();
@@ -391,7 +390,7 @@ impl Relay {
         };
         let id = ids.activity("undo", &unique());
         let body = text(author::undo_follow(ids, &id, &following.follow_id, object, &following.actor));
-        tx.queue_control(Directive { inbox: following.inbox.clone(), what: "undo".to_owned(), body })?;
+        tx.queue_control(Directive { inbox: following.inbox.clone(), what: "undo".to_owned(), body, from: None })?;
         tx.remove::<Following>(following.actor.as_str()).map(|_there| ())
     }
 
@@ -407,14 +406,14 @@ impl Relay {
         let ids = &self.0.identity.ids;
         let id = ids.activity("accept", &unique());
         let body = text(author::accept(ids, &id, &registration.follow, &registration.actor));
-        Directive { inbox: registration.actor_inbox.clone(), what: "accept".to_owned(), body }
+        Directive { inbox: registration.actor_inbox.clone(), what: "accept".to_owned(), body, from: None }
     }
 
     fn rejection(&self, follow: &Value, actor: &Iri, inbox: &Iri, why: &str) -> Directive {
         let ids = &self.0.identity.ids;
         let id = ids.activity("reject", &unique());
         let body = text(author::reject(ids, &id, follow, actor, Some(why)));
-        Directive { inbox: inbox.clone(), what: "reject".to_owned(), body }
+        Directive { inbox: inbox.clone(), what: "reject".to_owned(), body, from: None }
     }
 
     /// The operator lets a waiting server in, or ends the probation of one that is in.
@@ -503,7 +502,7 @@ impl Relay {
     }
 
     /// Nobody is asked about a server that is blocked.
-    fn refuse_to_ask(&self, authority: &Authority) -> anyhow::Result<()> {
+    pub(super) fn refuse_to_ask(&self, authority: &Authority) -> anyhow::Result<()> {
         let blocked = self.0.rules.set().verdict(authority, self.0.clock.now()) == Verdict::Block;
         anyhow::ensure!(
             !blocked,
@@ -523,12 +522,12 @@ impl Relay {
     }
 }
 
-fn text(body: Vec<u8>) -> String {
+pub(super) fn text(body: Vec<u8>) -> String {
     String::from_utf8(body).unwrap_or_default()
 }
 
 /// 128 random bits as hex: nobody can guess the id of a Follow of ours, and Mastodon takes an Accept on the id alone.
-fn unique() -> String {
+pub(super) fn unique() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 

@@ -5,6 +5,8 @@
 //! The order is that of cost: what can be refused from the bytes alone is refused before a key is looked up, and a
 //! deletion of somebody we never heard of costs neither (there are very many of those; Mastodon does the same).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde_json::Value;
@@ -15,6 +17,7 @@ use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
 use crate::policy::Verdict;
+use crate::store::{SearchServer, Subscriber, SwitchedBy};
 use crate::wire::activity::{Activity, ActivityFault, Kind};
 use crate::wire::{http_sig, json, proof};
 
@@ -23,9 +26,21 @@ use crate::wire::{http_sig, json, proof};
 const CONTROL_PAST_MS: i64 = 3_600_000;
 const CONTROL_FUTURE_MS: i64 = 300_000;
 
+/// Which of our inboxes something came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inbox {
+    /// The relay's: what comes there goes to subscribers.
+    #[default]
+    Relay,
+    /// The search actor's: what comes there goes to nobody.
+    Search,
+}
+
 /// A request to the inbox, read to its end within its limits.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// Which inbox.
+    pub inbox: Inbox,
     /// The method.
     pub method: Method,
     /// Path and query as on the request line.
@@ -39,6 +54,8 @@ pub struct Received {
 /// A request whose signer is known beyond doubt. What the body says is another question: see [`super::trust`].
 #[derive(Debug, Clone)]
 pub struct Verified {
+    /// Where it came.
+    pub inbox: Inbox,
     /// The actor whose key signed.
     pub signer: Iri,
     /// Its server.
@@ -149,6 +166,7 @@ impl Relay {
         refuse_stale_control(&activity, claim.at, now)?;
         let signature = format!("{:x?}", Sha256::digest(&claim.signature).as_slice());
         Ok(Verified {
+            inbox: received.inbox,
             authority: signer.authority(),
             signer,
             activity,
@@ -224,12 +242,21 @@ impl Relay {
 
     async fn knows_actor_of(&self, document: &Value) -> bool {
         let Some(actor) = id_in(document.get("actor")).and_then(|text| Iri::parse(text).ok()) else { return false };
-        self.is_registered(&actor) || self.0.peers.known(&actor).await
+        self.is_registered(&actor) || self.is_in_search(&actor) || self.0.peers.known(&actor).await
     }
 
+    /// Whether the ledger has posts of this actor. What cannot be read may be there.
+    pub(super) fn is_in_search(&self, actor: &Iri) -> bool {
+        self.0.store.ledger().and_then(|ledger| ledger.author(actor)).map_or(true, |author| author.is_some())
+    }
+
+    /// Whether this actor joined for its server, or switched search on for it.
     pub(super) fn is_registered(&self, actor: &Iri) -> bool {
-        let subscriber = self.0.store.subscriber(&actor.authority());
-        subscriber.is_some_and(|subscriber| subscriber.registrations.iter().any(|one| one.actor == *actor))
+        let authority = actor.authority();
+        let joined = |one: Arc<Subscriber>| one.registrations.iter().any(|one| one.actor == *actor);
+        let switched = |one: &Arc<SearchServer>| matches!(&one.by, SwitchedBy::Admin { actor: by, .. } if by == actor);
+        self.0.store.subscriber(&authority).is_some_and(joined)
+            || self.0.store.search_servers().get(&authority).is_some_and(switched)
     }
 }
 

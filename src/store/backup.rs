@@ -199,6 +199,7 @@ mod tests {
             body: String::new(),
             reason: "hashtags".to_owned(),
             text: String::new(),
+            for_search: false,
         };
         let hold = Hold { since: clock.now(), reason: "wave".to_owned(), by: "relay".to_owned() };
         let (row, server) = (post.clone(), hold.clone());

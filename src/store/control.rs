@@ -17,6 +17,8 @@ pub struct Directive {
     pub what: String,
     /// The body, as JSON text.
     pub body: String,
+    /// The actor of ours that says it, where that is not the relay's.
+    pub from: Option<Iri>,
 }
 
 /// A message under way, keyed by its number.
@@ -34,6 +36,9 @@ pub struct ControlRow {
     pub attempts: u32,
     /// When the next one is due.
     pub due: Timestamp,
+    /// The actor of ours that signs it, where that is not the relay's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Iri>,
 }
 
 impl Record for ControlRow {
@@ -91,12 +96,12 @@ impl Tx<'_> {
     pub fn queue_control(&mut self, directive: Directive) -> Result<(), StoreError> {
         let at = self.store.0.clock.now();
         let number = self.next_number("control")?;
-        let Directive { inbox, what, body } = directive;
+        let Directive { inbox, what, body, from } = directive;
         for key in tallies(&inbox.authority()) {
             let messages = self.control_tally(&key)?.saturating_add(1);
             self.put(&key, &ControlTally { messages })?;
         }
-        self.put(&format!("{number:020}"), &ControlRow { inbox, what, body, at, attempts: 0, due: at })
+        self.put(&format!("{number:020}"), &ControlRow { inbox, what, body, at, attempts: 0, due: at, from })
     }
 
     /// Takes a message out, by its key: it is settled. Whether it was there.
@@ -138,7 +143,7 @@ mod tests {
         let store = Store::open(dir.path(), Clock::system()).unwrap();
         let queue = |tx: &mut Tx<'_>, host: &str| {
             let inbox = Iri::parse(&format!("https://{host}/inbox")).unwrap();
-            tx.queue_control(Directive { inbox, what: "reject".to_owned(), body: "{}".to_owned() })
+            tx.queue_control(Directive { inbox, what: "reject".to_owned(), body: "{}".to_owned(), from: None })
         };
         let fill = move |tx: &mut Tx<'_>| {
             ["a.x.example", "b.x.example", "a.x.example"].iter().try_for_each(|host| queue(tx, host))

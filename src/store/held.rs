@@ -74,6 +74,9 @@ pub struct HeldPost {
     /// The beginning of its plain text.
     #[serde(default)]
     pub text: String,
+    /// It came for the search alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub for_search: bool,
 }
 
 impl Record for HeldPost {

@@ -259,6 +259,7 @@ fn records_keep_their_golden_bytes() {
         at: NOON,
         attempts: 2,
         due: NOON,
+        from: None,
     });
     check(Refusal {
         at: NOON,
@@ -297,6 +298,7 @@ fn held(path: &str, at: Timestamp) -> HeldPost {
         body: r#"{"type":"Create"}"#.to_owned(),
         reason: "hashtags".to_owned(),
         text: "hello".to_owned(),
+        for_search: false,
     }
 }
 

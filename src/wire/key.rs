@@ -322,6 +322,15 @@ impl SigningKey {
         &self.key_id
     }
 
+    /// The same key under the same fragment of another of our actors: each publishes it as its own.
+    #[must_use]
+    pub fn of(&self, actor: &Iri) -> Self {
+        let fragment = self.key_id.as_str().split_once('#').map_or("main-key", |(_, fragment)| fragment);
+        // Only an id that grows too long is none, and no actor of ours is that long.
+        let key_id = Iri::parse(&format!("{actor}#{fragment}")).unwrap_or_else(|_too_long| self.key_id.clone());
+        Self { key_id, ..self.clone() }
+    }
+
     /// Whether this is an Ed25519 key (else RSA).
     #[must_use]
     pub const fn is_ed25519(&self) -> bool {

@@ -127,6 +127,7 @@ fn draft(number: usize, clock: &Clock) -> anyhow::Result<Draft> {
         supplier: Iri::parse(actor)?.authority(),
         carried: true,
         published: None,
+        relayed: true,
         body: Bytes::from(body),
     })
 }

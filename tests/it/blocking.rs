@@ -85,7 +85,12 @@ async fn blocking_a_domain_takes_effect_at_once_everywhere() {
 
     // A message of another kind waits for it, and its posts wait for another.
     let inbox = Iri::parse(&format!("{}/inbox", evil.origin())).expect("an id");
-    let accept = Directive { inbox, what: "accept".to_owned(), body: "{\"type\":\"Accept\",\"marked\":1}".to_owned() };
+    let accept = Directive {
+        inbox,
+        what: "accept".to_owned(),
+        body: "{\"type\":\"Accept\",\"marked\":1}".to_owned(),
+        from: None,
+    };
     evil.set_fault(Fault::Status(503));
     relay.store().write(move |tx| tx.queue_control(accept)).await.expect("written");
     let told = put(&relay, Rule { reason: "You sent spam.".to_owned(), ..on(&evil, Severity::Block) }).await;
@@ -140,7 +145,7 @@ async fn of_what_waits_for_a_blocked_server_the_newest_is_kept() {
     // Nobody listens there.
     let queue = |host: &str, number: usize| {
         let inbox = Iri::parse(&format!("http://{host}:1/inbox")).expect("an id");
-        Directive { inbox, what: "reject".to_owned(), body: format!("{{\"number\":{number}}}") }
+        Directive { inbox, what: "reject".to_owned(), body: format!("{{\"number\":{number}}}"), from: None }
     };
     for host in ["127.0.0.3", "127.0.0.4"] {
         for number in 0..120 {

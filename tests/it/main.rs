@@ -21,5 +21,6 @@ mod relaying;
 mod screening;
 mod serving;
 mod support;
+mod switching;
 mod threats;
 mod tidy;

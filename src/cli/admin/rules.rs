@@ -243,6 +243,7 @@ fn told(done: &Value) -> String {
         ("freed", "freed", "free", "subscriber"),
         ("unsearched", "kept out of search", "keep out of search", "subscriber"),
         ("searchable", "let into search", "let into search", "subscriber"),
+        ("search_ended", "switched search off for", "switch search off for", "server"),
         ("unfollowed", "ended", "end", "Follow"),
     ] {
         let names = impact[key].as_array().map(Vec::as_slice).unwrap_or_default();

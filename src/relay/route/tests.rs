@@ -27,6 +27,11 @@ struct Scene {
     author: Option<SubscriberState>,
     /// Whose proof holds.
     prover: Option<&'static str>,
+    inbox: Inbox,
+    /// Whether there is a search, and for which servers it is on: by whom.
+    search: Option<Vec<(&'static str, SwitchedBy)>>,
+    /// Whether posts of the actor may be found.
+    known: bool,
     /// Whether the last activity's proof was worth looking at.
     matters: Cell<bool>,
 }
@@ -41,6 +46,9 @@ impl Default for Scene {
             following: None,
             author: None,
             prover: None,
+            inbox: Inbox::Relay,
+            search: None,
+            known: false,
             matters: Cell::default(),
         }
     }
@@ -50,6 +58,7 @@ impl Scene {
     fn route(&self, document: &Value, signer: &str) -> Vec<Effect> {
         let signer = iri(signer);
         let verified = Verified {
+            inbox: self.inbox,
             authority: signer.authority(),
             signer,
             activity: Activity::read(document).expect("an activity"),
@@ -87,10 +96,22 @@ impl Scene {
         let author = state.map(|state| joined(author, state));
         let subscriber = self.state.map(|state| joined(verified.authority.clone(), state));
         let rules = RuleSet::of_config(&self.config.policy, &self.config.relay);
+        let key = |server: &Authority| {
+            let on = self.search.iter().flatten().find(|(host, _)| *host == server.as_str());
+            on.map(|(_, by)| Arc::new(SearchServer { since: NOW, by: by.clone(), reason: String::new() }))
+        };
+        let search = SearchFacts {
+            on: self.search.is_some(),
+            actor: &iri("https://relay.example/search/actor"),
+            signer: key(&verified.authority),
+            author: key(&verified.activity.actor.authority()),
+            known: self.known,
+        };
         let facts = Facts {
             subscriber,
             author,
             following: self.following.clone(),
+            search,
             rules: &rules,
             config: &self.config.relay,
             origin: "https://relay.example",
@@ -114,6 +135,11 @@ impl Scene {
     fn word(&self, document: &Value, signer: &str) -> String {
         match self.route(document, signer).pop().expect("an effect") {
             Effect::Ignore(why) => format!("ignore:{why}"),
+            Effect::Relay(draft) if !draft.relayed => format!("search:{}", body(&draft)),
+            Effect::Change(draft) if !draft.relayed => format!("change-for-search:{}", body(&draft)),
+            Effect::Delete(draft) if !draft.relayed => "delete-for-search".to_owned(),
+            Effect::Hint(draft) if !draft.relayed => format!("hint-for-search:{}", draft.object),
+            Effect::Recheck(draft) if !draft.relayed => format!("recheck-for-search:{}", draft.object),
             Effect::Relay(draft) => format!("relay:{}", if draft.carried { "carried" } else { "plain" }),
             Effect::Change(draft) => format!("change:{}", if draft.carried { "carried" } else { "plain" }),
             Effect::Delete(draft) => format!("delete:{}", if draft.carried { "carried" } else { "plain" }),
@@ -123,12 +149,23 @@ impl Scene {
             Effect::Leave { follow, style } => format!("leave:{}:{style:?}", follow.is_some()),
             Effect::Answer { accepted } => format!("answer:{accepted}"),
             Effect::Forget(_) => "forget".to_owned(),
+            Effect::SearchOn => "search-on".to_owned(),
+            Effect::SearchOff { follow } => format!("search-off:{}", follow.is_some()),
+            Effect::Withdraw(why) => format!("withdraw:{why}"),
+            Effect::Blocked => "blocked".to_owned(),
+            Effect::Unblocked => "unblocked".to_owned(),
         }
     }
 
     fn check(&self, document: &Value, signer: &str, expected: &str) {
         assert_eq!(self.word(document, signer), expected, "{document:#}");
     }
+}
+
+/// What is kept of the bytes.
+fn body(draft: &Draft) -> &'static str {
+    assert!(!draft.carried, "nobody is forwarded what is for the search alone");
+    if draft.body.is_empty() { "empty" } else { "whole" }
 }
 
 fn note(changes: &Value) -> Value {
@@ -581,7 +618,6 @@ fn nothing_private_is_ever_relayed() {
     {
         scene.check(&activity(kind, &json!("https://b.example/notes/1"), &json!({})), ADA, "ignore:kind-not-relayed");
     }
-    scene.check(&activity("Block", &json!("https://relay.example/actor"), &json!({})), ADA, "ignore:block");
     scene.check(
         &activity("Move", &json!(ADA), &json!({ "target": "https://b.example/users/ada" })),
         ADA,
@@ -603,4 +639,217 @@ fn a_blocked_person_is_not_heard_but_may_leave_and_delete() {
     scene.config.policy.block_actors = vec!["https://a.example/actor".to_owned()];
     scene.check(&create, "https://a.example/actor", "ignore:blocked-actor");
     scene.check(&create, ADA, "relay:plain");
+}
+
+const SEARCH: &str = "https://relay.example/search/actor";
+
+fn admin(actor: &str) -> SwitchedBy {
+    SwitchedBy::Admin { actor: iri(actor), inbox: iri("https://a.example/inbox"), follow: json!({}) }
+}
+
+/// A server that is no subscriber and that search is on for, at the search actor's inbox.
+fn searched() -> Scene {
+    let search = Some(vec![("a.example", admin("https://a.example/actor"))]);
+    Scene { state: None, inbox: Inbox::Search, search, ..Scene::default() }
+}
+
+#[test]
+fn a_follow_of_the_search_actor_is_known_by_its_object_or_by_where_it_came() {
+    let (at_relay, at_search) = (Scene { search: Some(vec![]), state: None, ..Scene::default() }, searched());
+    let follow = |object: &str| activity("Follow", &json!(object), &json!({}));
+    at_relay.check(&follow(PUBLIC), ADA, "join:Mastodon");
+    at_search.check(&follow(PUBLIC), ADA, "search-on");
+    for scene in [&at_relay, &at_search] {
+        scene.check(&follow(SEARCH), ADA, "search-on");
+        scene.check(&follow("https://relay.example/actor"), ADA, "join:Litepub");
+        scene.check(&follow("https://relay.example/search"), ADA, "ignore:follow-of-somebody-else");
+    }
+    Scene { state: None, ..Scene::default() }.check(&follow(SEARCH), ADA, "ignore:follow-of-somebody-else");
+    // Nobody switches it on for somebody else.
+    at_search.check(&follow(SEARCH), "https://a.example/actor", "ignore:hint-not-about-a-post");
+    at_search.check(&follow(SEARCH), BOB, "ignore:said-by-somebody-else");
+}
+
+#[test]
+fn an_undo_of_it_is_understood_at_either_inbox() {
+    let at_relay = Scene { inbox: Inbox::Relay, ..searched() };
+    let undo = |object: Value| activity("Undo", &object, &json!({}));
+    let follow =
+        |object: &str| json!({ "id": "https://a.example/follows/1", "type": "Follow", "actor": ADA, "object": object });
+    searched().check(&undo(json!("https://a.example/follows/1")), ADA, "search-off:true");
+    at_relay.check(&undo(json!("https://a.example/follows/1")), ADA, "leave:true:None");
+    searched().check(&undo(follow(PUBLIC)), ADA, "search-off:true");
+    at_relay.check(&undo(follow(PUBLIC)), ADA, "leave:true:Some(Mastodon)");
+    for scene in [searched(), at_relay] {
+        scene.check(&undo(follow(SEARCH)), ADA, "search-off:true");
+        let mut without = follow(SEARCH);
+        merge(&mut without, &json!({ "id": null }));
+        scene.check(&undo(without), ADA, "search-off:false");
+        let mut anothers = follow(SEARCH);
+        anothers["actor"] = "https://a.example/users/eve".into();
+        scene.check(&undo(anothers), ADA, "ignore:undo-of-somebody-else");
+    }
+}
+
+#[test]
+fn posts_are_taken_for_the_search_alone_by_the_same_checks() {
+    let create =
+        |changes: Value| activity("Create", &note(&changes), &signed_by("https://a.example/users/ada#main-key"));
+    searched().check(&create(json!({})), ADA, "search:whole");
+    for (changes, expected) in [
+        (json!({ "to": [], "cc": [PUBLIC] }), "ignore:not-public"),
+        (json!({ "attributedTo": "https://a.example/users/eve" }), "ignore:object-of-another-author"),
+        (json!({ "id": "https://b.example/notes/1" }), "ignore:object-of-another-origin"),
+        (json!({ "published": "2026-08-01T12:00:00Z" }), "ignore:too-old"),
+    ] {
+        searched().check(&create(changes), ADA, expected);
+    }
+    let long = create(json!({ "content": "x".repeat(MAX_CARRIED) }));
+    searched().check(&long, ADA, "search:empty");
+    // Who is no subscriber gives the relay nothing, search or not; who is one gives the search nothing twice.
+    Scene { inbox: Inbox::Relay, ..searched() }.check(&create(json!({})), ADA, "ignore:not-a-subscriber");
+    let member = Scene { state: Some(SubscriberState::Active), ..searched() };
+    for kind in ["Create", "Update"] {
+        member.check(&activity(kind, &note(&json!({})), &json!({})), ADA, "ignore:comes-by-the-relay");
+    }
+    member.check(&activity("Announce", &json!("https://a.example/1"), &json!({})), ADA, "ignore:comes-by-the-relay");
+    member.check(&activity("Delete", &json!("https://a.example/notes/1"), &json!({})), ADA, "delete:plain");
+    Scene { state: Some(SubscriberState::Pending), ..searched() }.check(&create(json!({})), ADA, "search:whole");
+    Scene { search: Some(vec![]), ..searched() }.check(&create(json!({})), ADA, "ignore:search-not-on");
+    let mut silenced = searched();
+    silenced.config.policy.silence = vec!["a.example".into()];
+    silenced.check(&create(json!({})), ADA, "ignore:silenced");
+    // Another's word is a hint here too, with a proof it is the author's; and the author's server decides as well.
+    let server = "https://a.example/actor";
+    searched().check(&create(json!({})), server, "hint-for-search:https://a.example/notes/1");
+    let proven = activity("Create", &note(&json!({})), &proof());
+    let both = || vec![("a.example", SwitchedBy::Operator), ("b.example", SwitchedBy::Operator)];
+    let brought = || Scene { prover: Some(ADA), search: Some(both()), ..searched() };
+    brought().check(&proven, BOB, "search:whole");
+    let one = |host: &'static str| Scene { search: Some(vec![(host, SwitchedBy::Operator)]), ..brought() };
+    one("b.example").check(&proven, BOB, "ignore:author-search-not-on");
+    one("a.example").check(&proven, BOB, "ignore:search-not-on");
+    Scene { prover: None, ..brought() }.check(&proven, BOB, "ignore:said-by-somebody-else");
+}
+
+#[test]
+fn an_announce_is_a_hint_to_the_search_from_the_actor_that_switched_it_on() {
+    let server = "https://a.example/actor";
+    let announce = |object: &str, actor: &str| activity("Announce", &json!(object), &json!({ "actor": actor }));
+    let own = "https://a.example/notes/1";
+    searched().check(&announce(own, server), server, "hint-for-search:https://a.example/notes/1");
+    searched().check(&announce("https://b.example/1", server), server, "ignore:announce-of-anothers-post");
+    searched().check(&announce(own, ADA), ADA, "ignore:boost");
+    let by_operator = Scene { search: Some(vec![("a.example", SwitchedBy::Operator)]), ..searched() };
+    by_operator.check(&announce(own, server), server, "ignore:boost");
+}
+
+#[test]
+fn bytes_are_kept_for_the_search_and_carried_for_nobody() {
+    let member = Scene { search: searched().search, ..Scene::default() };
+    let kept = |scene: &Scene, document: &Value| match scene.route(document, ADA).pop() {
+        Some(Effect::Relay(draft) | Effect::Change(draft) | Effect::Delete(draft)) => {
+            (draft.relayed, draft.carried, !draft.body.is_empty())
+        }
+        other => panic!("{other:?}"),
+    };
+    for kind in ["Create", "Update"] {
+        let plain = activity(kind, &note(&json!({})), &json!({}));
+        assert_eq!(kept(&member, &plain), (true, false, true), "{kind}");
+        assert_eq!(kept(&Scene::default(), &plain), (true, false, false), "{kind}: nobody reads it");
+        let signed = activity(kind, &note(&json!({})), &signed_by("https://a.example/users/ada#main-key"));
+        assert_eq!(kept(&member, &signed), (true, true, true), "{kind}");
+    }
+    let delete = activity("Delete", &json!("https://a.example/notes/1"), &json!({}));
+    assert_eq!(kept(&member, &delete), (true, false, false));
+    let profile = activity("Update", &json!({ "id": ADA, "type": "Person" }), &json!({}));
+    assert_eq!(kept(&member, &profile), (true, false, false), "a profile is read from its origin");
+}
+
+#[test]
+fn who_is_in_the_search_gets_out_of_it_member_or_not() {
+    let stranger = |known| Scene { state: None, known, ..Scene::default() };
+    let at_search = |known| Scene { known, search: Some(vec![]), ..searched() };
+    let delete = activity("Delete", &json!("https://a.example/notes/1"), &json!({}));
+    let of_actor = activity("Delete", &json!(ADA), &json!({}));
+    let quiet = activity("Update", &note(&json!({ "to": [], "cc": [] })), &json!({}));
+    let edit = activity("Update", &note(&json!({})), &json!({}));
+    for (scene, why) in [(stranger as fn(bool) -> Scene, "not-a-subscriber"), (at_search, "search-not-on")] {
+        for gone in [&delete, &of_actor, &quiet] {
+            scene(true).check(gone, ADA, "delete-for-search");
+        }
+        let ignored = format!("ignore:{why}");
+        scene(true).check(&edit, ADA, &ignored);
+        for gone in [&quiet, &edit] {
+            scene(false).check(gone, ADA, &ignored);
+        }
+        scene(false).check(&delete, ADA, "ignore:not-a-subscriber");
+        // Its server says so: it is read again.
+        scene(true).check(&delete, "https://a.example/actor", "recheck-for-search:https://a.example/notes/1");
+        scene(true).check(&delete, BOB, "ignore:said-by-somebody-else");
+    }
+    // Of a server that search is on for, what is not in it yet may be on its way.
+    searched().check(&delete, ADA, "delete-for-search");
+}
+
+#[test]
+fn a_profile_that_says_no_itself_is_believed_at_once() {
+    let update = |changes: &Value| {
+        let mut person = json!({ "id": ADA, "type": "Person", "indexable": true });
+        merge(&mut person, changes);
+        activity("Update", &person, &json!({}))
+    };
+    let words = |scene: &Scene, changes: &Value| -> Vec<String> {
+        let effects = scene.route(&update(changes), ADA).into_iter();
+        effects
+            .map(|effect| match effect {
+                Effect::Forget(_) => "forget".to_owned(),
+                Effect::Withdraw(why) => why.to_owned(),
+                Effect::Ignore(why) => why.to_owned(),
+                Effect::Change(draft) => format!("change:{}", draft.relayed),
+                other => format!("{other:?}"),
+            })
+            .collect()
+    };
+    let member = Scene { known: true, ..Scene::default() };
+    assert_eq!(words(&member, &json!({})), ["forget", "change:true"]);
+    assert_eq!(words(&member, &json!({ "suspended": true })), ["forget", "suspended", "change:true"]);
+    assert_eq!(words(&member, &json!({ "indexable": false })), ["forget", "not-indexable", "change:true"]);
+    // What it leaves out, or says in odd ways, is for its origin to say.
+    for odd in [json!({ "indexable": null }), json!({ "indexable": "false" }), json!({ "suspended": "true" })] {
+        assert_eq!(words(&member, &odd), ["forget", "change:true"]);
+    }
+    let no = json!({ "indexable": false });
+    assert_eq!(words(&Scene::default(), &no), ["forget", "change:true"], "there is nothing to take out");
+    let known = Scene { known: true, ..searched() };
+    assert_eq!(words(&known, &json!({})), ["forget", "change:false"]);
+    let at_relay = Scene { inbox: Inbox::Relay, ..searched() };
+    assert_eq!(words(&at_relay, &json!({})), ["forget", "change:false"]);
+    let stranger = Scene { state: None, known: true, ..Scene::default() };
+    assert_eq!(words(&stranger, &no), ["forget", "not-indexable"]);
+    assert_eq!(words(&stranger, &json!({})), ["forget", "not-a-subscriber"]);
+    let twice = Scene { state: Some(SubscriberState::Active), ..searched() };
+    assert_eq!(words(&twice, &json!({})), ["forget", "comes-by-the-relay"]);
+}
+
+#[test]
+fn a_block_of_any_actor_of_ours_counts_whoever_says_it() {
+    let mut blocked = Scene::default();
+    blocked.config.policy.block_actors = vec![ADA.to_owned()];
+    let stranger = Scene { state: None, ..Scene::default() };
+    for scene in [Scene::default(), stranger, searched(), blocked] {
+        for object in ["https://relay.example/actor", SEARCH] {
+            let block = activity("Block", &json!(object), &json!({ "id": "https://a.example/blocks/1" }));
+            scene.check(&block, ADA, "blocked");
+            let mut plain = block.clone();
+            merge(&mut plain, &json!({ "@context": null }));
+            scene.check(&activity("Undo", &plain, &json!({})), ADA, "unblocked");
+            merge(&mut plain, &json!({ "actor": "https://a.example/users/eve" }));
+            scene.check(&activity("Undo", &plain, &json!({})), ADA, "ignore:undo-of-somebody-else");
+            // For somebody else nobody blocks us.
+            let by_server = scene.word(&block, "https://a.example/actor");
+            assert!(by_server.starts_with("ignore:"), "{by_server}");
+        }
+        scene.check(&activity("Block", &json!("https://b.example/actor"), &json!({})), ADA, "ignore:block");
+    }
 }

@@ -1,0 +1,46 @@
+//! The commands about search: the operator's record of the servers that it is switched on for.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{HostArgs, ListArgs, one, table};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SearchArgs {
+    #[command(subcommand)]
+    command: SearchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SearchCommand {
+    /// Switch search on for a server on its admin's word. Admins can do it themselves: they follow the search actor.
+    On(OnArgs),
+    /// Switch search off for a server, whoever switched it on. Its admin can switch it on again; `admin block` lasts.
+    Off(HostArgs),
+    /// List the servers that search is switched on for: since when, by whom, and why.
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+struct OnArgs {
+    /// The server: small.example.
+    host: String,
+    /// On whose word, and when they gave it. It is kept with the date.
+    #[arg(long)]
+    reason: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+pub(in crate::cli) fn run(args: SearchArgs) -> anyhow::Result<()> {
+    match args.command {
+        SearchCommand::On(args) => {
+            let path = format!("search/servers/{}", args.host);
+            one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
+        }
+        SearchCommand::Off(args) => one(&args.list, "DELETE", &format!("search/servers/{}", args.host), None),
+        SearchCommand::List(list) => {
+            table(&list, "GET", "search/servers", None, &["host", "since", "by", "actor", "reason"])
+        }
+    }
+}
