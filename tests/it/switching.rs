@@ -260,7 +260,7 @@ async fn who_is_not_welcome_is_told_why() {
     );
     let rule = Rule { reason: "You sent spam.".to_owned(), ..rule };
     let impact = relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
-    assert_eq!(impact.unsearched, [authority(&evil)]);
+    assert_eq!(impact.search_ended, [authority(&evil)]);
     assert!(search_of(&relay, &evil).is_none(), "it is off before the call returns");
     eventually("the Reject", || evil.is_rejected()).await;
     let answer = evil.join_search(relay.url()).await.expect("an answer");
