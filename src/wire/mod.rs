@@ -1,6 +1,6 @@
 //! The protocol floor: bytes and headers in, values out. What other servers say is read here ([`activity`],
-//! [`object`], [`text`], [`actor`], [`discovery`]), what we say is written here ([`author`]), and signatures are made and
-//! checked here ([`key`], [`http_sig`], [`proof`]).
+//! [`object`], [`text`], [`document`], [`actor`], [`discovery`]), what we say is written here ([`author`]), and
+//! signatures are made and checked here ([`key`], [`http_sig`], [`proof`]).
 //!
 //! No I/O at all: no network, no files, no clock (times come as arguments), no configuration. ActivityStreams is read
 //! as plain JSON with an explicit list of shapes; there is no JSON-LD processor, and what only a JSON-LD processor
@@ -10,6 +10,8 @@ pub mod activity;
 pub mod actor;
 pub mod author;
 pub mod discovery;
+pub mod document;
+pub mod fold;
 pub mod http_sig;
 pub mod json;
 pub mod key;

@@ -1,6 +1,7 @@
 //! What a post says, as far as a machine that looks for spam needs to know: its plain text, how many people, tags and
 //! links it names, and a fingerprint that stays the same when only names, links and numbers change.
 //!
+//! The walk over HTML ([`Plain`]) is the only one: what a post says to people ([`super::document`]) goes through it too.
 //! Nothing here renders anything, and nothing is judged. Every step is one pass over at most [`MAX_TEXT`] bytes of each
 //! field, without recursion: what HTML a stranger writes costs time in proportion to its length and no more.
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::Iri;
+use crate::wire::fold::is_invisible;
 use crate::wire::object::single_text;
 
 /// Bytes of a field that are looked at; what comes after them is not read.
@@ -47,7 +49,7 @@ impl Features {
         let options = ["oneOf", "anyOf"].iter().filter_map(|name| document.get(*name)?.as_array());
         let options = options.flatten().take(OPTIONS).filter_map(|option| option.get("name")?.as_str());
         for html in words.chain(options) {
-            let plain = Plain::of(html);
+            let plain = Plain::of(html, Joiners::Drop);
             features.links += plain.links.iter().filter(|link| !tags.explains(link)).count();
             if !features.text.is_empty() && !plain.text.is_empty() {
                 features.text.push('\n');
@@ -60,23 +62,23 @@ impl Features {
 }
 
 /// A field as a text, or the first text of its variant by language, as Mastodon reads it.
-fn said<'a>(document: &'a Value, plain: &str, by_language: &str) -> Option<&'a str> {
+pub(super) fn said<'a>(document: &'a Value, plain: &str, by_language: &str) -> Option<&'a str> {
     let text = document.get(plain).and_then(Value::as_str).filter(|text| !text.is_empty());
     text.or_else(|| document.get(by_language)?.as_object()?.values().find_map(Value::as_str))
 }
 
 /// What `tag` explains about the links of the content. That a link says of itself that it is a mention, by its class,
 /// counts for nothing: whoever wants to hide one would write that.
-struct Tags<'a> {
+pub(super) struct Tags<'a> {
     host: Option<&'a Iri>,
     hashtags: usize,
     mentions: usize,
     /// Names in lower case, with their sign: `#bird`, `@bo@b.example` and `@bo`.
-    names: HashSet<String>,
+    pub(super) names: HashSet<String>,
 }
 
 impl<'a> Tags<'a> {
-    fn of(document: &Value, host: Option<&'a Iri>) -> Self {
+    pub(super) fn of(document: &Value, host: Option<&'a Iri>) -> Self {
         let entries = match document.get("tag") {
             Some(Value::Array(items)) => items.as_slice(),
             Some(one) => std::slice::from_ref(one),
@@ -103,7 +105,7 @@ impl<'a> Tags<'a> {
     }
 
     /// A mention reads as the name of its tag, with or without the server; a hashtag too, and leads to its own server.
-    fn explains(&self, link: &Link) -> bool {
+    pub(super) fn explains(&self, link: &Link) -> bool {
         let label = link.label.trim().to_lowercase();
         let at_home = || Iri::parse(&link.to).ok().zip(self.host).is_some_and(|(to, host)| to.same_origin(host));
         let is_named = label.len() > 1 && self.names.contains(&label);
@@ -112,16 +114,28 @@ impl<'a> Tags<'a> {
 }
 
 /// A link and what it reads.
-struct Link {
-    to: String,
-    label: String,
+pub(super) struct Link {
+    pub(super) to: String,
+    pub(super) label: String,
+}
+
+/// What becomes of the invisible characters that spelling needs: those that join emoji, choose their colour, or keep
+/// letters of Persian apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Joiners {
+    /// A text to be compared: they could hide a word.
+    #[default]
+    Drop,
+    /// A text to be shown.
+    Keep,
 }
 
 /// HTML without its markup.
 #[derive(Default)]
-struct Plain {
-    text: String,
-    links: Vec<Link>,
+pub(super) struct Plain {
+    pub(super) text: String,
+    pub(super) links: Vec<Link>,
+    joiners: Joiners,
     /// The link that is open, and where in `text` its label begins.
     open: Option<(String, usize)>,
     /// Inside of an element whose text nobody is shown.
@@ -129,8 +143,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn of(html: &str) -> Self {
-        let mut plain = Self::default();
+    pub(super) fn of(html: &str, joiners: Joiners) -> Self {
+        let mut plain = Self { joiners, ..Self::default() };
         let mut rest = cut(html, MAX_TEXT);
         while let Some(at) = rest.find('<') {
             let (before, tag) = rest.split_at(at);
@@ -155,6 +169,18 @@ impl Plain {
         plain.close()
     }
 
+    /// A text that has no markup, in the same form.
+    pub(super) fn verbatim(text: &str, joiners: Joiners) -> Self {
+        let mut plain = Self { joiners, ..Self::default() };
+        for (number, line) in cut(text, MAX_TEXT).lines().enumerate() {
+            if number > 0 {
+                plain.space('\n');
+            }
+            plain.write(line);
+        }
+        plain.close()
+    }
+
     fn close(mut self) -> Self {
         self.end_link();
         self.text.truncate(self.text.trim_end().len());
@@ -166,6 +192,10 @@ impl Plain {
             return;
         }
         let run: Cow<'_, str> = html_escape::decode_html_entities(run);
+        self.write(&run);
+    }
+
+    fn write(&mut self, run: &str) {
         if self.open.is_none() {
             // Where the sender did not make links of them, some readers' apps do.
             let bare = run.split_whitespace().filter(|word| has_scheme(word));
@@ -174,7 +204,7 @@ impl Plain {
         for c in run.chars() {
             if c.is_whitespace() {
                 self.space(' ');
-            } else if !c.is_control() && !is_invisible(c) {
+            } else if !c.is_control() && (!is_invisible(c) || (self.joiners == Joiners::Keep && is_joiner(c))) {
                 self.text.push(c);
             }
         }
@@ -306,19 +336,17 @@ fn attribute(tag: &str, wanted: &str) -> Option<String> {
     }
 }
 
-fn has_scheme(text: &str) -> bool {
+pub(super) fn has_scheme(text: &str) -> bool {
     let start = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
     start("https://") || start("http://")
 }
 
-/// Characters that show nothing: put between letters they would hide a word from a rule.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' | '\u{e0020}'..='\u{e007f}')
 }
 
 /// The first `most` bytes, or a little less so that no character is cut.
-fn cut(text: &str, most: usize) -> &str {
+pub(super) fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 
@@ -353,7 +381,7 @@ mod tests {
 
     #[test]
     fn markup_goes_and_words_stay() {
-        let check = |html: &str, expected: &str| assert_eq!(Plain::of(html).text, expected, "{html}");
+        let check = |html: &str, expected: &str| assert_eq!(Plain::of(html, Joiners::Drop).text, expected, "{html}");
         check("", "");
         check("plain", "plain");
         check("<p>one</p><p>two<br>three</p>", "one\ntwo\nthree");
@@ -450,7 +478,7 @@ mod tests {
             "<a href=https://x.example>".repeat(mega / 26),
         ] {
             let begun = std::time::Instant::now();
-            let plain = Plain::of(&html);
+            let plain = Plain::of(&html, Joiners::Drop);
             assert!(plain.text.len() <= MAX_TEXT);
             assert!(begun.elapsed().as_secs() < 20, "{}", html.get(..10).unwrap_or_default());
         }
@@ -460,7 +488,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_fall(content in ".{0,300}", soup in "[<>a/\"'=&#;! -]{0,200}") {
             for html in [&content, &soup] {
-                let plain = Plain::of(html);
+                let plain = Plain::of(html, Joiners::Drop);
                 prop_assert!(plain.text.chars().all(|c| c == '\n' || !c.is_control()));
                 let _ = post(html, &json!([{ "type": "Hashtag", "name": content.as_str() }]));
             }

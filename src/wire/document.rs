@@ -1,0 +1,494 @@
+//! What a post says to people: all that is kept of it to find it and to show it. Its markup is gone, and so are the
+//! handles of the people it speaks to, who may not have agreed to be found. Whether it may be kept is not asked here.
+//!
+//! Every field has a bound, and reading takes time in proportion to the post.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use unicode_normalization::char::is_combining_mark;
+
+use crate::ids::Iri;
+use crate::wire::activity::id_of;
+use crate::wire::fold::fold;
+use crate::wire::object::single_text;
+use crate::wire::text::{Joiners, MAX_TEXT, Plain, Tags, cut, has_scheme, said};
+
+/// Characters of a title, and of a content warning.
+pub const MAX_TITLE: usize = 500;
+/// Characters of the description of a picture, sound or film; Mastodon takes as many.
+pub const MAX_ALT: usize = 1500;
+/// Pictures, sounds and films of one post.
+pub const MAX_MEDIA: usize = 16;
+/// Options of a poll.
+pub const MAX_OPTIONS: usize = 20;
+/// Characters of an option.
+pub const MAX_OPTION: usize = 200;
+/// Hashtags of one post.
+pub const MAX_TAGS: usize = 30;
+/// Characters of a hashtag: a longer one is none.
+pub const MAX_TAG: usize = 100;
+/// Entries of a list that are looked at.
+const MAX_ENTRIES: usize = 1000;
+
+/// What is kept of a post to find and to show it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Document {
+    /// `name`, at most [`MAX_TITLE`] characters. Notes have none.
+    pub title: String,
+    /// The content warning, as long at most. `summary` of an article is its abstract and no warning, unless the post is
+    /// marked as sensitive.
+    pub warning: String,
+    /// `content` without markup, paragraphs and lines parted by `\n`; about [`MAX_TEXT`] bytes at most. Of an article
+    /// without content, its abstract.
+    pub text: String,
+    /// The options of a poll, in order: at most [`MAX_OPTIONS`] of at most [`MAX_OPTION`] characters.
+    pub options: Vec<String>,
+    /// What is attached to be seen or heard, at most [`MAX_MEDIA`].
+    pub media: Vec<Media>,
+    /// Hashtags of `tag` as spelt, without `#`, each [`tag_key`] once, at most [`MAX_TAGS`].
+    pub tags: Vec<String>,
+    /// The language the author declared, as primary subtag in lower case (`pt`). Never guessed.
+    pub language: Option<String>,
+    /// What kind of post it is.
+    pub props: Props,
+    /// Where people read it, if that is on the post's own origin.
+    pub url: Option<String>,
+}
+
+/// Something to be seen or heard. Where its file lies is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Media {
+    /// What it is.
+    pub kind: MediaKind,
+    /// Its description for those who do not see or hear it, at most [`MAX_ALT`] characters; often empty.
+    pub alt: String,
+}
+
+/// What an attachment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MediaKind {
+    /// A picture.
+    Image,
+    /// A film, or a moving picture.
+    Video,
+    /// A sound.
+    Audio,
+    /// Any other file.
+    File,
+}
+
+/// One property of a post, as the query language calls it (`has:poll`, `is:reply`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Prop {
+    /// Something is attached to be seen or heard.
+    Media,
+    /// A picture is.
+    Image,
+    /// A film is.
+    Video,
+    /// A sound is.
+    Audio,
+    /// It asks, with options.
+    Poll,
+    /// It links to something that is neither a person, a hashtag nor the post it quotes.
+    Link,
+    /// It answers another post.
+    Reply,
+    /// It is marked as sensitive, or has a content warning.
+    Sensitive,
+    /// It quotes another post.
+    Quote,
+    /// A program wrote it. Not to be seen on the post: whoever knows the author adds it.
+    Bot,
+}
+
+impl Prop {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Media,
+        Self::Image,
+        Self::Video,
+        Self::Audio,
+        Self::Poll,
+        Self::Link,
+        Self::Reply,
+        Self::Sensitive,
+        Self::Quote,
+        Self::Bot,
+    ];
+
+    /// Its name in queries and in the index.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Media => "media",
+            Self::Image => "image",
+            Self::Video => "video",
+            Self::Audio => "audio",
+            Self::Poll => "poll",
+            Self::Link => "link",
+            Self::Reply => "reply",
+            Self::Sensitive => "sensitive",
+            Self::Quote => "quote",
+            Self::Bot => "bot",
+        }
+    }
+
+    /// The property of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|prop| prop.as_str() == name)
+    }
+}
+
+/// A set of [`Prop`]s. Stored as a number whose bits are in the order of [`Prop::ALL`]: new ones come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+pub struct Props(u16);
+
+impl Props {
+    /// Is it among them?
+    #[must_use]
+    pub const fn has(self, prop: Prop) -> bool {
+        self.0 & (1 << prop as u8) != 0
+    }
+
+    /// These and one more.
+    #[must_use]
+    pub const fn with(self, prop: Prop) -> Self {
+        Self(self.0 | 1 << prop as u8)
+    }
+
+    /// Those in the set.
+    pub fn iter(self) -> impl Iterator<Item = Prop> {
+        Prop::ALL.into_iter().filter(move |prop| self.has(*prop))
+    }
+}
+
+impl FromIterator<Prop> for Props {
+    fn from_iter<I: IntoIterator<Item = Prop>>(props: I) -> Self {
+        props.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+impl Document {
+    /// Reads a post's own document. What is not there or has another shape is left empty.
+    #[must_use]
+    pub fn of(post: &Value) -> Self {
+        let id = post.get("id").and_then(Value::as_str).and_then(|id| Iri::parse(id).ok());
+        let kind = single_text(post.get("type")).unwrap_or_default();
+        let tags = Tags::of(post, id.as_ref());
+        let field = |name: &str, by_language: &str| said(post, name, by_language).unwrap_or_default();
+        let sensitive = post.get("sensitive").and_then(Value::as_bool) == Some(true);
+
+        let mut content = body(field("content", "contentMap"), post);
+        let mut warning = Plain::of(field("summary", "summaryMap"), Joiners::Keep).text;
+        if !matches!(kind, "Note" | "Question") && !sensitive {
+            let summary = std::mem::take(&mut warning);
+            if content.text.is_empty() {
+                content.text = summary;
+            }
+        }
+        let quoted = quoted(post);
+        let people = People::of(&content, &tags);
+        let (text, has_link) = said_by_the_author(&content, &tags, quoted.as_ref(), &people);
+        let short = |text: &str, most: usize| first(people.leave_out(text.to_owned()), most);
+
+        let options = options(post);
+        let options: Vec<String> =
+            options.map(|text| short(&Plain::verbatim(text, Joiners::Keep).text, MAX_OPTION)).collect();
+        let (media, links_card) = media(post, |alt| short(alt, MAX_ALT));
+        let mut document = Self {
+            title: short(&Plain::of(field("name", "nameMap"), Joiners::Keep).text, MAX_TITLE),
+            warning: short(&warning, MAX_TITLE),
+            text,
+            options,
+            media,
+            tags: hashtags(post),
+            language: language(post),
+            props: Props::default(),
+            url: id.as_ref().and_then(|id| url(post, id)),
+        };
+        let holds = |medium: MediaKind| document.media.iter().any(|item| item.kind == medium);
+        let props = [
+            (Prop::Media, !document.media.is_empty() || matches!(kind, "Video" | "Audio" | "Image")),
+            (Prop::Image, holds(MediaKind::Image) || kind == "Image"),
+            (Prop::Video, holds(MediaKind::Video) || kind == "Video"),
+            (Prop::Audio, holds(MediaKind::Audio) || kind == "Audio"),
+            (Prop::Poll, !document.options.is_empty()),
+            (Prop::Link, has_link || links_card),
+            (Prop::Reply, post.get("inReplyTo").and_then(id_of).is_some_and(|id| !id.is_empty())),
+            (Prop::Sensitive, sensitive || !document.warning.is_empty()),
+            (Prop::Quote, quoted.is_some()),
+        ];
+        document.props = props.into_iter().filter_map(|(prop, is)| is.then_some(prop)).collect();
+        document
+    }
+}
+
+/// What two spellings of a hashtag have in common: NFKC, lower case, folded, without `#`. `None` for what is no hashtag:
+/// empty, digits only, longer than [`MAX_TAG`] characters, or with anything in it that ends one.
+#[must_use]
+pub fn tag_key(tag: &str) -> Option<String> {
+    let tag = tag.trim().trim_start_matches(['#', '＃']);
+    if tag.chars().take(MAX_TAG + 1).count() > MAX_TAG {
+        return None;
+    }
+    let key = fold(tag);
+    // Mastodon allows the middle dot of Catalan inside of a tag, others the hyphen.
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '·' | '-') || is_combining_mark(c);
+    let says_something = key.chars().any(|c| c.is_alphabetic());
+    (says_something && key.chars().all(fits)).then_some(key)
+}
+
+/// Content in the form its `mediaType` says: PeerTube's is Markdown, which reads like text. Everybody else's is HTML.
+fn body(content: &str, post: &Value) -> Plain {
+    let kind = post.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+    if kind.starts_with("text/") && !kind.starts_with("text/html") {
+        return Plain::verbatim(content, Joiners::Keep);
+    }
+    Plain::of(content, Joiners::Keep)
+}
+
+/// The handles that are left out of what is kept.
+struct People {
+    /// In lower case, with `@`.
+    names: HashSet<String>,
+}
+
+impl People {
+    /// Those that `tag` mentions, and those whose handle a link reads: nobody links such a label by chance.
+    fn of(content: &Plain, tags: &Tags<'_>) -> Self {
+        let labels = content.links.iter().map(|link| link.label.trim()).filter(|label| is_handle(label));
+        let labels = labels.map(str::to_lowercase);
+        let tagged = tags.names.iter().filter(|name| name.starts_with('@') && name.len() > 1).cloned();
+        Self { names: labels.chain(tagged).collect() }
+    }
+
+    /// Takes their handles out of a text, and every handle that names a server, whoever it may belong to.
+    fn leave_out(&self, text: String) -> String {
+        if !text.contains(['@', '＠']) {
+            return text;
+        }
+        let mut kept = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find(['@', '＠']) {
+            let (before, handle) = rest.split_at(at);
+            push_apart(&mut kept, before);
+            let length = handle_length(handle);
+            let sign = handle.chars().next().map_or(0, char::len_utf8);
+            let (handle, after) = handle.split_at(length.max(sign));
+            let begins = !kept.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            if length == 0 || !begins || !self.knows(handle) {
+                push_apart(&mut kept, handle);
+            }
+            rest = after;
+        }
+        push_apart(&mut kept, rest);
+        kept.truncate(kept.trim_end().len());
+        kept
+    }
+
+    fn knows(&self, handle: &str) -> bool {
+        let name = handle.trim_start_matches(['@', '＠']);
+        name.contains('@') || self.names.contains(&format!("@{}", name.to_lowercase()))
+    }
+}
+
+/// Appends, but never a second space, nor one at the start of a line.
+fn push_apart(kept: &mut String, more: &str) {
+    if kept.is_empty() || kept.ends_with([' ', '\n']) {
+        let more = more.trim_start_matches(' ');
+        if more.starts_with('\n') {
+            kept.truncate(kept.trim_end().len());
+        }
+        kept.push_str(if kept.is_empty() { more.trim_start() } else { more });
+    } else {
+        kept.push_str(more);
+    }
+}
+
+fn is_handle(label: &str) -> bool {
+    label.len() > 1 && handle_length(label) == label.len()
+}
+
+/// The bytes of the handle that a text begins with, sign included: `@bo`, `@bo@b.example`, and not the full stop behind
+/// it. Nothing if there is none.
+#[must_use]
+pub fn handle_length(text: &str) -> usize {
+    let Some(rest) = text.strip_prefix(['@', '＠']) else { return 0 };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let run = |text: &str, fits: &dyn Fn(char) -> bool| {
+        let end = text.find(|c: char| !fits(c)).unwrap_or(text.len());
+        text.get(..end).unwrap_or_default().trim_end_matches(['.', '-']).len()
+    };
+    let name = run(rest, &is_name);
+    if name == 0 {
+        return 0;
+    }
+    let end = text.len() - rest.len() + name;
+    // Names of servers may be in any script.
+    let is_host = |c: char| is_name(c) || (!c.is_ascii() && c.is_alphanumeric());
+    match text.get(end..).and_then(|rest| rest.strip_prefix('@')).map_or(0, |host| run(host, &is_host)) {
+        0 => end,
+        host => end + 1 + host,
+    }
+}
+
+/// The text without handles and without the line that stands for a quoted post; and whether it links to anything.
+fn said_by_the_author(
+    content: &Plain,
+    tags: &Tags<'_>,
+    quoted: Option<&Quoted<'_>>,
+    people: &People,
+) -> (String, bool) {
+    let quote_lines: Vec<&str> = match quoted {
+        Some(_) => content.text.lines().filter_map(quote_line).collect(),
+        None => Vec::new(),
+    };
+    let to_quoted = |to: &str, label: &str| {
+        quoted.is_some_and(|quoted| quoted.is(to)) || quote_lines.iter().any(|url| *url == label.trim() || *url == to)
+    };
+    let has_link = content.links.iter().any(|link| {
+        let label = link.label.trim();
+        let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
+        !is_tag && !is_handle(label) && !tags.explains(link) && !to_quoted(&link.to, label)
+    });
+    let text = if quote_lines.is_empty() {
+        content.text.clone()
+    } else {
+        let lines: Vec<&str> = content.text.lines().filter(|line| quote_line(line).is_none()).collect();
+        lines.join("\n")
+    };
+    (cut(&people.leave_out(text), MAX_TEXT).trim_end().to_owned(), has_link)
+}
+
+/// The URL of a line that says which post is quoted, for servers that do not show quotes: `RE: https://…` (Mastodon,
+/// Misskey), `QT: …` (Fedibird, Pleroma's family).
+fn quote_line(line: &str) -> Option<&str> {
+    let url = line.trim().strip_prefix("RE:").or_else(|| line.trim().strip_prefix("QT:"))?;
+    let url = url.trim().trim_start_matches('[').trim_end_matches(']');
+    (has_scheme(url) && !url.contains(char::is_whitespace)).then_some(url)
+}
+
+/// The post that is quoted.
+struct Quoted<'a>(&'a str);
+
+impl Quoted<'_> {
+    fn is(&self, url: &str) -> bool {
+        self.0 == url
+    }
+}
+
+/// In all its spellings: FEP-044f (Mastodon 4.5), Fedibird, Misskey and its family, and FEP-e232's link in `tag`.
+fn quoted(post: &Value) -> Option<Quoted<'_>> {
+    let fields = ["quote", "quoteUrl", "quoteUri", "quoteURL", "_misskey_quote"];
+    let field = fields.iter().find_map(|name| id_of(post.get(*name)?)).filter(|id| !id.is_empty());
+    let linked = || {
+        entries(post.get("tag")).find_map(|tag| {
+            let kind = tag.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+            let is_object = kind.contains("activitystreams") || kind.starts_with("application/activity+json");
+            let is_link = is_object && single_text(tag.get("type")) == Some("Link");
+            tag.get("href").filter(|_| is_link)?.as_str()
+        })
+    };
+    field.or_else(linked).map(Quoted)
+}
+
+fn entries(list: Option<&Value>) -> impl Iterator<Item = &Value> {
+    let list = match list {
+        None => &[],
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+    };
+    list.iter().take(MAX_ENTRIES)
+}
+
+fn options(post: &Value) -> impl Iterator<Item = &str> {
+    let both = ["oneOf", "anyOf"].into_iter().flat_map(|name| entries(post.get(name)));
+    both.filter_map(|option| option.get("name")?.as_str()).filter(|name| !name.trim().is_empty()).take(MAX_OPTIONS)
+}
+
+/// What is attached, and whether a link is among it (Lemmy attaches what a post is about).
+fn media(post: &Value, short: impl Fn(&str) -> String) -> (Vec<Media>, bool) {
+    let mut found = Vec::new();
+    let mut link = false;
+    for item in entries(post.get("attachment")) {
+        let media_type = item.get("mediaType").and_then(Value::as_str).unwrap_or_default();
+        let kind = match (media_type.split('/').next(), single_text(item.get("type")).unwrap_or_default()) {
+            (_, "Link" | "Page") => {
+                link = true;
+                continue;
+            }
+            (Some("image"), _) | (_, "Image") => MediaKind::Image,
+            (Some("video"), _) | (_, "Video") => MediaKind::Video,
+            (Some("audio"), _) | (_, "Audio") => MediaKind::Audio,
+            (_, "Document") => MediaKind::File,
+            // Rows of a table on a profile, and what is yet to be invented.
+            _ => continue,
+        };
+        if found.len() < MAX_MEDIA {
+            let says = |name: &str| item.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
+            let alt = says("name").or_else(|| says("summary")).unwrap_or_default();
+            found.push(Media { kind, alt: short(&Plain::verbatim(alt, Joiners::Keep).text) });
+        }
+    }
+    (found, link)
+}
+
+fn hashtags(post: &Value) -> Vec<String> {
+    let mut keys = HashSet::new();
+    let tags = entries(post.get("tag")).filter(|tag| single_text(tag.get("type")) == Some("Hashtag"));
+    let names = tags.filter_map(|tag| tag.get("name")?.as_str());
+    let new = names.filter(|name| tag_key(name).is_some_and(|key| keys.insert(key)));
+    new.map(|name| name.trim().trim_start_matches(['#', '＃']).to_owned()).take(MAX_TAGS).collect()
+}
+
+/// From `contentMap` (its one key, or the key of what `content` says), `language` as a text or an object (PeerTube,
+/// Lemmy), or `@language` of the context (Pleroma, Akkoma).
+fn language(post: &Value) -> Option<String> {
+    let content = post.get("content").and_then(Value::as_str);
+    let mapped = || {
+        let map = post.get("contentMap")?.as_object()?;
+        let same = |text: &Value| content.is_none() || text.as_str() == content;
+        let one = if map.len() == 1 { map.keys().next() } else { None };
+        one.or_else(|| map.iter().find(|(_, text)| same(text)).map(|(key, _)| key)).map(String::as_str)
+    };
+    let said = || match post.get("language")? {
+        Value::String(code) => Some(code.as_str()),
+        other => other.get("identifier")?.as_str(),
+    };
+    let in_context = || entries(post.get("@context")).find_map(|part| part.get("@language")?.as_str());
+    let read = |tag: Option<&str>| tag.and_then(primary_subtag);
+    read(mapped()).or_else(|| read(said())).or_else(|| read(in_context()))
+}
+
+/// `pt` of `pt-BR`; `None` for what is no language.
+fn primary_subtag(tag: &str) -> Option<String> {
+    let primary = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
+    let is_code = (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
+    (is_code && !["und", "mul", "zxx", "mis"].contains(&primary.as_str())).then_some(primary)
+}
+
+/// The address that people read it at: the page among several (PeerTube), never of another server.
+fn url(post: &Value, id: &Iri) -> Option<String> {
+    let href = |link: &Value| Some(link.as_str().or_else(|| link.get("href")?.as_str())?.to_owned());
+    let is_page = |link: &Value| {
+        let kind = link.get("mediaType").and_then(Value::as_str);
+        link.is_string() || kind.is_none_or(|kind| kind.starts_with("text/html"))
+    };
+    let address = entries(post.get("url")).filter(|link| is_page(link)).find_map(href)?;
+    Iri::parse(&address).ok().filter(|url| url.same_origin(id)).map(|url| url.as_str().to_owned())
+}
+
+/// The first `most` characters.
+fn first(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.truncate(text.trim_end().len());
+    }
+    text
+}
