@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::Strictness;
+
 use crate::clock::Timestamp;
 use crate::wire::searchable::{ActorSignals, ObjectKind, ObjectSignals, Said, Searchers};
 
@@ -38,20 +40,6 @@ pub enum Use {
     /// A post is counted: its tags and links, one vote for each person. No text is kept, so the server's key is not asked
     /// for; an example that is shown needs [`Use::Posts`].
     Trends,
-}
-
-/// How much an author must have said. Each asks for what the one before it asks for, and more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Strictness {
-    /// Both keys, and nothing against it.
-    #[default]
-    Standard,
-    /// Also `discoverable: true`, and the account is not locked: on many servers `indexable` is on unless somebody takes it
-    /// off.
-    Strict,
-    /// Also an act of the person: to follow the search actor, to ask it for it, or to write `#searchable` in the profile.
-    Explicit,
 }
 
 /// Whether something new comes in, or what is here stays.

@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use keyword::Keyword;
 pub use sections::{
     Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Search,
-    SearchApi, Site, Store,
+    SearchApi, Site, Store, Strictness,
 };
 
 use crate::ids::{Authority, Iri};
@@ -226,6 +226,9 @@ impl Config {
         self.check_rules(&mut wrong);
         if self.delivery.retry.is_empty() {
             wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
+        }
+        if self.search.retention > MAX_SEARCH_RETENTION {
+            faults.push(Fault::of("search.retention", "posts are kept for a year at most: write 365d or less"));
         }
         if self.store.retention < self.delivery.horizon {
             wrong(

@@ -180,6 +180,10 @@ pub struct Store {
 pub struct Search {
     pub api: SearchApi,
     pub username: String,
+    pub consent: Strictness,
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+    pub heap: ByteSize,
 }
 
 impl Search {
@@ -224,6 +228,20 @@ pub enum SearchApi {
     Tokens,
     /// Anybody.
     Public,
+}
+
+/// How much an author must have said to be found. Each asks for what the one before it asks for, and more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strictness {
+    /// Both keys, and nothing against it.
+    #[default]
+    Standard,
+    /// Also `discoverable: true`, and the account is not locked: on many servers `indexable` is on unless somebody takes it
+    /// off.
+    Strict,
+    /// Also an act of the person: to follow the search actor, to ask it for it, or to write `#searchable` in the profile.
+    Explicit,
 }
 
 /// Whom our Announces address.

@@ -132,7 +132,8 @@ impl<'a> Shown<'a> {
         }
         let post = self.view.post(number).ok()??;
         let author = self.author(&post.author)?;
-        (author.number == post.author_number).then_some(Hit { number, post, author })
+        let ruled_out = self.search.server(&post.author, &post.document.text).ruled_out;
+        (author.number == post.author_number && !ruled_out).then_some(Hit { number, post, author })
     }
 
     /// The author, if their posts may be shown.
@@ -147,7 +148,7 @@ impl<'a> Shown<'a> {
             return None;
         }
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
-        match self.search.consent(actor, Some(says), known(&author, None), None, Occasion::Keeping) {
+        match self.search.consent(actor, "", Some(says), known(&author, None), None, Occasion::Keeping) {
             Decision::Allow => Some(Arc::new(author)),
             Decision::Deny(_) => None,
         }

@@ -164,7 +164,7 @@ impl Search {
         let signals = ObjectSignals::of(&document);
         // Whether it was deleted, and what else is known of the author, is asked in the transaction.
         let (known, post) = (consent::Author::default(), consent::Post { signals: &signals, deleted: false });
-        if let Decision::Deny(reason) = self.consent(&author, Some(says(&reading)), known, Some(post), Occasion::Taking) {
+        if let Decision::Deny(reason) = self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking) {
             return Some(Found::Refused { object, author, reason, reading });
         }
         let published = signals.published.unwrap_or(entry.at).min(entry.at);
@@ -218,7 +218,7 @@ impl Search {
         let known = known(&author, refused.as_ref());
         let newest = consent::Reading { signals: &author.signals, at: author.read_at };
         let this = consent::Post { signals: &signals, deleted };
-        if let Decision::Deny(reason) = self.consent(&actor, Some(newest), known, Some(this), Occasion::Taking) {
+        if let Decision::Deny(reason) = self.consent(&actor, &post.document.text, Some(newest), known, Some(this), Occasion::Taking) {
             tx.drop_indexed_post(object)?;
             return Ok(reason.as_str());
         }
@@ -243,7 +243,7 @@ impl Search {
     /// heard a newer word. Whether it was a no.
     pub(super) fn heed(&self, tx: &mut Tx<'_>, author: &Iri, reading: &Reading) -> Result<bool, StoreError> {
         let known = consent::Author::default();
-        let Decision::Deny(reason) = self.consent(author, Some(says(reading)), known, None, Occasion::Taking) else {
+        let Decision::Deny(reason) = self.consent(author, "", Some(says(reading)), known, None, Occasion::Taking) else {
             return Ok(false);
         };
         if tx.indexed_author(author)?.is_none_or(|held| held.read_at <= reading.read_at) {

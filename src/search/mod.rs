@@ -2,12 +2,12 @@
 //! keeps; what arrives comes from the log. Other rooms are not known here.
 //!
 //! Two workers fill the ledger: [`gather`] judges posts, [`authors`] reads what their authors say. [`sweep`] empties it
-//! again, and [`indexer`] makes the index from it. Pure are how a text becomes terms ([`tokens`]) and which language it
-//! is in ([`language`]).
+//! again, and [`indexer`] makes the [`index`] from it, which is no authority: [`find`] asks both. Pure are how a text
+//! becomes terms ([`tokens`]), which language it is in ([`language`]), and how what somebody typed becomes a [`query`].
 
 pub mod authors;
 mod bounds;
-mod collect;
+pub mod collect;
 pub mod compile;
 pub mod find;
 pub mod gather;
@@ -32,7 +32,7 @@ use crate::consent::{self, Case, Decision, Occasion, Terms, Use};
 use crate::ids::Iri;
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::policy::Rules;
+use crate::policy::{Rules, Verdict};
 use crate::store::Store;
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -107,16 +107,17 @@ impl Search {
 
     /// Whether posts of this actor may be searched as far as their server and the operator are concerned.
     fn may_search(&self, actor: &Iri) -> bool {
-        let server = self.server(actor);
+        let server = self.server(actor, "");
         server.on_since.is_some() && !server.ruled_out
     }
 
-    fn server(&self, actor: &Iri) -> consent::Server {
-        let authority = actor.authority();
-        let on = self.0.store.search_servers().get(&authority).cloned();
+    /// How search stands for an actor's server, and for a post with these words.
+    fn server(&self, actor: &Iri, words: &str) -> consent::Server {
+        let on = self.0.store.search_servers().get(&actor.authority()).cloned();
+        let ruling = self.0.rules.set().searchable(actor, words, self.0.clock.now());
         consent::Server {
             on_since: on.map(|server| server.since),
-            ruled_out: !self.0.rules.set().searchable(actor, self.0.clock.now()),
+            ruled_out: ruling.verdict == Verdict::Block,
             ..consent::Server::default()
         }
     }
@@ -125,6 +126,7 @@ impl Search {
     fn consent(
         &self,
         actor: &Iri,
+        words: &str,
         reading: Option<consent::Reading<'_>>,
         author: consent::Author,
         post: Option<consent::Post<'_>>,
@@ -137,7 +139,7 @@ impl Search {
             read_within: consent::READ_TO_KEEP,
             retention: self.0.config.retention,
         };
-        consent::consent(Use::Posts, &Case { reading, author, server: self.server(actor), post, terms })
+        consent::consent(Use::Posts, &Case { reading, author, server: self.server(actor, words), post, terms })
     }
 
     fn count(&self, word: &str) {

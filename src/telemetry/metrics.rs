@@ -56,6 +56,14 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Connections closed because there were too many.
     pub connections_refused: IntCounter,
+    /// What search made of posts and authors, in a word: `indexed`, or why not.
+    pub gathered: IntCounterVec,
+    /// Posts in the search index.
+    pub indexed_posts: IntGauge,
+    /// Changes of the ledger that are not in the index yet.
+    pub index_lag: IntGauge,
+    /// How long something that was removed is in the index's files already.
+    pub erasure_lag_seconds: IntGauge,
     /// Panics caught in a request.
     pub panics: IntCounter,
 }
@@ -131,6 +139,13 @@ impl Metrics {
             connections_refused: counter(
                 "connections_refused_total",
                 "Connections closed because there were too many.",
+            ),
+            gathered: counters("search_gathered_total", "What search made of posts and authors.", &["outcome"]),
+            indexed_posts: gauge("search_posts", "Posts in the search index."),
+            index_lag: gauge("search_index_lag", "Changes of the ledger that are not in the index yet."),
+            erasure_lag_seconds: gauge(
+                "search_erasure_lag_seconds",
+                "How long something that was removed is in the files of the index already.",
             ),
             panics: counter("panics_total", "Panics caught in a request. Any is a bug: please report it."),
             registry,

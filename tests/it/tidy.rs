@@ -24,7 +24,8 @@ const FLOORS: [&[&str]; 11] = [
 const DEMO_USES: [&str; 5] = ["demo", "server", "config", "ids", "clock"];
 
 /// Names that only some rooms may speak: a library has one owner.
-const OWNERS: [(&str, &[&str]); 2] = [("redb::", &["store", "log"]), ("sled::", &["cache"])];
+const OWNERS: [(&str, &[&str]); 3] =
+    [("redb::", &["store", "log"]), ("sled::", &["cache"]), ("tantivy::", &["search"])];
 
 /// Names that the protocol floor never speaks: it does no I/O and reads no clock.
 const NOT_IN_WIRE: [&str; 6] = ["tokio", "reqwest", "std::fs", "std::net", "std::env", "Clock"];

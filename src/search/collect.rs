@@ -1,0 +1,228 @@
+//! From a query to the ids of posts: the newest, or those that fit best. Both ask for each candidate whether it may be
+//! shown, at the very place where it would enter the page, so that pages are full; and both end when their time is over.
+//!
+//! The newest come out of the segments one at a time, as from a merge of sorted lists, and a segment is opened only when
+//! its turn comes: what that costs depends on the page and not on how many posts there are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tantivy::query::{EnableScoring, Scorer, Weight};
+use tantivy::{DocId, Score, Searcher, SegmentReader};
+
+use super::bounds::{Deadline, Ids};
+use super::compile::Bound;
+
+/// Candidates between two looks at the clock. One costs from a fraction of a microsecond to a look into the ledger.
+const STEPS: u32 = 64;
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Found {
+    /// The posts, in the order that was asked for.
+    pub ids: Vec<u64>,
+    /// The time was over before the page was full: there may be more, and of the newest none is missing between these.
+    pub took_too_long: bool,
+    /// A prefix stands for more words than were looked for: rare ones among them are not found.
+    pub cut: bool,
+}
+
+/// Whether a post may be shown now.
+pub type Alive<'a> = &'a (dyn Fn(u64) -> bool + Sync);
+
+/// The `limit` newest posts with ids in `ids`.
+pub(super) fn newest(
+    searcher: &Searcher,
+    bound: &Bound,
+    ids: &Range<u64>,
+    limit: usize,
+    alive: Alive<'_>,
+    deadline: &Arc<Deadline>,
+) -> tantivy::Result<Found> {
+    let ids = ids.start.max(bound.ids.start)..ids.end.min(bound.ids.end);
+    let weight = bound.query.weight(EnableScoring::disabled_from_searcher(searcher))?;
+    let mut found = Found { cut: bound.cut, ..Found::default() };
+    // The segments whose turn has not come, by their newest id; then the lists that are open, by their next one.
+    let mut waiting = Vec::new();
+    for segment in searcher.segment_readers() {
+        let column = Ids::of(segment)?;
+        let docs = column.docs(&ids);
+        if !docs.is_empty() {
+            waiting.push((column.at(docs.start), Waiting { segment, column, docs }));
+        }
+    }
+    waiting.sort_by_key(|(id, _)| *id);
+    let mut open: BinaryHeap<Head> = BinaryHeap::new();
+    let mut lists: Vec<List<'_>> = Vec::new();
+    let mut steps = 0;
+    while found.ids.len() < limit {
+        while waiting.last().is_some_and(|(id, _)| open.peek().is_none_or(|head| head.id < *id)) {
+            let Some((_, next)) = waiting.pop() else { break };
+            if deadline.is_over() {
+                break;
+            }
+            let mut list = next.open(weight.as_ref())?;
+            if let Some(id) = list.id(list.scorer.doc()) {
+                open.push(Head { id, list: lists.len() });
+                lists.push(list);
+            }
+        }
+        steps += 1;
+        if deadline.was_over() || (steps % STEPS == 0 && deadline.is_over()) {
+            found.took_too_long = true;
+            break;
+        }
+        let Some(head) = open.pop() else { break };
+        if found.ids.last() != Some(&head.id) && alive(head.id) {
+            found.ids.push(head.id);
+        }
+        if let Some(list) = lists.get_mut(head.list) {
+            let doc = list.scorer.advance();
+            if let Some(id) = list.id(doc) {
+                open.push(Head { id, list: head.list });
+            }
+        }
+    }
+    Ok(found)
+}
+
+struct Waiting<'a> {
+    segment: &'a SegmentReader,
+    column: Ids,
+    docs: Range<DocId>,
+}
+
+impl<'a> Waiting<'a> {
+    fn open(self, weight: &dyn Weight) -> tantivy::Result<List<'a>> {
+        let mut scorer = weight.scorer(self.segment, 1.0)?;
+        if scorer.doc() < self.docs.start {
+            scorer.seek(self.docs.start);
+        }
+        Ok(List { segment: self.segment, column: self.column, end: self.docs.end, scorer })
+    }
+}
+
+/// What a segment still has, newest first.
+struct List<'a> {
+    segment: &'a SegmentReader,
+    column: Ids,
+    end: DocId,
+    scorer: Box<dyn Scorer>,
+}
+
+impl List<'_> {
+    /// The id of the first document from `doc` on that is not deleted.
+    fn id(&mut self, mut doc: DocId) -> Option<u64> {
+        while doc < self.end && self.segment.is_deleted(doc) {
+            doc = self.scorer.advance();
+        }
+        (doc < self.end).then(|| self.column.at(doc))
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    id: u64,
+    list: usize,
+}
+
+/// The `limit` posts that fit best, from the `skip`th on; of those that fit as well, the newest.
+pub(super) fn best(
+    searcher: &Searcher,
+    bound: &Bound,
+    skip: usize,
+    limit: usize,
+    alive: Alive<'_>,
+    deadline: &Arc<Deadline>,
+) -> tantivy::Result<Found> {
+    let kept = skip.saturating_add(limit);
+    let weight = bound.query.weight(EnableScoring::enabled_from_searcher(searcher))?;
+    let mut top = Top { kept, heap: BinaryHeap::with_capacity(kept.min(1024)) };
+    let mut steps = 0_u32;
+    for segment in searcher.segment_readers() {
+        let column = Ids::of(segment)?;
+        let docs = column.docs(&bound.ids);
+        if docs.is_empty() || deadline.is_over() {
+            continue;
+        }
+        let threshold = top.threshold(column.at(docs.start));
+        weight.for_each_pruning(threshold, segment, &mut |doc, score| {
+            steps += 1;
+            if deadline.was_over() || (steps.is_multiple_of(STEPS) && deadline.is_over()) || doc >= docs.end {
+                return Score::INFINITY;
+            }
+            let id = column.at(doc);
+            if doc >= docs.start && !segment.is_deleted(doc) && top.wants(score, id) && alive(id) {
+                top.push(score, id);
+            }
+            top.threshold(id)
+        })?;
+    }
+    let ids = top.into_ids().into_iter().skip(skip).collect();
+    Ok(Found { ids, took_too_long: deadline.was_over(), cut: bound.cut })
+}
+
+/// The best so far; the worst of them on top.
+struct Top {
+    kept: usize,
+    heap: BinaryHeap<Reverse<Rank>>,
+}
+
+impl Top {
+    fn worst(&self) -> Option<&Rank> {
+        if self.heap.len() < self.kept { None } else { self.heap.peek().map(|Reverse(rank)| rank) }
+    }
+
+    fn wants(&self, score: Score, id: u64) -> bool {
+        self.kept > 0 && self.worst().is_none_or(|worst| *worst < Rank { score, id })
+    }
+
+    fn push(&mut self, score: Score, id: u64) {
+        self.heap.push(Reverse(Rank { score, id }));
+        if self.heap.len() > self.kept {
+            self.heap.pop();
+        }
+    }
+
+    /// What a post must exceed, with an id below `id`, as all later ones of its segment have. One that fits as well as the
+    /// worst counts only while it may be newer.
+    fn threshold(&self, id: u64) -> Score {
+        match self.worst() {
+            None => Score::MIN,
+            Some(worst) if worst.id < id => worst.score.next_down(),
+            Some(worst) => worst.score,
+        }
+    }
+
+    fn into_ids(self) -> Vec<u64> {
+        self.heap.into_sorted_vec().into_iter().map(|Reverse(rank)| rank.id).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rank {
+    score: Score,
+    id: u64,
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.score.total_cmp(&other.score).then(self.id.cmp(&other.id))
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
