@@ -23,6 +23,9 @@ pub use sections::{
 
 use crate::ids::{Authority, Iri};
 
+/// No post is kept for longer than this to be found.
+const MAX_SEARCH_RETENTION: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The documented defaults: also what `shearwater config default` prints.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
 
@@ -228,7 +231,7 @@ impl Config {
             wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
         }
         if self.search.retention > MAX_SEARCH_RETENTION {
-            faults.push(Fault::of("search.retention", "posts are kept for a year at most: write 365d or less"));
+            wrong("search.retention", "must be at most 365d: no post is kept for longer than a year".to_owned());
         }
         if self.store.retention < self.delivery.horizon {
             wrong(

@@ -101,7 +101,7 @@ impl Shared {
             shapes::merge(&mut stored.object, change);
             Some(stored.clone())
         })?;
-        let activity_id = format!("{id}#updates/{token}");
+        let activity_id = format!("{id}#updates/{number}");
         let activity = shapes::activity("Update", &activity_id, &stored.place, stored.object.clone(), now);
         Some(self.follow_up(&stored, activity_id, activity, !self.options.secure_mode))
     }

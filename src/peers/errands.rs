@@ -53,6 +53,12 @@ impl<R: Clone, F: Send + 'static> Errands<R, F> {
         Ok(begun)
     }
 
+    /// The row that is being read under this key.
+    #[must_use]
+    pub fn running(&self, key: Key) -> Option<&R> {
+        self.tasks.values().find_map(|(reads, row)| (*reads == key).then_some(row))
+    }
+
     /// What ended since the last call. No finding: the reading fell, which is a bug, told to `fallen`.
     pub fn ends(&mut self, fallen: impl Fn(&JoinError)) -> Vec<(Key, R, Option<F>)> {
         while let Some(ended) = self.running.try_join_next_with_id() {

@@ -39,7 +39,7 @@ impl Peers {
             return None;
         }
         let document = json::parse(&cached.bytes).ok()?;
-        Some(self.keep_reading(actor, &document, read_at, cached.bytes.len()).await)
+        self.keep_reading(actor, &document, read_at, cached.bytes.len()).await
     }
 
     /// A reading of this actor that is less than a day old.
@@ -77,10 +77,10 @@ impl Peers {
         document: &serde_json::Value,
         read_at: Timestamp,
         bytes: usize,
-    ) -> Arc<Reading> {
-        let (signals, profile) = (ActorSignals::of(document), Profile::of(document));
+    ) -> Option<Arc<Reading>> {
+        let (signals, profile) = (ActorSignals::of(document), Profile::of(document)?);
         let reading = Arc::new(Reading { signals, profile, read_at });
         self.readings.put(actor, Kept::value(reading.clone(), read_at.plus(READING_LIFE), bytes.min(4096))).await;
-        reading
+        Some(reading)
     }
 }

@@ -249,7 +249,7 @@ impl Resolver {
 
     /// Whether it is being read for the search alone.
     fn is_read_for_search(&self, key: Key) -> bool {
-        self.tasks.values().any(|(reads, hint)| *reads == key && hint.for_search)
+        self.errands.running(key).is_some_and(|hint| hint.for_search)
     }
 
     /// Begins to read what is due, as far as the queue allows.
