@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tantivy::columnar::Column;
-use tantivy::docset::SeekDangerResult;
 use tantivy::query::{EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::{DocId, DocSet, Score, SegmentReader, TERMINATED, TantivyError};
 
@@ -197,10 +196,6 @@ impl DocSet for TimedScorer {
 
     fn seek(&mut self, target: DocId) -> DocId {
         if self.is_over() { TERMINATED } else { self.inner.seek(target) }
-    }
-
-    fn seek_danger(&mut self, target: DocId) -> SeekDangerResult {
-        if self.is_over() { SeekDangerResult::SeekLowerBound(TERMINATED) } else { self.inner.seek_danger(target) }
     }
 
     fn doc(&self) -> DocId {

@@ -14,9 +14,10 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{Searcher, Term};
 
 use super::bounds::{Deadline, IdRange, Timed};
-use super::query::{Expr, Leaf, Property, Query};
+use super::query::{Expr, Leaf, Query};
 use super::schema::{Fields, first_id};
 use super::tokens::{Reading, tokens};
+use crate::wire::document::Prop;
 
 /// Terms that a prefix stands for; where there are more, the most frequent ones. Each costs a list of posts per segment.
 pub const MAX_EXPANSIONS: usize = 512;
@@ -57,7 +58,7 @@ enum Plan {
     Tag(String),
     TagPrefix(String),
     Language(String),
-    Property(Property),
+    Prop(Prop),
     Authors(Vec<u64>),
     Servers(Vec<u64>),
     Ids(Range<u64>),
@@ -88,7 +89,7 @@ impl Compiled {
             members.push(Plan::Nothing);
         }
         if !sensitive {
-            members.push(Plan::Not(Box::new(Plan::Property(Property::Sensitive))));
+            members.push(Plan::Not(Box::new(Plan::Prop(Prop::Sensitive))));
         }
         Self { plan: all(members), ids }
     }
@@ -127,7 +128,7 @@ fn plan(expr: &Expr, names: &dyn Names) -> Plan {
             Leaf::From(who) => Plan::Authors(names.authors(who)),
             Leaf::Domain(host) => Plan::Servers(names.servers(host)),
             Leaf::Language(code) => Plan::Language(code.clone()),
-            Leaf::Property(property) => Plan::Property(*property),
+            Leaf::Prop(prop) => Plan::Prop(*prop),
             Leaf::Before(millis) => Plan::Ids(0..first_id(*millis)),
             Leaf::After(millis) => Plan::Ids(after(*millis)..u64::MAX),
             Leaf::Library => Plan::Nothing,
@@ -230,7 +231,7 @@ impl Binder<'_> {
             }
             Plan::TagPrefix(stem) => self.prefix(fields.tag, stem)?,
             Plan::Language(code) => self.filter(vec![Term::from_field_text(fields.language, code)]),
-            Plan::Property(property) => self.filter(vec![Term::from_field_text(fields.property, property.as_str())]),
+            Plan::Prop(prop) => self.filter(vec![Term::from_field_text(fields.prop, prop.as_str())]),
             Plan::Authors(ids) => self.filter(ids.iter().map(|id| Term::from_field_u64(fields.author, *id)).collect()),
             Plan::Servers(ids) => self.filter(ids.iter().map(|id| Term::from_field_u64(fields.server, *id)).collect()),
             Plan::Ids(ids) => self.unscored(Box::new(IdRange(ids.clone()))),

@@ -12,9 +12,10 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::fmt::{self, Display as _};
 
 use super::tokens::{Reading, tokens};
+use crate::wire::document::Prop;
 
 /// Bytes of a query. People type less than a tenth of this; what is longer is a program.
 pub const MAX_BYTES: usize = 1024;
@@ -66,67 +67,13 @@ pub enum Leaf {
     /// `language:`: the primary subtag in lower case, or `und`.
     Language(String),
     /// `has:` and `is:`.
-    Property(Property),
+    Prop(Prop),
     /// `before:`: published before this moment, in milliseconds since the epoch.
     Before(i64),
     /// `after:`: published after this moment. Days begin and end in UTC; `after:2026-08-23` begins with the 24th.
     After(i64),
     /// `in:library`: what the searcher wrote or took part in. Nobody has a library here, so it holds for no post.
     Library,
-}
-
-/// What a post can have or be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is what its word says")]
-pub enum Property {
-    Media,
-    Image,
-    Video,
-    Audio,
-    Poll,
-    Link,
-    Quote,
-    Reply,
-    Sensitive,
-    Bot,
-}
-
-impl Property {
-    const ALL: [Self; 10] = [
-        Self::Media,
-        Self::Image,
-        Self::Video,
-        Self::Audio,
-        Self::Poll,
-        Self::Link,
-        Self::Quote,
-        Self::Reply,
-        Self::Sensitive,
-        Self::Bot,
-    ];
-
-    /// The word for it, in queries and as a term of the index.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Media => "media",
-            Self::Image => "image",
-            Self::Video => "video",
-            Self::Audio => "audio",
-            Self::Poll => "poll",
-            Self::Link => "link",
-            Self::Quote => "quote",
-            Self::Reply => "reply",
-            Self::Sensitive => "sensitive",
-            Self::Bot => "bot",
-        }
-    }
-
-    fn named(word: &str) -> Option<Self> {
-        // What Mastodon calls an embed is a preview card with a player; we make no cards, and know the link.
-        let word = if word == "embed" { "link" } else { word };
-        Self::ALL.into_iter().find(|property| property.as_str() == word)
-    }
 }
 
 /// What comes first.
@@ -228,7 +175,7 @@ impl Query {
             match expr {
                 Expr::All(members) | Expr::Any(members) => members.iter().any(wants),
                 Expr::Not(_) => false,
-                Expr::Leaf(leaf) => *leaf == Leaf::Property(Property::Sensitive),
+                Expr::Leaf(leaf) => *leaf == Leaf::Prop(Prop::Sensitive),
             }
         }
         wants(&self.root)
@@ -329,7 +276,7 @@ impl fmt::Display for Leaf {
             Self::From(who) => write!(f, "from:\"{who}\""),
             Self::Domain(host) => write!(f, "domain:\"{host}\""),
             Self::Language(code) => write!(f, "language:\"{code}\""),
-            Self::Property(property) => write!(f, "is:{}", property.as_str()),
+            Self::Prop(prop) => write!(f, "is:{}", prop.as_str()),
             Self::Before(millis) => write!(f, "before:{millis}"),
             Self::After(millis) => write!(f, "after:{millis}"),
             Self::Library => f.write_str("in:library"),

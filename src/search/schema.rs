@@ -7,7 +7,6 @@ use tantivy::schema::{Field, INDEXED, IndexRecordOption, NumericOptions, Schema,
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{IndexSettings, IndexSortByField, Order, TantivyDocument, Term};
 
-use super::query::Property;
 use super::tokens::tokens;
 use crate::wire::document::{Document, tag_key};
 
@@ -49,7 +48,7 @@ pub(super) struct Fields {
     pub(super) author: Field,
     pub(super) server: Field,
     pub(super) language: Field,
-    pub(super) property: Field,
+    pub(super) prop: Field,
     pub(super) tag: Field,
     pub(super) text: Field,
 }
@@ -71,7 +70,7 @@ impl Fields {
             author: schema.add_u64_field("author", INDEXED),
             server: schema.add_u64_field("server", INDEXED),
             language: schema.add_text_field("language", raw.clone()),
-            property: schema.add_text_field("property", raw.clone()),
+            prop: schema.add_text_field("prop", raw.clone()),
             tag: schema.add_text_field("tag", raw),
             text: schema.add_text_field("text", TextOptions::default().set_indexing_options(text)),
         };
@@ -84,8 +83,8 @@ impl Fields {
         filled.add_u64(self.author, doc.author);
         filled.add_u64(self.server, doc.server);
         filled.add_text(self.language, doc.language);
-        for property in properties(doc.document) {
-            filled.add_text(self.property, property.as_str());
+        for prop in doc.document.props.iter() {
+            filled.add_text(self.prop, prop.as_str());
         }
         let mut keys: Vec<String> = doc.document.tags.iter().filter_map(|tag| tag_key(tag)).collect();
         keys.sort_unstable();
@@ -135,22 +134,4 @@ fn words(document: &Document) -> PreTokenizedString {
         base = end;
     }
     PreTokenizedString { text: String::new(), tokens: found }
-}
-
-fn properties(document: &Document) -> Vec<Property> {
-    let props = &document.props;
-    let all = [
-        (props.media, Property::Media),
-        (props.image, Property::Image),
-        (props.video, Property::Video),
-        (props.audio, Property::Audio),
-        (props.poll, Property::Poll),
-        (props.link, Property::Link),
-        (props.quote, Property::Quote),
-        (props.reply, Property::Reply),
-        // A warning is there to be read before what it warns of.
-        (props.sensitive || !document.warning.is_empty(), Property::Sensitive),
-        (props.bot, Property::Bot),
-    ];
-    all.into_iter().filter(|(has, _)| *has).map(|(_, property)| property).collect()
 }

@@ -1,10 +1,10 @@
 //! Reads a query: one character after another, by hand, in a few functions that call each other only for brackets. What
 //! comes out is in the shape that [`Expr`] promises.
 
-use super::{Expr, Fault, Leaf, NOTHING, Property, Query, Sort, Wrong};
+use super::{Expr, Fault, Leaf, NOTHING, Query, Sort, Wrong};
 use crate::clock::Timestamp;
 use crate::search::tokens::{Reading, tokens};
-use crate::wire::document::tag_key;
+use crate::wire::document::{Prop, tag_key};
 
 /// See [`super::MAX_BYTES`] and its neighbours.
 pub(super) struct Limits {
@@ -182,7 +182,7 @@ impl Reader<'_> {
 
     fn operator(&mut self, operator: Operator, value: &str, begin: usize, at: usize) -> Result<Expr, Fault> {
         if matches!(operator, Operator::Sort | Operator::In) {
-            return self.setting(operator, value, at);
+            return self.setting(operator, value, begin, at);
         }
         let (mut members, mut place) = (Vec::new(), at);
         for one in value.split([',', '，', '、']) {
@@ -201,20 +201,20 @@ impl Reader<'_> {
     }
 
     /// Operators that are no condition on posts, or were none where they come from.
-    fn setting(&mut self, operator: Operator, value: &str, at: usize) -> Result<Expr, Fault> {
+    fn setting(&mut self, operator: Operator, value: &str, begin: usize, at: usize) -> Result<Expr, Fault> {
         let value = value.to_lowercase();
         match (operator, value.as_str()) {
             (Operator::In, "library") => {
-                self.count(at)?;
+                self.count(begin)?;
                 return Ok(Expr::Leaf(Leaf::Library));
             }
             (Operator::In, _) => return Ok(NOTHING),
-            (_, "") => return Err(fault(at - 1, Wrong::NoValue)),
+            (_, "") => return Err(fault(begin, Wrong::NoValue)),
             (_, "newest" | "desc") => self.sort = Sort::Newest,
             (_, "relevance") => self.sort = Sort::Relevance,
             _ => return Err(fault(at, Wrong::Sort)),
         }
-        if self.depth > 0 { Err(fault(at - 1, Wrong::SortWithin)) } else { Ok(NOTHING) }
+        if self.depth > 0 { Err(fault(begin, Wrong::SortWithin)) } else { Ok(NOTHING) }
     }
 
     /// The words of a run: as Mastodon has it, `foo:bar` are two. Signs that would mean something elsewhere are left out.
@@ -318,7 +318,7 @@ impl Operator {
                 let base = value.split(['-', '_']).next().filter(|base| !base.is_empty());
                 Leaf::Language(base.unwrap_or(value).to_owned())
             }
-            Self::Property => Leaf::Property(Property::named(value).ok_or(Wrong::Property)?),
+            Self::Property => Leaf::Prop(prop(value).ok_or(Wrong::Property)?),
             Self::Before | Self::After | Self::During | Self::In | Self::Sort => {
                 let (first, next) = span(value).ok_or(Wrong::Date)?;
                 match self {
@@ -334,6 +334,11 @@ impl Operator {
         };
         Ok(Expr::Leaf(leaf))
     }
+}
+
+fn prop(name: &str) -> Option<Prop> {
+    // What Mastodon calls an embed is a link whose preview plays; we make no previews, and know the link.
+    Prop::named(if name == "embed" { "link" } else { name })
 }
 
 /// The milliseconds that a day, a month or a moment spans: the first, and the first that is no more of it. UTC, and
