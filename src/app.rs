@@ -17,6 +17,7 @@ use crate::net::{Client, SignedClient, user_agent};
 use crate::peers::Peers;
 use crate::policy::Rules;
 use crate::relay::{Relay, Services, Signals};
+use crate::search::{self, Search};
 use crate::store::{Store, make_private};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -73,15 +74,27 @@ impl App {
             Services {
                 store: store.clone(),
                 log: log.clone(),
-                peers,
+                peers: peers.clone(),
                 identity: identity.clone(),
-                rules,
+                rules: rules.clone(),
                 clock: clock.clone(),
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 signals,
+                readers: if config.search.is_on() { vec![search::gather::NAME] } else { Vec::new() },
             },
         );
+        let search = Search::new(search::Services {
+            config: config.search.clone(),
+            folder: dir.join("search"),
+            store: store.clone(),
+            log: log.clone(),
+            peers,
+            rules,
+            clock: clock.clone(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        });
         let inbox_slots = InboxSlots::new(config.http.inbox_in_flight);
         let state = HttpState {
             config: Arc::new(config),
@@ -90,6 +103,7 @@ impl App {
             log,
             relay,
             delivery,
+            search,
             supervisor,
             metrics,
             inbox_slots,
@@ -103,6 +117,9 @@ impl App {
     pub fn start(&self) {
         self.state.relay.start();
         self.state.delivery.start();
+        if self.state.config.search.is_on() {
+            self.state.search.start();
+        }
         let (identity, store, clock) =
             (self.state.identity.clone(), self.state.store.clone(), self.state.clock.clone());
         self.state.supervisor.start(move || KeyKeeper::new(identity.clone(), store.clone(), clock.clone()));

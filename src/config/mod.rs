@@ -8,6 +8,7 @@ mod sections;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::providers::{Env, Format as _, Toml};
 use figment::value::{Dict, Map, Value};

@@ -12,6 +12,7 @@ use crate::delivery::Delivery;
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::relay::Relay;
+use crate::search::Search;
 use crate::store::{FollowState, Following, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
@@ -26,6 +27,7 @@ pub struct HttpState {
     pub log: Log,
     pub relay: Relay,
     pub delivery: Delivery,
+    pub search: Search,
     pub supervisor: Supervisor,
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,

@@ -322,7 +322,7 @@ impl Relay {
         }
         if draft.object == draft.actor {
             // The search reads it again, and knows in seconds if its author said no.
-            let of_use = self.is_passed_on(tx, draft)? || tx.indexed_author(&draft.actor)?.is_some();
+            let of_use = self.is_passed_on(tx, draft)? || tx.knows_to_search(&draft.actor)?;
             return Ok((!of_use).then_some("actor-changed"));
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::is_searched(tx, &draft.object)?;

@@ -16,6 +16,8 @@ use crate::store::{AuthorityFacts, SeenSet, StoreError, Subscriber, SubscriberSt
 use crate::supervise::Worker;
 
 const EVERY: Duration = Duration::from_secs(60);
+/// How long the log waits for a worker that reads it.
+const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 const REFUSALS_EVERY: Duration = Duration::from_secs(2);
 /// How long signatures of control messages are remembered: longer than any of them is taken.
 const SIGNATURE_DAYS: u32 = 2;
@@ -116,10 +118,7 @@ impl Relay {
         self.tidy_held().await?;
         // A rule may have expired that was an exemption.
         self.enforce().await?;
-        // The resolver's place follows the head closely: what it could not read yet is in rows of its own.
-        let keep_from = parts.store.worker_cursor(resolver::NAME)?.unwrap_or(Seq(0));
-        let before = parts.clock.now().minus(parts.keep.retention);
-        while parts.log.trim(before, keep_from).await? > 0 {}
+        self.trim_log().await?;
         let days = |span: Duration| u32::try_from(span.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
         let (remember, tombstones) = (days(parts.keep.remember), days(parts.keep.tombstones));
         let sealed = parts
@@ -136,6 +135,29 @@ impl Relay {
             tracing::debug!(sealed = sealed.sealed, forgotten = sealed.forgotten, "ids put in order");
         }
         parts.metrics.log_entries.set(i64::try_from(parts.log.len()?).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    /// Not beyond the places of those who read the log: they follow the head closely, as what has to wait is in rows of
+    /// their own. One that stands still does not fill the disk: after a week it loses its place, and that is told.
+    async fn trim_log(&self) -> Result<(), StoreError> {
+        let (parts, now) = (&self.0, self.0.clock.now());
+        let readers = [resolver::NAME].into_iter().chain(parts.readers.iter().copied());
+        let places: Vec<Option<Seq>> =
+            readers.map(|name| parts.store.worker_cursor(name)).collect::<Result<_, StoreError>>()?;
+        let keep_from = places.into_iter().map(Option::unwrap_or_default).min().unwrap_or_default();
+        while parts.log.trim(now.minus(parts.keep.retention), keep_from).await? > 0 {}
+        let longest = parts.keep.retention.max(LONGEST_WAIT);
+        let mut lost = 0;
+        loop {
+            match parts.log.trim(now.minus(longest), parts.log.head()).await? {
+                0 => break,
+                more => lost += more,
+            }
+        }
+        if lost > 0 {
+            tracing::error!(lost, "a worker has not read the log for a week: entries are gone that it has not seen");
+        }
         Ok(())
     }
 

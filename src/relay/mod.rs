@@ -58,6 +58,7 @@ struct Parts {
     metrics: Metrics,
     refusals: Refusals,
     signals: Signals,
+    readers: Vec<&'static str>,
     survey: Notify,
     keep: config::Store,
     screening: screening::Screening,
@@ -83,13 +84,15 @@ pub struct Services {
     pub supervisor: Supervisor,
     pub metrics: Metrics,
     pub signals: Signals,
+    /// Workers of other rooms that read the log: it is not trimmed beyond their places.
+    pub readers: Vec<&'static str>,
 }
 
 impl Relay {
     /// Puts the room together; nothing runs yet.
     #[must_use]
     pub fn new(config: &Config, services: Services) -> Self {
-        let Services { store, log, peers, identity, rules, clock, supervisor, metrics, signals } = services;
+        let Services { store, log, peers, identity, rules, clock, supervisor, metrics, signals, readers } = services;
         Self(Arc::new(Parts {
             store,
             log,
@@ -104,6 +107,7 @@ impl Relay {
             metrics,
             refusals: Refusals::default(),
             signals,
+            readers,
             survey: Notify::new(),
             keep: config.store.clone(),
             screening: screening::Screening::new(config),

@@ -9,7 +9,7 @@ use crate::log::Draft;
 use crate::store::{Refused, SeenSet, StoreError, Tx};
 
 /// What is remembered of somebody who blocked us.
-const BLOCKED_US: &str = "blocked-us";
+const BLOCKED_US: &str = Refused::BLOCKED;
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
 const MOST_REFUSED: u64 = 1_000_000;

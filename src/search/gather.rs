@@ -140,9 +140,10 @@ impl Search {
         }
         let author = &entry.actor;
         if entry.object == *author {
-            // Only of those whose posts are held: the others say what they like.
+            // Only of those whose posts are held, or who said no and may say yes now.
             let held = self.0.store.ledger().ok()?.author(author).ok()?.is_some();
-            return held.then(|| Found::Unread { author: author.clone(), entry: None });
+            let of_use = held || self.0.store.refused(author).ok()?.is_some_and(|no| !no.lasting);
+            return of_use.then(|| Found::Unread { author: author.clone(), entry: None });
         }
         if !self.may_search(author) {
             self.count(Reason::ServerOff.as_str());
@@ -164,14 +165,15 @@ impl Search {
         let signals = ObjectSignals::of(&document);
         // Whether it was deleted, and what else is known of the author, is asked in the transaction.
         let (known, post) = (consent::Author::default(), consent::Post { signals: &signals, deleted: false });
-        if let Decision::Deny(reason) = self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking) {
+        if let Decision::Deny(reason) =
+            self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking)
+        {
             return Some(Found::Refused { object, author, reason, reading });
         }
         let published = signals.published.unwrap_or(entry.at).min(entry.at);
         let document = Document::of(&document);
         let language = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
-        let post =
-            IndexedPost { object, author, author_number: 0, published, seq: entry.seq, language, document };
+        let post = IndexedPost { object, author, author_number: 0, published, seq: entry.seq, language, document };
         Some(Found::Post(Box::new(Candidate { post, signals, reading })))
     }
 
@@ -218,7 +220,9 @@ impl Search {
         let known = known(&author, refused.as_ref());
         let newest = consent::Reading { signals: &author.signals, at: author.read_at };
         let this = consent::Post { signals: &signals, deleted };
-        if let Decision::Deny(reason) = self.consent(&actor, &post.document.text, Some(newest), known, Some(this), Occasion::Taking) {
+        if let Decision::Deny(reason) =
+            self.consent(&actor, &post.document.text, Some(newest), known, Some(this), Occasion::Taking)
+        {
             tx.drop_indexed_post(object)?;
             return Ok(reason.as_str());
         }
@@ -243,9 +247,14 @@ impl Search {
     /// heard a newer word. Whether it was a no.
     pub(super) fn heed(&self, tx: &mut Tx<'_>, author: &Iri, reading: &Reading) -> Result<bool, StoreError> {
         let known = consent::Author::default();
-        let Decision::Deny(reason) = self.consent(author, "", Some(says(reading)), known, None, Occasion::Taking) else {
+        let Decision::Deny(reason) = self.consent(author, "", Some(says(reading)), known, None, Occasion::Taking)
+        else {
             return Ok(false);
         };
+        // What comes before in the order of reasons is not the author's to say.
+        if reason <= Reason::Stale {
+            return Ok(false);
+        }
         if tx.indexed_author(author)?.is_none_or(|held| held.read_at <= reading.read_at) {
             tx.withdraw_author(author)?;
             tx.refuse_author(author, reason.as_str(), false)?;

@@ -274,6 +274,17 @@ impl Index {
         Ok(writer)
     }
 
+    /// Deletes what [`Index::set_aside`] moved.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn discard_aside(dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir.join(format!("{VERSION}.damaged"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
     /// Moves the index within `dir` out of the way, in place of one that was moved before; where to. It holds words of
     /// posts: whoever calls this deletes it within the time in which deleted posts have to be gone.
     ///

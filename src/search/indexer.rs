@@ -225,7 +225,11 @@ impl Search {
     /// Has what was removed gone from the files. Blocks, for seconds.
     fn expunge_now(&self, writer: &mut Writer, now: Timestamp) -> anyhow::Result<()> {
         let done = writer.expunge(now)?;
-        tracing::info!(segments = done.segments, left = done.left, "removed posts are gone from the files of the index");
+        tracing::info!(
+            segments = done.segments,
+            left = done.left,
+            "removed posts are gone from the files of the index"
+        );
         Ok(())
     }
 }

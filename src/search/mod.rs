@@ -77,19 +77,7 @@ impl Search {
     pub fn new(services: Services) -> Self {
         let Services { config, folder, store, log, peers, rules, clock, supervisor, metrics } = services;
         let (to_read, index) = (Notify::new(), watch::Sender::default());
-        Self(Arc::new(Parts {
-            config,
-            store,
-            log,
-            peers,
-            rules,
-            clock,
-            supervisor,
-            metrics,
-            to_read,
-            folder,
-            index,
-        }))
+        Self(Arc::new(Parts { config, store, log, peers, rules, clock, supervisor, metrics, to_read, folder, index }))
     }
 
     /// Starts the room's workers.

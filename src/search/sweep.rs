@@ -72,10 +72,8 @@ impl Sweeper {
     async fn look(&mut self) -> Result<(), StoreError> {
         let parts = &self.search.0;
         let (rules, servers, now) = (parts.rules.set(), parts.store.search_servers(), parts.clock.now());
-        let unchanged = self
-            .seen
-            .as_ref()
-            .is_some_and(|(seen, on)| Arc::ptr_eq(seen, &rules) && Arc::ptr_eq(on, &servers));
+        let unchanged =
+            self.seen.as_ref().is_some_and(|(seen, on)| Arc::ptr_eq(seen, &rules) && Arc::ptr_eq(on, &servers));
         if unchanged && now.since(self.looked_at) < LOOK_EVERY {
             return Ok(());
         }

@@ -420,6 +420,15 @@ impl Tx<'_> {
         self.get(&self.store.refused_key(actor))
     }
 
+    /// Whether a change of this actor's document matters to the search: posts of theirs are held, or they said no and may
+    /// say yes now.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn knows_to_search(&self, actor: &Iri) -> Result<bool, StoreError> {
+        Ok(self.indexed_author(actor)?.is_some() || self.refused_author(actor)?.is_some_and(|no| !no.lasting))
+    }
+
     /// Takes that back; what was remembered.
     ///
     /// # Errors
@@ -553,7 +562,8 @@ mod tests {
             since: None,
             read_at: NOON,
             signals: ActorSignals::default(),
-            profile: Profile::of(&serde_json::json!({ "id": ada().as_str(), "type": "Person", "name": "Ada" })).unwrap(),
+            profile: Profile::of(&serde_json::json!({ "id": ada().as_str(), "type": "Person", "name": "Ada" }))
+                .unwrap(),
             hidden: None,
         }
     }
@@ -612,7 +622,8 @@ mod tests {
         let put = |tx: &mut Tx<'_>| {
             (0..50).map(|n| tx.put_indexed_post(&IndexedPost { published: NOON, ..post(n, "x") })).collect()
         };
-        let mut numbers: Vec<u64> = store.write::<Result<Vec<u64>, StoreError>, _>(move |tx| Ok(put(tx))).await.unwrap().unwrap();
+        let mut numbers: Vec<u64> =
+            store.write::<Result<Vec<u64>, StoreError>, _>(move |tx| Ok(put(tx))).await.unwrap().unwrap();
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 50);

@@ -63,7 +63,7 @@ impl Features {
 
 /// A text that may be HTML as people would read it, a line for each block; of the first [`MAX_TEXT`] bytes.
 pub(super) fn plain_text(html: &str) -> String {
-    Plain::of(html).text
+    Plain::of(html, Joiners::Drop).text
 }
 
 /// A field as a text, or the first text of its variant by language, as Mastodon reads it.

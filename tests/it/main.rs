@@ -19,6 +19,7 @@ mod keys;
 mod proofs;
 mod relaying;
 mod screening;
+mod searching;
 mod serving;
 mod support;
 mod switching;

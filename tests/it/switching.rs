@@ -84,17 +84,18 @@ async fn indexed(relay: &TestRelay, instance: &Instance, posts: &[&str]) -> Iri 
     let write = move |tx: &mut shearwater::store::Tx<'_>| {
         let row = IndexedAuthor {
             number: 0,
-            since: Timestamp::default(),
+            since: None,
             read_at: now,
             signals: shearwater::wire::searchable::ActorSignals::default(),
-            profile: shearwater::wire::searchable::Profile::default(),
+            profile: shearwater::wire::searchable::Profile::of(&json!({ "id": actor.as_str(), "type": "Person" }))
+                .expect("a profile"),
             hidden: None,
         };
         let author_number = tx.put_indexed_author(&actor, row)?.number;
         for object in objects {
             let (author, language) = (actor.clone(), "en".to_owned());
             let document = Document::default();
-            let post = IndexedPost { object, author, author_number, published: now, taken_at: now, language, document };
+            let post = IndexedPost { object, author, author_number, published: now, seq: Seq(0), language, document };
             tx.put_indexed_post(&post)?;
         }
         Ok(())

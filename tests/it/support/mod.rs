@@ -99,6 +99,10 @@ impl TestRelay {
         &self.server.app().state.relay
     }
 
+    pub(crate) fn search(&self) -> &shearwater::search::Search {
+        &self.server.app().state.search
+    }
+
     pub(crate) fn store(&self) -> &shearwater::store::Store {
         &self.server.app().state.store
     }

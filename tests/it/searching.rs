@@ -1,0 +1,191 @@
+//! What is found, and what is not: only posts of authors who said yes, on servers whose admins did, for as long as both
+//! say so; by a real relay that gets them from simulated servers.
+
+use serde_json::json;
+use shearwater::config::SearchApi;
+use shearwater::demo::{Family, Instance, PostSpec, Tweaks, Visibility};
+use shearwater::search::find::FindFault;
+use shearwater::search::index::Page;
+use shearwater::store::{Leftover, SearchServer, SwitchedBy};
+
+use crate::support::{TestRelay, authority, eventually, publish};
+
+async fn searching() -> TestRelay {
+    TestRelay::start_with(|config| config.search.api = SearchApi::Public).await
+}
+
+async fn switch_on(relay: &TestRelay, instance: &Instance) {
+    let (server, since) = (authority(instance), relay.server.app().state.clock.now());
+    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() };
+    relay.store().write(move |tx| tx.switch_search(&server, Some(on))).await.expect("written");
+}
+
+/// A server that has joined, and whose admin wants search.
+async fn member(relay: &TestRelay, name: &str) -> Instance {
+    let instance = relay.joined(Family::Mastodon, name).await;
+    switch_on(relay, &instance).await;
+    instance
+}
+
+/// The ids of the posts that are found, newest first.
+fn found(relay: &TestRelay, query: &str) -> Vec<String> {
+    let page = Page { limit: 100, ..Page::default() };
+    match relay.search().find(query, page, 0, false) {
+        Ok(results) => results.hits.into_iter().map(|hit| hit.post.object.to_string()).collect(),
+        Err(FindFault::NoIndex) => Vec::new(),
+        Err(fault) => panic!("{query}: {fault}"),
+    }
+}
+
+/// How often the gatherer came to this.
+fn gathered(relay: &TestRelay, word: &str) -> u64 {
+    relay.server.app().state.metrics.gathered.with_label_values(&[word]).get()
+}
+
+fn held(relay: &TestRelay) -> (u64, u64) {
+    let counts = relay.store().ledger_counts().expect("the store reads");
+    (counts.posts, counts.authors)
+}
+
+async fn tell_profile(instance: &Instance, name: &str) {
+    let update = instance.compose_profile(name).expect("an author");
+    let sent = instance.send_raw(update.activity.to_string(), &update.signer, &Tweaks::default()).await;
+    assert_eq!(sent.expect("an answer").status, 202);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_is_found_if_its_author_and_its_server_said_yes_and_not_otherwise() {
+    let relay = searching().await;
+    let (yes, no) = (member(&relay, "yes").await, relay.joined(Family::Mastodon, "no").await);
+    yes.set_profile("grace", json!({ "indexable": false }));
+    let post = publish(&yes, "a petrel over the bay").await;
+    let refused = yes.post(PostSpec::public("a petrel in secret").by("grace")).await.expect("an answer");
+    publish(&no, "a petrel elsewhere").await;
+    for visibility in [Visibility::Unlisted, Visibility::Followers, Visibility::Direct] {
+        let composed = yes.compose(&PostSpec::public("a petrel, quietly").visible_to(visibility));
+        yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    }
+    eventually("it is found", || found(&relay, "petrel") == [post.id.clone()]).await;
+    eventually("the others were looked at", || {
+        gathered(&relay, "not-indexable") == 1 && gathered(&relay, "server-off") == 1
+    })
+    .await;
+    assert_eq!(found(&relay, "petrel"), [post.id.clone()]);
+    assert_eq!(held(&relay), (1, 1), "of the others nothing is kept");
+    assert!(!refused.id.is_empty());
+    for query in ["bay petrel", "\"over the bay\"", "PETREL -secret", "pet*"] {
+        assert_eq!(found(&relay, query), [post.id.clone()], "{query}");
+    }
+    for query in ["petrel secret", "\"the over\"", "petrel -bay", "albatross"] {
+        assert!(found(&relay, query).is_empty(), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_found_by_its_new_words_only_and_a_deletion_by_none() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let post = publish(&yes, "an auk").await;
+    eventually("it is found", || found(&relay, "auk") == [post.id.clone()]).await;
+    yes.edit(&post.id, "a fulmar").await.expect("an answer");
+    eventually("by its new words", || found(&relay, "fulmar") == [post.id.clone()]).await;
+    assert!(found(&relay, "auk").is_empty());
+    assert_eq!(held(&relay), (1, 1), "it is the same post");
+    assert_eq!(yes.delete(&post.id).await.expect("an answer").status(), 202);
+    assert!(found(&relay, "fulmar").is_empty(), "from the moment at which it was acknowledged");
+    assert_eq!(held(&relay).0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_the_consent_back_is_not_found_any_more_and_later_posts_only_after_a_new_yes() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let mut posts = Vec::new();
+    for number in 0..20 {
+        posts.push(publish(&yes, &format!("a gannet, number {number}")).await);
+    }
+    eventually("all are found", || found(&relay, "gannet").len() == posts.len()).await;
+    yes.set_profile("ada", json!({ "indexable": false }));
+    tell_profile(&yes, "ada").await;
+    eventually("none is found", || found(&relay, "gannet").is_empty()).await;
+    eventually("nothing is left", || {
+        held(&relay) == (0, 0) && relay.store().all::<Leftover>().expect("the store reads").is_empty()
+    })
+    .await;
+    let refused = publish(&yes, "a gannet after the no").await;
+    eventually("it was looked at", || gathered(&relay, "not-indexable") >= 1).await;
+    assert!(found(&relay, "gannet").is_empty());
+    yes.set_profile("ada", json!({ "indexable": true }));
+    tell_profile(&yes, "ada").await;
+    eventually("the new yes was read", || gathered(&relay, "author-read") >= 1).await;
+    let later = publish(&yes, "a gannet after the new yes").await;
+    eventually("what is written from then on is found", || found(&relay, "gannet") == [later.id.clone()]).await;
+    assert!(!found(&relay, "gannet").contains(&refused.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_goes_on_after_a_restart_and_is_made_anew_when_it_is_lost() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let first = publish(&yes, "a skua").await;
+    eventually("it is found", || found(&relay, "skua") == [first.id.clone()]).await;
+    let relay = relay.restart().await;
+    let second = publish(&yes, "another skua").await;
+    let both = [second.id.clone(), first.id.clone()];
+    eventually("both are found", || found(&relay, "skua") == both).await;
+    let folder = relay.config.data_dir.join("search");
+    let relay =
+        relay.restart_with(move |_config| std::fs::remove_dir_all(&folder).expect("the folder of the index")).await;
+    eventually("both are found again", || found(&relay, "skua") == both).await;
+    let segments = std::fs::read_dir(relay.config.data_dir.join("search/v1")).expect("the index");
+    let segment = segments
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|kind| kind == "term"))
+        .expect("a segment");
+    let relay = relay
+        .restart_with(move |_config| {
+            let mut bytes = std::fs::read(&segment).expect("a file");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            std::fs::write(&segment, bytes).expect("a file");
+        })
+        .await;
+    eventually("a damaged index is made anew", || found(&relay, "skua") == both).await;
+    assert!(!relay.config.data_dir.join("search/v1.damaged").exists(), "what was moved aside is deleted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_switched_off_or_ruled_out_is_found_no_more() {
+    let relay = searching().await;
+    let (one, two) = (member(&relay, "one").await, member(&relay, "two").await);
+    let (of_one, of_two) = (publish(&one, "a tern").await, publish(&two, "a tern as well").await);
+    eventually("both are found", || found(&relay, "tern").len() == 2).await;
+    let server = authority(&one);
+    relay.store().write(move |tx| tx.switch_search(&server, None)).await.expect("written");
+    assert_eq!(found(&relay, "tern"), [of_two.id], "at once");
+    eventually("what was held of it is gone", || held(&relay) == (1, 1)).await;
+    assert!(!of_one.id.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_asks_for_something_and_not_for_all_that_somebody_wrote() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    yes.set_profile("grace", json!({ "discoverable": false }));
+    let (ada, grace) = (
+        publish(&yes, "a razorbill").await,
+        yes.post(PostSpec::public("a razorbill too").by("grace")).await.expect("an answer"),
+    );
+    eventually("both are found", || found(&relay, "razorbill").len() == 2).await;
+    let host = authority(&yes);
+    let page = Page { limit: 10, ..Page::default() };
+    let fault = |query: &str| relay.search().find(query, page, 0, false).expect_err(query).to_string();
+    for query in ["", "a", "domain:example.org", "-razorbill", "has:media", "is:reply"] {
+        assert!(fault(query).contains("asks for everything"), "{query}: {}", fault(query));
+    }
+    assert!(fault(&format!("from:grace@{host}")).contains("all that somebody wrote"));
+    assert_eq!(found(&relay, &format!("from:grace@{host} razorbill")), [grace.id]);
+    assert_eq!(found(&relay, &format!("from:ada@{host}")), [ada.id], "who is discoverable may be browsed");
+    assert!(fault("petrel (").contains("At character 8"), "{}", fault("petrel ("));
+    assert!(fault(&"x".repeat(1 << 20)).contains("too long"));
+}
