@@ -163,8 +163,10 @@ impl Search {
             return None;
         };
         let signals = ObjectSignals::of(&document);
-        // Whether it was deleted, and what else is known of the author, is asked in the transaction.
-        let (known, post) = (consent::Author::default(), consent::Post { signals: &signals, deleted: false });
+        // Whether it was deleted, and who said no, is asked in the transaction.
+        let held = self.0.store.ledger().and_then(|view| view.author(&author)).ok()?;
+        let known = held.as_ref().map_or_else(consent::Author::default, |held| known(held, None));
+        let post = consent::Post { signals: &signals, deleted: false };
         if let Decision::Deny(reason) =
             self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking)
         {
@@ -208,7 +210,7 @@ impl Search {
             }
             None => IndexedAuthor {
                 number: 0,
-                since: refused.is_some().then_some(reading.read_at),
+                since: Some(consent::consent_since(reading.read_at, refused.is_some())),
                 read_at: reading.read_at,
                 signals: reading.signals.clone(),
                 profile: reading.profile.clone(),
