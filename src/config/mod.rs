@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn a_rule_that_is_none_is_named_before_it_protects_nobody() {
         let text = "public_url = \"https://r.example\"\n[relay]\nallowlist = [\"good.example\", \"g**d.example\"]\n\
-            [policy]\nblock = [\"evil.example/\", \"*.bad.example\"]\nsilence = [\"two words\"]\n\
+            [policy]\nblock = [\"evil.example/\", \"*.bad.example\"]\nsilence = [\"two words\"]\nno_search = [\"b/\"]\n\
             block_actors = [\"@eve@evil.example\"]\nblock_software = [\"two words\"]\nkeywords = [\"(\", \"fine\"]";
         let mut keys = wrong_keys(text);
         keys.sort();
@@ -494,6 +494,7 @@ mod tests {
             "policy.block_actors",
             "policy.block_software",
             "policy.keywords",
+            "policy.no_search",
             "policy.silence",
             "relay.allowlist",
         ];

@@ -452,6 +452,8 @@ mod tests {
         );
         let list = parse(text.as_bytes()).unwrap();
         let (block, silence) = (Some(Severity::Block), Some(Severity::Silence));
+        let ours = parse(b"domain,severity\nquiet.example,no-search\n").unwrap();
+        assert_eq!(names(&ours), [("quiet.example", Some(Severity::NoSearch))]);
         assert_eq!(
             names(&list),
             [("evil.example", block), ("loud.example", silence), ("xn--bcher-kva.example", block)]
@@ -573,6 +575,7 @@ mod tests {
             past,
             rule("loud.example", Severity::Silence),
             rule("good.example", Severity::Allow),
+            rule("quiet.example", Severity::NoSearch),
             rule("127.0.0.1:81", Severity::Block),
             rule("software:x", Severity::Block),
         ];

@@ -309,7 +309,7 @@ impl Rule {
         };
         if !fits {
             let (severity, kind) = (self.severity.as_str(), self.target.kind());
-            let may = if kind == "software" { "block, silence or no-search" } else { "block or no-search" };
+            let may = if kind == "software" { "blocked, silenced or no-search" } else { "blocked or no-search" };
             return Err(TargetFault(format!(
                 "{severity} means nothing for {}: a rule on {kind} says {may}",
                 self.target

@@ -386,6 +386,11 @@ async fn the_commands_tell_what_they_would_do_and_do_it() {
         assert!(success == good && says.iter().all(|one| text.contains(one)), "{args:?}: {text}");
     };
     let removes = format!("remove 1 subscriber ({host})");
+    let kept_out = format!("kept out of search 1 subscriber ({host})");
+    check(&["no-search", &host], true, &[&format!("The rule is: no-search domain:{host}"), &kept_out]);
+    check(&["rules", "check", &host], true, &["verdict: allow", "may_be_found: false", "no-search"]);
+    assert!(relay.store().subscriber(&authority(&evil)).is_some());
+    check(&["unrule", &host], true, &[&format!("let into search 1 subscriber ({host})")]);
     check(&["block", &host, "--dry-run"], true, &["Nothing was changed", &removes]);
     assert!(relay.store().subscriber(&authority(&evil)).is_some());
     let make = ["block", &host, "--reason", "spam", "--note", "ticket 7", "--expires", "30d"];
