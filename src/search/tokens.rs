@@ -382,8 +382,11 @@ impl Class {
             _ if is_invisible(c) => Self::Nothing,
             // Modifier letters that people use as apostrophes.
             '\u{2b9}'..='\u{2c1}' => Self::Break,
+            '\u{621}'..='\u{63a}' | '\u{641}'..='\u{64a}' | '\u{ac00}'..='\u{d7a3}' => Self::Word,
             '\u{80}'..'\u{300}' | '\u{400}'..'\u{483}' if c.is_alphanumeric() => Self::Word,
-            '\u{4e00}'..='\u{9fff}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' => Self::Dense,
+            '\u{4e00}'..='\u{9fff}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{e01}'..='\u{e30}' => {
+                Self::Dense
+            }
             _ if is_combining_mark(c) => Self::Mark,
             _ if !c.is_alphanumeric() => Self::Break,
             _ if is_dense(c) => Self::Dense,
@@ -690,7 +693,7 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_cut() {
-        let quarter = 1 << 18;
+        let bytes = 1 << 16;
         for (unit, most) in [
             ("a", 1),
             ("A1", 1),
@@ -716,7 +719,7 @@ mod tests {
             ("\0", 0),
         ] {
             for head in ["", "é"] {
-                let text = format!("{head}{}", unit.repeat(quarter / unit.len()));
+                let text = format!("{head}{}", unit.repeat(bytes / unit.len()));
                 let mut count = 0;
                 tokens(&text, |token| {
                     count += 1;
@@ -730,6 +733,52 @@ mod tests {
         let long = "x".repeat(MAX_TOKEN);
         assert_eq!(read(&"x".repeat(1 << 20)), long);
         assert_eq!(read(&format!("é{}", "x".repeat(1 << 20))), format!("e{}", &long[1..]));
+    }
+
+    /// Posts in ten languages, as Mastodon sends them.
+    const POSTS: [&str; 10] = [
+        r#"<p>The herons are back at the lake this morning, and nobody knows where they spent the winter. <a href="https://a.example/tags/BirdWatching" class="mention hashtag" rel="tag">#<span>BirdWatching</span></a> 🐦</p>"#,
+        "<p>Heute ist das Wetter sehr schön, und wir gehen mit den Kindern in den Park.<br>Größe: 3&nbsp;km</p>",
+        r#"<p><a href="https://b.example/@bo" class="u-url mention">@<span>bo</span></a> nous avons acheté des légumes.</p>"#,
+        "<p>Сегодня мы ходили на рынок и купили овощи на всю неделю, но забыли про хлеб.</p>",
+        "<p>今日はとても天気が良いので、公園を散歩してからコーヒーを飲みました。明日も晴れるといいですね。</p>",
+        "<p>今天天气很好，我们去公园散步，然后喝了一杯咖啡。希望明天也是晴天。</p>",
+        "<p>ذهبنا اليوم إلى السوق واشترينا الخضروات لكل الأسبوع ولكننا نسينا الخبز</p>",
+        "<p>วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะ แล้วดื่มกาแฟ</p>",
+        "<p>오늘은 날씨가 좋아서 공원을 산책하고 커피를 마셨어요. 내일도 맑았으면 좋겠네요.</p>",
+        r#"<p>Read: <a href="https://c.example/2026/a-long-story"><span class="invisible">https://</span><span class="ellipsis">c.example/2026/a-lo</span><span class="invisible">ng-story</span></a></p>"#,
+    ];
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release --lib posts_per_second -- --ignored --nocapture"]
+    fn posts_per_second() {
+        use crate::search::language::detect;
+        use crate::wire::document::Document;
+
+        let post =
+            |content| serde_json::json!({ "id": "https://a.example/1", "type": "Note", "content": content, "tag": [] });
+        let posts: Vec<_> = POSTS.map(post).into();
+        let texts: Vec<String> = posts.iter().map(|post| Document::of(post).text).collect();
+        let count: usize = texts.iter().map(|text| all(text).len()).sum();
+        eprintln!("{} bytes and {} tokens a post", texts.concat().len() / posts.len(), count / posts.len());
+        let measure = |name: &str, rounds: usize, one: &mut dyn FnMut(usize)| {
+            let begun = std::time::Instant::now();
+            (0..rounds * posts.len()).for_each(|number| one(number % posts.len()));
+            eprintln!("{name}: {:.0} posts/s", (rounds * posts.len()) as f64 / begun.elapsed().as_secs_f64());
+        };
+        let mut sum = 0;
+        measure("document", 10_000, &mut |post| sum += Document::of(&posts[post]).text.len());
+        measure("tokens", 10_000, &mut |post| tokens(&texts[post], |token| sum += token.text.len()));
+        measure("detect", 1000, &mut |post| sum += detect(&texts[post]).len());
+        measure("document and tokens", 10_000, &mut |post| {
+            tokens(&Document::of(&posts[post]).text, |token| sum += token.text.len());
+        });
+        measure("all three", 1000, &mut |post| {
+            let document = Document::of(&posts[post]);
+            tokens(&document.text, |token| sum += token.text.len());
+            sum += detect(&document.text).len();
+        });
+        assert_ne!(sum, 0);
     }
 
     const PIECES: &str = "[a-cA-Cß_é\u{301}İ大かｶﾞ㍿ก้ខ្한هة\u{64b}ـк👍🏽‍🇩️⃣1² \n.'#@/:]{0,30}";

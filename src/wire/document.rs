@@ -193,7 +193,7 @@ impl Document {
             }
         }
         let quoted = quoted(post);
-        let people = People::of(&content, &tags);
+        let people = People::of(post, &content, &tags);
         let (text, has_link) = said_by_the_author(&content, &tags, quoted.as_ref(), &people);
         let short = |text: &str, most: usize| first(people.leave_out(text.to_owned()), most);
 
@@ -253,19 +253,23 @@ fn body(content: &str, post: &Value) -> Plain {
     Plain::of(content, Joiners::Keep)
 }
 
-/// The handles that are left out of what is kept.
+/// The people whose handles are left out of what is kept.
 struct People {
-    /// In lower case, with `@`.
+    /// Handles in lower case, with `@`.
     names: HashSet<String>,
+    /// Their actors.
+    ids: HashSet<String>,
 }
 
 impl People {
     /// Those that `tag` mentions, and those whose handle a link reads: nobody links such a label by chance.
-    fn of(content: &Plain, tags: &Tags<'_>) -> Self {
+    fn of(post: &Value, content: &Plain, tags: &Tags<'_>) -> Self {
         let labels = content.links.iter().map(|link| link.label.trim()).filter(|label| is_handle(label));
         let labels = labels.map(str::to_lowercase);
         let tagged = tags.names.iter().filter(|name| name.starts_with('@') && name.len() > 1).cloned();
-        Self { names: labels.chain(tagged).collect() }
+        let mentions = entries(post.get("tag")).filter(|tag| single_text(tag.get("type")) == Some("Mention"));
+        let ids = mentions.filter_map(|tag| Some(tag.get("href")?.as_str()?.to_owned())).collect();
+        Self { names: labels.chain(tagged).collect(), ids }
     }
 
     /// Takes their handles out of a text, and every handle that names a server, whoever it may belong to.
@@ -355,7 +359,8 @@ fn said_by_the_author(
     let has_link = content.links.iter().any(|link| {
         let label = link.label.trim();
         let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
-        !is_tag && !is_handle(label) && !tags.explains(link) && !to_quoted(&link.to, label)
+        let is_person = is_handle(label) || people.ids.contains(&link.to);
+        !is_tag && !is_person && !tags.explains(link) && !to_quoted(&link.to, label)
     });
     let text = if quote_lines.is_empty() {
         content.text.clone()
@@ -601,6 +606,7 @@ mod tests {
         check(r#"<a href="https://c.example/@stranger">@stranger</a> hi, stranger"#, "hi, stranger");
         check("@stranger@c.example hi", "hi");
         check("meet @home at 5, mail al@b.example", "meet @home at 5, mail al@b.example");
+        check(r#"@<a href="https://b.example/users/bo">bo</a> hi"#, "hi");
         check("＠bo hi ＠ @ @@bo", "hi ＠ @ @");
     }
 
