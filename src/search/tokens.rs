@@ -738,7 +738,7 @@ mod tests {
     /// Posts in ten languages, as Mastodon sends them.
     const POSTS: [&str; 10] = [
         r#"<p>The herons are back at the lake this morning, and nobody knows where they spent the winter. <a href="https://a.example/tags/BirdWatching" class="mention hashtag" rel="tag">#<span>BirdWatching</span></a> 🐦</p>"#,
-        "<p>Heute ist das Wetter sehr schön, und wir gehen mit den Kindern in den Park.<br>Größe: 3&nbsp;km</p>",
+        "<p>Heute wird das Wetter sehr schön, und wir gehen mit den Kindern in den Park.<br>Größe: 3&nbsp;km</p>",
         r#"<p><a href="https://b.example/@bo" class="u-url mention">@<span>bo</span></a> nous avons acheté des légumes.</p>"#,
         "<p>Сегодня мы ходили на рынок и купили овощи на всю неделю, но забыли про хлеб.</p>",
         "<p>今日はとても天気が良いので、公園を散歩してからコーヒーを飲みました。明日も晴れるといいですね。</p>",

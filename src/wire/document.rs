@@ -469,7 +469,7 @@ fn language(post: &Value) -> Option<String> {
 fn primary_subtag(tag: &str) -> Option<String> {
     let primary = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
     let is_code = (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
-    (is_code && !["und", "mul", "zxx", "mis"].contains(&primary.as_str())).then_some(primary)
+    (is_code && !["und", "mul", "zxx"].contains(&primary.as_str())).then_some(primary)
 }
 
 /// The address that people read it at: the page among several (PeerTube), never of another server.

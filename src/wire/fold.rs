@@ -21,7 +21,7 @@ const MAX_CLUSTER: usize = 32;
 ///   a language nobody knows which of them a capital `I` belongs to;
 /// * diacritics of Latin and Greek, and accents that were put on other letters one by one. Not those that make another
 ///   letter in Cyrillic (`й`), except that `ё` is written `е` by most;
-/// * Hebrew points; Arabic vowel signs and tatweel, the forms of alef, of yeh and of kaf, teh marbuta and heh;
+/// * Hebrew points; Arabic vowel signs and tatweel, the forms of alef, of yeh and of kaf, ta marbuta and ha;
 /// * digits of all scripts that people post numbers in.
 ///
 /// Marks that spell vowels (Devanagari, Thai and so on) stay.
