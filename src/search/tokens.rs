@@ -14,12 +14,14 @@
 //!
 //! Pure and linear, without an allocation per token; what a stranger can make long is cut.
 
-use unicode_normalization::char::is_combining_mark;
-use unicode_properties::UnicodeEmoji as _;
+mod class;
+mod parts;
 
+use self::class::{Class, is_emoji};
+use self::parts::Parts;
 use crate::wire::document::handle_length;
 pub use crate::wire::fold::fold;
-use crate::wire::fold::{self, Letters, is_invisible};
+use crate::wire::fold::{self, Letters};
 
 /// What a token is, for whoever makes a query of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,8 +62,6 @@ pub struct Token<'a> {
 pub const MAX_TOKEN: usize = 96;
 /// Tokens of one text: what comes after them is not found. More than 64 KiB of any script give.
 pub const MAX_TOKENS: usize = 32 << 10;
-/// Parts of one hashtag; what follows is only in its whole.
-const MAX_PARTS: usize = 16;
 /// Bytes of one character of a script without spaces; marks beyond are passed over.
 const MAX_UNIT: usize = 32;
 
@@ -360,65 +360,6 @@ impl<F: FnMut(Token<'_>)> Reader<'_, F> {
     }
 }
 
-/// What a character does to words. Of normalised ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Parts words.
-    Break,
-    /// Belongs to what stands before it.
-    Mark,
-    Word,
-    /// Of a script without spaces.
-    Dense,
-    /// Is not there.
-    Nothing,
-}
-
-impl Class {
-    fn of(c: char) -> Self {
-        match c {
-            '\0'..='\u{7f}' if c.is_ascii_alphanumeric() => Self::Word,
-            '\0'..='\u{7f}' => Self::Break,
-            _ if is_invisible(c) => Self::Nothing,
-            // Modifier letters that people use as apostrophes.
-            '\u{2b9}'..='\u{2c1}' => Self::Break,
-            '\u{80}'..'\u{300}' | '\u{400}'..'\u{483}' if c.is_alphanumeric() => Self::Word,
-            '\u{4e00}'..='\u{9fff}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' => Self::Dense,
-            _ if is_combining_mark(c) => Self::Mark,
-            _ if !c.is_alphanumeric() => Self::Break,
-            _ if is_dense(c) => Self::Dense,
-            _ => Self::Word,
-        }
-    }
-}
-
-/// Is a letter of Thai, Lao, Myanmar, Khmer, Kana, Bopomofo or Han? Digits of theirs are not.
-fn is_dense(c: char) -> bool {
-    match c {
-        '\u{e00}'..='\u{eff}'
-        | '\u{1000}'..='\u{109f}'
-        | '\u{1780}'..='\u{17ff}'
-        | '\u{a9e0}'..='\u{a9ff}'
-        | '\u{aa60}'..='\u{aa7f}' => !c.is_numeric(),
-        '\u{3005}'..='\u{3007}'
-        | '\u{3021}'..='\u{303c}'
-        | '\u{3041}'..='\u{312f}'
-        | '\u{31a0}'..='\u{31bf}'
-        | '\u{31f0}'..='\u{31ff}'
-        | '\u{3400}'..='\u{4dbf}'
-        | '\u{4e00}'..='\u{9fff}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{ff66}'..='\u{ff9f}'
-        | '\u{1aff0}'..='\u{1b16f}'
-        | '\u{20000}'..='\u{3ffff}' => true,
-        _ => false,
-    }
-}
-
-fn is_emoji(c: char) -> bool {
-    c > '\u{2100}' && !matches!(c, '\u{3400}'..='\u{ffff}') && c.is_emoji_char() && c != '™'
-}
-
 const KEYCAP: char = '\u{20e3}';
 
 /// The bytes of a digit in a box, if one begins here.
@@ -432,78 +373,11 @@ fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TOKEN)).unwrap_or_default()
 }
 
-/// The words that a hashtag is made of: `foo|bar`, `Foo|Bar`, `HTML|Parser`, `foo|2024`.
-struct Parts {
-    spans: [(usize, usize); MAX_PARTS],
-    count: usize,
-}
-
-/// What a letter is for the borders of parts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Upper,
-    /// Or without case.
-    Lower,
-    Digit,
-}
-
-impl Parts {
-    fn of(body: &str) -> Self {
-        let mut parts = Self { spans: [(0, 0); MAX_PARTS], count: 0 };
-        // The part that is open: its beginning, its last letter's beginning and case, and that of the one before.
-        let mut open: Option<(usize, usize, Case, Option<Case>)> = None;
-        for (at, c) in body.char_indices() {
-            let case = match c {
-                _ if !c.is_alphanumeric() && Class::of(c) == Class::Break => {
-                    if let Some((from, ..)) = open.take() {
-                        parts.add(from, at);
-                    }
-                    continue;
-                }
-                _ if c.is_numeric() => Case::Digit,
-                _ if c.is_uppercase() => Case::Upper,
-                _ if c.is_alphanumeric() => Case::Lower,
-                _ => continue,
-            };
-            open = Some(match open {
-                None => (at, at, case, None),
-                Some((from, last, before, earlier)) => match (before, case) {
-                    (Case::Upper, Case::Lower) if earlier == Some(Case::Upper) => {
-                        parts.add(from, last);
-                        (last, at, case, Some(before))
-                    }
-                    (Case::Lower, Case::Upper) | (Case::Digit, Case::Upper | Case::Lower) | (_, Case::Digit)
-                        if before != case =>
-                    {
-                        parts.add(from, at);
-                        (at, at, case, None)
-                    }
-                    _ => (from, at, case, Some(before)),
-                },
-            });
-        }
-        if let Some((from, ..)) = open {
-            parts.add(from, body.len());
-        }
-        parts
-    }
-
-    fn add(&mut self, from: usize, to: usize) {
-        if let Some(span) = self.spans.get_mut(self.count) {
-            *span = (from, to);
-            self.count += 1;
-        }
-    }
-
-    fn as_slice(&self) -> &[(usize, usize)] {
-        self.spans.get(..self.count).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::parts::MAX_PARTS;
     use super::*;
 
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -690,7 +564,7 @@ mod tests {
 
     #[test]
     fn what_has_no_end_is_cut() {
-        let quarter = 1 << 18;
+        let bytes = 1 << 16;
         for (unit, most) in [
             ("a", 1),
             ("A1", 1),
@@ -716,7 +590,7 @@ mod tests {
             ("\0", 0),
         ] {
             for head in ["", "é"] {
-                let text = format!("{head}{}", unit.repeat(quarter / unit.len()));
+                let text = format!("{head}{}", unit.repeat(bytes / unit.len()));
                 let mut count = 0;
                 tokens(&text, |token| {
                     count += 1;
@@ -730,6 +604,52 @@ mod tests {
         let long = "x".repeat(MAX_TOKEN);
         assert_eq!(read(&"x".repeat(1 << 20)), long);
         assert_eq!(read(&format!("é{}", "x".repeat(1 << 20))), format!("e{}", &long[1..]));
+    }
+
+    /// Posts in ten languages, as Mastodon sends them.
+    const POSTS: [&str; 10] = [
+        r#"<p>The herons are back at the lake this morning, and nobody knows where they spent the winter. <a href="https://a.example/tags/BirdWatching" class="mention hashtag" rel="tag">#<span>BirdWatching</span></a> 🐦</p>"#,
+        "<p>Heute wird das Wetter sehr schön, und wir gehen mit den Kindern in den Park.<br>Größe: 3&nbsp;km</p>",
+        r#"<p><a href="https://b.example/@bo" class="u-url mention">@<span>bo</span></a> nous avons acheté des légumes.</p>"#,
+        "<p>Сегодня мы ходили на рынок и купили овощи на всю неделю, но забыли про хлеб.</p>",
+        "<p>今日はとても天気が良いので、公園を散歩してからコーヒーを飲みました。明日も晴れるといいですね。</p>",
+        "<p>今天天气很好，我们去公园散步，然后喝了一杯咖啡。希望明天也是晴天。</p>",
+        "<p>ذهبنا اليوم إلى السوق واشترينا الخضروات لكل الأسبوع ولكننا نسينا الخبز</p>",
+        "<p>วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะ แล้วดื่มกาแฟ</p>",
+        "<p>오늘은 날씨가 좋아서 공원을 산책하고 커피를 마셨어요. 내일도 맑았으면 좋겠네요.</p>",
+        r#"<p>Read: <a href="https://c.example/2026/a-long-story"><span class="invisible">https://</span><span class="ellipsis">c.example/2026/a-lo</span><span class="invisible">ng-story</span></a></p>"#,
+    ];
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release --lib posts_per_second -- --ignored --nocapture"]
+    fn posts_per_second() {
+        use crate::search::language::detect;
+        use crate::wire::document::Document;
+
+        let post =
+            |content| serde_json::json!({ "id": "https://a.example/1", "type": "Note", "content": content, "tag": [] });
+        let posts: Vec<_> = POSTS.map(post).into();
+        let texts: Vec<String> = posts.iter().map(|post| Document::of(post).text).collect();
+        let count: usize = texts.iter().map(|text| all(text).len()).sum();
+        eprintln!("{} bytes and {} tokens a post", texts.concat().len() / posts.len(), count / posts.len());
+        let measure = |name: &str, rounds: usize, one: &mut dyn FnMut(usize)| {
+            let begun = std::time::Instant::now();
+            (0..rounds * posts.len()).for_each(|number| one(number % posts.len()));
+            eprintln!("{name}: {:.0} posts/s", (rounds * posts.len()) as f64 / begun.elapsed().as_secs_f64());
+        };
+        let mut sum = 0;
+        measure("document", 10_000, &mut |post| sum += Document::of(&posts[post]).text.len());
+        measure("tokens", 10_000, &mut |post| tokens(&texts[post], |token| sum += token.text.len()));
+        measure("detect", 1000, &mut |post| sum += detect(&texts[post]).len());
+        measure("document and tokens", 10_000, &mut |post| {
+            tokens(&Document::of(&posts[post]).text, |token| sum += token.text.len());
+        });
+        measure("all three", 1000, &mut |post| {
+            let document = Document::of(&posts[post]);
+            tokens(&document.text, |token| sum += token.text.len());
+            sum += detect(&document.text).len();
+        });
+        assert_ne!(sum, 0);
     }
 
     const PIECES: &str = "[a-cA-Cß_é\u{301}İ大かｶﾞ㍿ก้ខ្한هة\u{64b}ـк👍🏽‍🇩️⃣1² \n.'#@/:]{0,30}";

@@ -3,12 +3,18 @@
 //!
 //! Every field has a bound, and reading takes time in proportion to the post.
 
+mod people;
+mod props;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::char::is_combining_mark;
 
+pub use self::people::handle_length;
+use self::people::{People, is_handle};
+pub use self::props::{Media, MediaKind, Prop, Props};
 use crate::ids::Iri;
 use crate::wire::activity::id_of;
 use crate::wire::fold::fold;
@@ -57,123 +63,6 @@ pub struct Document {
     pub url: Option<String>,
 }
 
-/// Something to be seen or heard. Where its file lies is not kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Media {
-    /// What it is.
-    pub kind: MediaKind,
-    /// Its description for those who do not see or hear it, at most [`MAX_ALT`] characters; often empty.
-    pub alt: String,
-}
-
-/// What an attachment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MediaKind {
-    /// A picture.
-    Image,
-    /// A film, or a moving picture.
-    Video,
-    /// A sound.
-    Audio,
-    /// Any other file.
-    File,
-}
-
-/// One property of a post, as the query language calls it (`has:poll`, `is:reply`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Prop {
-    /// Something is attached to be seen or heard.
-    Media,
-    /// A picture is.
-    Image,
-    /// A film is.
-    Video,
-    /// A sound is.
-    Audio,
-    /// It asks, with options.
-    Poll,
-    /// It links to something that is neither a person, a hashtag nor the post it quotes.
-    Link,
-    /// It answers another post.
-    Reply,
-    /// It is marked as sensitive, or has a content warning.
-    Sensitive,
-    /// It quotes another post.
-    Quote,
-    /// A program wrote it. Not to be seen on the post: whoever knows the author adds it.
-    Bot,
-}
-
-impl Prop {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Media,
-        Self::Image,
-        Self::Video,
-        Self::Audio,
-        Self::Poll,
-        Self::Link,
-        Self::Reply,
-        Self::Sensitive,
-        Self::Quote,
-        Self::Bot,
-    ];
-
-    /// Its name in queries and in the index.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Media => "media",
-            Self::Image => "image",
-            Self::Video => "video",
-            Self::Audio => "audio",
-            Self::Poll => "poll",
-            Self::Link => "link",
-            Self::Reply => "reply",
-            Self::Sensitive => "sensitive",
-            Self::Quote => "quote",
-            Self::Bot => "bot",
-        }
-    }
-
-    /// The property of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|prop| prop.as_str() == name)
-    }
-}
-
-/// A set of [`Prop`]s. Stored as a number whose bits are in the order of [`Prop::ALL`]: new ones come last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
-pub struct Props(u16);
-
-impl Props {
-    /// Is it among them?
-    #[must_use]
-    pub const fn has(self, prop: Prop) -> bool {
-        self.0 & (1 << prop as u8) != 0
-    }
-
-    /// These and one more.
-    #[must_use]
-    pub const fn with(self, prop: Prop) -> Self {
-        Self(self.0 | 1 << prop as u8)
-    }
-
-    /// Those in the set.
-    pub fn iter(self) -> impl Iterator<Item = Prop> {
-        Prop::ALL.into_iter().filter(move |prop| self.has(*prop))
-    }
-}
-
-impl FromIterator<Prop> for Props {
-    fn from_iter<I: IntoIterator<Item = Prop>>(props: I) -> Self {
-        props.into_iter().fold(Self::default(), Self::with)
-    }
-}
-
 impl Document {
     /// Reads a post's own document. What is not there or has another shape is left empty.
     #[must_use]
@@ -193,7 +82,7 @@ impl Document {
             }
         }
         let quoted = quoted(post);
-        let people = People::of(&content, &tags);
+        let people = People::of(post, &content, &tags);
         let (text, has_link) = said_by_the_author(&content, &tags, quoted.as_ref(), &people);
         let short = |text: &str, most: usize| first(people.leave_out(text.to_owned()), most);
 
@@ -253,91 +142,6 @@ fn body(content: &str, post: &Value) -> Plain {
     Plain::of(content, Joiners::Keep)
 }
 
-/// The handles that are left out of what is kept.
-struct People {
-    /// In lower case, with `@`.
-    names: HashSet<String>,
-}
-
-impl People {
-    /// Those that `tag` mentions, and those whose handle a link reads: nobody links such a label by chance.
-    fn of(content: &Plain, tags: &Tags<'_>) -> Self {
-        let labels = content.links.iter().map(|link| link.label.trim()).filter(|label| is_handle(label));
-        let labels = labels.map(str::to_lowercase);
-        let tagged = tags.names.iter().filter(|name| name.starts_with('@') && name.len() > 1).cloned();
-        Self { names: labels.chain(tagged).collect() }
-    }
-
-    /// Takes their handles out of a text, and every handle that names a server, whoever it may belong to.
-    fn leave_out(&self, text: String) -> String {
-        if !text.contains(['@', '＠']) {
-            return text;
-        }
-        let mut kept = String::with_capacity(text.len());
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(['@', '＠']) {
-            let (before, handle) = rest.split_at(at);
-            push_apart(&mut kept, before);
-            let length = handle_length(handle);
-            let sign = handle.chars().next().map_or(0, char::len_utf8);
-            let (handle, after) = handle.split_at(length.max(sign));
-            let begins = !kept.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-            if length == 0 || !begins || !self.knows(handle) {
-                push_apart(&mut kept, handle);
-            }
-            rest = after;
-        }
-        push_apart(&mut kept, rest);
-        kept.truncate(kept.trim_end().len());
-        kept
-    }
-
-    fn knows(&self, handle: &str) -> bool {
-        let name = handle.trim_start_matches(['@', '＠']);
-        name.contains('@') || self.names.contains(&format!("@{}", name.to_lowercase()))
-    }
-}
-
-/// Appends, but never a second space, nor one at the start of a line.
-fn push_apart(kept: &mut String, more: &str) {
-    if kept.is_empty() || kept.ends_with([' ', '\n']) {
-        let more = more.trim_start_matches(' ');
-        if more.starts_with('\n') {
-            kept.truncate(kept.trim_end().len());
-        }
-        kept.push_str(if kept.is_empty() { more.trim_start() } else { more });
-    } else {
-        kept.push_str(more);
-    }
-}
-
-fn is_handle(label: &str) -> bool {
-    label.len() > 1 && handle_length(label) == label.len()
-}
-
-/// The bytes of the handle that a text begins with, sign included: `@bo`, `@bo@b.example`, and not the full stop behind
-/// it. Nothing if there is none.
-#[must_use]
-pub fn handle_length(text: &str) -> usize {
-    let Some(rest) = text.strip_prefix(['@', '＠']) else { return 0 };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let run = |text: &str, fits: &dyn Fn(char) -> bool| {
-        let end = text.find(|c: char| !fits(c)).unwrap_or(text.len());
-        text.get(..end).unwrap_or_default().trim_end_matches(['.', '-']).len()
-    };
-    let name = run(rest, &is_name);
-    if name == 0 {
-        return 0;
-    }
-    let end = text.len() - rest.len() + name;
-    // Names of servers may be in any script.
-    let is_host = |c: char| is_name(c) || (!c.is_ascii() && c.is_alphanumeric());
-    match text.get(end..).and_then(|rest| rest.strip_prefix('@')).map_or(0, |host| run(host, &is_host)) {
-        0 => end,
-        host => end + 1 + host,
-    }
-}
-
 /// The text without handles and without the line that stands for a quoted post; and whether it links to anything.
 fn said_by_the_author(
     content: &Plain,
@@ -355,7 +159,8 @@ fn said_by_the_author(
     let has_link = content.links.iter().any(|link| {
         let label = link.label.trim();
         let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
-        !is_tag && !is_handle(label) && !tags.explains(link) && !to_quoted(&link.to, label)
+        let is_person = is_handle(label) || people.have(&link.to);
+        !is_tag && !is_person && !tags.explains(link) && !to_quoted(&link.to, label)
     });
     let text = if quote_lines.is_empty() {
         content.text.clone()
@@ -464,7 +269,7 @@ fn language(post: &Value) -> Option<String> {
 fn primary_subtag(tag: &str) -> Option<String> {
     let primary = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
     let is_code = (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
-    (is_code && !["und", "mul", "zxx", "mis"].contains(&primary.as_str())).then_some(primary)
+    (is_code && !["und", "mul", "zxx"].contains(&primary.as_str())).then_some(primary)
 }
 
 /// The address that people read it at: the page among several (PeerTube), never of another server.
@@ -601,6 +406,7 @@ mod tests {
         check(r#"<a href="https://c.example/@stranger">@stranger</a> hi, stranger"#, "hi, stranger");
         check("@stranger@c.example hi", "hi");
         check("meet @home at 5, mail al@b.example", "meet @home at 5, mail al@b.example");
+        check(r#"@<a href="https://b.example/users/bo">bo</a> hi"#, "hi");
         check("＠bo hi ＠ @ @@bo", "hi ＠ @ @");
     }
 
