@@ -494,7 +494,8 @@ async fn what_its_author_deletes_is_out_at_once_whoever_knows_them() {
 async fn what_its_origin_no_longer_has_is_out() {
     let relay = searching().await;
     let one = switched_on(&relay, Family::GoToSocial, "one").await;
-    let (kept, gone) = (one.compose(&PostSpec::public("stays")), one.compose(&PostSpec::public("goes")));
+    let (kept, gone) = (publish(&one, "stays").await, one.compose(&PostSpec::public("goes")));
+    eventually("it is read", || entries(&relay, &kept.id).iter().any(|one| one.kind == Kind::Create)).await;
     indexed(&relay, &one, &[&kept.id, &gone.id]).await;
     let hint = activity(&one, &ada(), "Delete", "hint", json!(kept.id));
     assert_eq!(send(&relay, &one, "/search/inbox", &As::Server, &hint).await.status, 202);
