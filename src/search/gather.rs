@@ -23,7 +23,7 @@ use crate::log::{Entry, Kind};
 use crate::peers::Reading;
 use crate::store::{IndexedAuthor, IndexedPost, Refused, SeenSet, StoreError, Tx};
 use crate::supervise::Worker;
-use crate::wire::document::Document;
+use crate::wire::document::{Document, Prop};
 use crate::wire::json;
 use crate::wire::searchable::ObjectSignals;
 
@@ -173,7 +173,10 @@ impl Search {
             return Some(Found::Refused { object, author, reason, reading });
         }
         let published = signals.published.unwrap_or(entry.at).min(entry.at);
-        let document = Document::of(&document);
+        let mut document = Document::of(&document);
+        if reading.signals.bot {
+            document.props = document.props.with(Prop::Bot);
+        }
         let language = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
         let post = IndexedPost { object, author, author_number: 0, published, seq: entry.seq, language, document };
         Some(Found::Post(Box::new(Candidate { post, signals, reading })))
