@@ -130,6 +130,8 @@ async fn every_family_switches_search_on_in_its_own_way_and_is_sent_nothing_but_
         let search = search_of(&relay, one).expect("search is on");
         let by = |actor: &Iri| actor.as_str() == one.actor(&As::Server);
         assert!(matches!(&search.by, SwitchedBy::Admin { actor, .. } if by(actor)), "{search:?}");
+        // It is written down a moment after it has counted.
+        assert!(one.wait_received(LONG, |all| all.iter().any(|one| one.kind == "Accept")).await);
         let accept = one.received().into_iter().find(|one| one.kind == "Accept").expect("an Accept");
         assert_eq!(accept.outcome, Outcome::Joined);
         assert_eq!((accept.signer, accept.actor), (Some(search_actor(&relay)), Some(search_actor(&relay))));
