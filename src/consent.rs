@@ -404,7 +404,8 @@ impl Case<'_> {
             Some(consent_since(reading.at, false))
         };
         let (author, server) = (self.author.since.or_else(first), self.server.on_since);
-        author.into_iter().chain(server).any(|since| at < since)
+        // Most servers date posts to the second.
+        author.into_iter().chain(server).any(|since| at.secs() < since.secs())
     }
 }
 

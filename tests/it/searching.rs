@@ -8,7 +8,7 @@ use shearwater::search::find::FindFault;
 use shearwater::search::index::Page;
 use shearwater::store::{Leftover, SearchServer, SwitchedBy};
 
-use crate::support::{TestRelay, authority, eventually, publish};
+use crate::support::{TestRelay, authority, publish};
 
 async fn searching() -> TestRelay {
     TestRelay::start_with(|config| config.search.api = SearchApi::Public).await
@@ -34,6 +34,16 @@ fn found(relay: &TestRelay, query: &str) -> Vec<String> {
         Ok(results) => results.hits.into_iter().map(|hit| hit.post.object.to_string()).collect(),
         Err(FindFault::NoIndex) => Vec::new(),
         Err(fault) => panic!("{query}: {fault}"),
+    }
+}
+
+/// Waits for a condition; what the search says of itself is in the message of a wait that fails.
+async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
+    if !crate::support::comes_true(done).await {
+        let state = &relay.server.app().state;
+        let numbers = state.metrics.render();
+        let numbers: Vec<&str> = numbers.lines().filter(|line| line.starts_with("shearwater_search_")).collect();
+        panic!("{what} never came true; {numbers:#?} {:#?} {:#?}", held(relay), state.supervisor.status());
     }
 }
 
@@ -65,8 +75,8 @@ async fn a_post_is_found_if_its_author_and_its_server_said_yes_and_not_otherwise
         let composed = yes.compose(&PostSpec::public("a petrel, quietly").visible_to(visibility));
         yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
     }
-    eventually("it is found", || found(&relay, "petrel") == [post.id.clone()]).await;
-    eventually("the others were looked at", || {
+    eventually(&relay, "it is found", || found(&relay, "petrel") == [post.id.clone()]).await;
+    eventually(&relay, "the others were looked at", || {
         gathered(&relay, "not-indexable") == 1 && gathered(&relay, "server-off") == 1
     })
     .await;
@@ -86,9 +96,9 @@ async fn an_edit_is_found_by_its_new_words_only_and_a_deletion_by_none() {
     let relay = searching().await;
     let yes = member(&relay, "yes").await;
     let post = publish(&yes, "an auk").await;
-    eventually("it is found", || found(&relay, "auk") == [post.id.clone()]).await;
+    eventually(&relay, "it is found", || found(&relay, "auk") == [post.id.clone()]).await;
     yes.edit(&post.id, "a fulmar").await.expect("an answer");
-    eventually("by its new words", || found(&relay, "fulmar") == [post.id.clone()]).await;
+    eventually(&relay, "by its new words", || found(&relay, "fulmar") == [post.id.clone()]).await;
     assert!(found(&relay, "auk").is_empty());
     assert_eq!(held(&relay), (1, 1), "it is the same post");
     assert_eq!(yes.delete(&post.id).await.expect("an answer").status(), 202);
@@ -104,22 +114,22 @@ async fn who_takes_the_consent_back_is_not_found_any_more_and_later_posts_only_a
     for number in 0..20 {
         posts.push(publish(&yes, &format!("a gannet, number {number}")).await);
     }
-    eventually("all are found", || found(&relay, "gannet").len() == posts.len()).await;
+    eventually(&relay, "all are found", || found(&relay, "gannet").len() == posts.len()).await;
     yes.set_profile("ada", json!({ "indexable": false }));
     tell_profile(&yes, "ada").await;
-    eventually("none is found", || found(&relay, "gannet").is_empty()).await;
-    eventually("nothing is left", || {
+    eventually(&relay, "none is found", || found(&relay, "gannet").is_empty()).await;
+    eventually(&relay, "nothing is left", || {
         held(&relay) == (0, 0) && relay.store().all::<Leftover>().expect("the store reads").is_empty()
     })
     .await;
     let refused = publish(&yes, "a gannet after the no").await;
-    eventually("it was looked at", || gathered(&relay, "not-indexable") >= 1).await;
+    eventually(&relay, "it was looked at", || gathered(&relay, "not-indexable") >= 1).await;
     assert!(found(&relay, "gannet").is_empty());
     yes.set_profile("ada", json!({ "indexable": true }));
     tell_profile(&yes, "ada").await;
-    eventually("the new yes was read", || gathered(&relay, "author-read") >= 1).await;
+    eventually(&relay, "the new yes was read", || gathered(&relay, "author-read") >= 1).await;
     let later = publish(&yes, "a gannet after the new yes").await;
-    eventually("what is written from then on is found", || found(&relay, "gannet") == [later.id.clone()]).await;
+    eventually(&relay, "what is written from then on is found", || found(&relay, "gannet") == [later.id.clone()]).await;
     assert!(!found(&relay, "gannet").contains(&refused.id));
 }
 
@@ -128,15 +138,15 @@ async fn the_index_goes_on_after_a_restart_and_is_made_anew_when_it_is_lost() {
     let relay = searching().await;
     let yes = member(&relay, "yes").await;
     let first = publish(&yes, "a skua").await;
-    eventually("it is found", || found(&relay, "skua") == [first.id.clone()]).await;
+    eventually(&relay, "it is found", || found(&relay, "skua") == [first.id.clone()]).await;
     let relay = relay.restart().await;
     let second = publish(&yes, "another skua").await;
     let both = [second.id.clone(), first.id.clone()];
-    eventually("both are found", || found(&relay, "skua") == both).await;
+    eventually(&relay, "both are found", || found(&relay, "skua") == both).await;
     let folder = relay.config.data_dir.join("search");
     let relay =
         relay.restart_with(move |_config| std::fs::remove_dir_all(&folder).expect("the folder of the index")).await;
-    eventually("both are found again", || found(&relay, "skua") == both).await;
+    eventually(&relay, "both are found again", || found(&relay, "skua") == both).await;
     let segments = std::fs::read_dir(relay.config.data_dir.join("search/v1")).expect("the index");
     let segment = segments
         .map(|entry| entry.expect("an entry").path())
@@ -150,7 +160,7 @@ async fn the_index_goes_on_after_a_restart_and_is_made_anew_when_it_is_lost() {
             std::fs::write(&segment, bytes).expect("a file");
         })
         .await;
-    eventually("a damaged index is made anew", || found(&relay, "skua") == both).await;
+    eventually(&relay, "a damaged index is made anew", || found(&relay, "skua") == both).await;
     assert!(!relay.config.data_dir.join("search/v1.damaged").exists(), "what was moved aside is deleted");
 }
 
@@ -159,11 +169,11 @@ async fn a_server_that_is_switched_off_or_ruled_out_is_found_no_more() {
     let relay = searching().await;
     let (one, two) = (member(&relay, "one").await, member(&relay, "two").await);
     let (of_one, of_two) = (publish(&one, "a tern").await, publish(&two, "a tern as well").await);
-    eventually("both are found", || found(&relay, "tern").len() == 2).await;
+    eventually(&relay, "both are found", || found(&relay, "tern").len() == 2).await;
     let server = authority(&one);
     relay.store().write(move |tx| tx.switch_search(&server, None)).await.expect("written");
     assert_eq!(found(&relay, "tern"), [of_two.id], "at once");
-    eventually("what was held of it is gone", || held(&relay) == (1, 1)).await;
+    eventually(&relay, "what was held of it is gone", || held(&relay) == (1, 1)).await;
     assert!(!of_one.id.is_empty());
 }
 
@@ -176,7 +186,7 @@ async fn a_search_asks_for_something_and_not_for_all_that_somebody_wrote() {
         publish(&yes, "a razorbill").await,
         yes.post(PostSpec::public("a razorbill too").by("grace")).await.expect("an answer"),
     );
-    eventually("both are found", || found(&relay, "razorbill").len() == 2).await;
+    eventually(&relay, "both are found", || found(&relay, "razorbill").len() == 2).await;
     let host = authority(&yes);
     let page = Page { limit: 10, ..Page::default() };
     let fault = |query: &str| relay.search().find(query, page, 0, false).expect_err(query).to_string();

@@ -180,13 +180,18 @@ pub(crate) async fn silence_about(id: &str, from: &Instance, at: &[&Instance]) {
 }
 
 /// Waits for a condition, never for a time.
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(condition).await, "{what} never came true");
+}
+
+/// Whether a condition comes true before everything must have happened.
+pub(crate) async fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
     let waited = tokio::time::timeout(LONG, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
-    assert!(waited.await.is_ok(), "{what} never came true");
+    waited.await.is_ok()
 }
 
 pub(crate) fn json(body: &[u8]) -> Value {
