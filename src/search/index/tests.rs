@@ -302,7 +302,7 @@ proptest! {
 
 #[test]
 fn each_operator_finds_what_it_names() {
-    let mut posts: Vec<Post> = (1..=6).map(|n| Post::saying(first_id(i64::try_from(n * 1000).unwrap()), "")).collect();
+    let mut posts: Vec<Post> = (1..=6_i64).map(|n| Post::saying(first_id(n * 1000), "")).collect();
     posts[0].document.text = "A cat sat on the mat".to_owned();
     posts[1].document.text = "the dog and the cat".to_owned();
     posts[1].language = "de";
