@@ -233,7 +233,10 @@ mod tests {
         check("ta", "வணக்கம்");
         check("ko", "오늘은 날씨가 좋아요 see https://example.com/english-words-here");
         check("en", "The quick brown fox jumps over the lazy dog, and then it goes back home to sleep for the night.");
-        check("de", "Heute ist das Wetter sehr schön, und wir gehen mit den Kindern in den Park, um Enten zu füttern.");
+        check(
+            "de",
+            "Heute wird das Wetter sehr schön, und wir gehen mit den Kindern in den Park, um Enten zu füttern.",
+        );
         check("fr", "Aujourd'hui nous sommes allés au marché et nous avons acheté des légumes pour toute la semaine.");
         check("pt", "Hoje fomos ao mercado e não conseguimos encontrar as coisas que queríamos para o jantar.");
         check("pl", "Dzisiaj byliśmy na targu i kupiliśmy warzywa na cały tydzień, ale zapomnieliśmy o chlebie.");

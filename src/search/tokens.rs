@@ -14,12 +14,14 @@
 //!
 //! Pure and linear, without an allocation per token; what a stranger can make long is cut.
 
-use unicode_normalization::char::is_combining_mark;
-use unicode_properties::UnicodeEmoji as _;
+mod class;
+mod parts;
 
+use self::class::{Class, is_emoji};
+use self::parts::Parts;
 use crate::wire::document::handle_length;
 pub use crate::wire::fold::fold;
-use crate::wire::fold::{self, Letters, is_invisible};
+use crate::wire::fold::{self, Letters};
 
 /// What a token is, for whoever makes a query of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,8 +62,6 @@ pub struct Token<'a> {
 pub const MAX_TOKEN: usize = 96;
 /// Tokens of one text: what comes after them is not found. More than 64 KiB of any script give.
 pub const MAX_TOKENS: usize = 32 << 10;
-/// Parts of one hashtag; what follows is only in its whole.
-const MAX_PARTS: usize = 16;
 /// Bytes of one character of a script without spaces; marks beyond are passed over.
 const MAX_UNIT: usize = 32;
 
@@ -360,65 +360,6 @@ impl<F: FnMut(Token<'_>)> Reader<'_, F> {
     }
 }
 
-/// What a character does to words. Of normalised ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Parts words.
-    Break,
-    /// Belongs to what stands before it.
-    Mark,
-    Word,
-    /// Of a script without spaces.
-    Dense,
-    /// Is not there.
-    Nothing,
-}
-
-impl Class {
-    fn of(c: char) -> Self {
-        match c {
-            '\0'..='\u{7f}' if c.is_ascii_alphanumeric() => Self::Word,
-            '\0'..='\u{7f}' => Self::Break,
-            _ if is_invisible(c) => Self::Nothing,
-            // Modifier letters that people use as apostrophes.
-            '\u{2b9}'..='\u{2c1}' => Self::Break,
-            '\u{80}'..'\u{300}' | '\u{400}'..'\u{483}' if c.is_alphanumeric() => Self::Word,
-            '\u{4e00}'..='\u{9fff}' | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' => Self::Dense,
-            _ if is_combining_mark(c) => Self::Mark,
-            _ if !c.is_alphanumeric() => Self::Break,
-            _ if is_dense(c) => Self::Dense,
-            _ => Self::Word,
-        }
-    }
-}
-
-/// Is a letter of Thai, Lao, Myanmar, Khmer, Kana, Bopomofo or Han? Digits of theirs are not.
-fn is_dense(c: char) -> bool {
-    match c {
-        '\u{e00}'..='\u{eff}'
-        | '\u{1000}'..='\u{109f}'
-        | '\u{1780}'..='\u{17ff}'
-        | '\u{a9e0}'..='\u{a9ff}'
-        | '\u{aa60}'..='\u{aa7f}' => !c.is_numeric(),
-        '\u{3005}'..='\u{3007}'
-        | '\u{3021}'..='\u{303c}'
-        | '\u{3041}'..='\u{312f}'
-        | '\u{31a0}'..='\u{31bf}'
-        | '\u{31f0}'..='\u{31ff}'
-        | '\u{3400}'..='\u{4dbf}'
-        | '\u{4e00}'..='\u{9fff}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{ff66}'..='\u{ff9f}'
-        | '\u{1aff0}'..='\u{1b16f}'
-        | '\u{20000}'..='\u{3ffff}' => true,
-        _ => false,
-    }
-}
-
-fn is_emoji(c: char) -> bool {
-    c > '\u{2100}' && !matches!(c, '\u{3400}'..='\u{ffff}') && c.is_emoji_char() && c != '™'
-}
-
 const KEYCAP: char = '\u{20e3}';
 
 /// The bytes of a digit in a box, if one begins here.
@@ -432,70 +373,327 @@ fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TOKEN)).unwrap_or_default()
 }
 
-/// The words that a hashtag is made of: `foo|bar`, `Foo|Bar`, `HTML|Parser`, `foo|2024`.
-struct Parts {
-    spans: [(usize, usize); MAX_PARTS],
-    count: usize,
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-/// What a letter is for the borders of parts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Upper,
-    /// Or without case.
-    Lower,
-    Digit,
-}
+    use super::parts::MAX_PARTS;
+    use super::*;
 
-impl Parts {
-    fn of(body: &str) -> Self {
-        let mut parts = Self { spans: [(0, 0); MAX_PARTS], count: 0 };
-        // The part that is open: its beginning, its last letter's beginning and case, and that of the one before.
-        let mut open: Option<(usize, usize, Case, Option<Case>)> = None;
-        for (at, c) in body.char_indices() {
-            let case = match c {
-                _ if !c.is_alphanumeric() && Class::of(c) == Class::Break => {
-                    if let Some((from, ..)) = open.take() {
-                        parts.add(from, at);
-                    }
-                    continue;
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    struct Owned {
+        text: String,
+        reading: Reading,
+        position: u32,
+        from: usize,
+        to: usize,
+    }
+
+    fn all(text: &str) -> Vec<Owned> {
+        let mut found = Vec::new();
+        tokens(text, |Token { text, reading, position, from, to }| {
+            found.push(Owned { text: text.to_owned(), reading, position, from, to });
+        });
+        found
+    }
+
+    /// Words as they are, parts of hashtags as `(foo)`, bigrams as `ab`, what stands alone as `a.`, tails as `a~`; a
+    /// token at the place of the one before it follows `/` instead of a space.
+    fn read(text: &str) -> String {
+        let mut line = String::new();
+        let mut last = None;
+        for Owned { text, reading, position, .. } in all(text) {
+            line.push_str(match last {
+                None => "",
+                Some(last) if last == position => "/",
+                Some(last) => {
+                    assert_eq!(position, last + 1, "{line} {text}");
+                    " "
                 }
-                _ if c.is_numeric() => Case::Digit,
-                _ if c.is_uppercase() => Case::Upper,
-                _ if c.is_alphanumeric() => Case::Lower,
-                _ => continue,
-            };
-            open = Some(match open {
-                None => (at, at, case, None),
-                Some((from, last, before, earlier)) => match (before, case) {
-                    (Case::Upper, Case::Lower) if earlier == Some(Case::Upper) => {
-                        parts.add(from, last);
-                        (last, at, case, Some(before))
-                    }
-                    (Case::Lower, Case::Upper) | (Case::Digit, Case::Upper | Case::Lower) | (_, Case::Digit)
-                        if before != case =>
-                    {
-                        parts.add(from, at);
-                        (at, at, case, None)
-                    }
-                    _ => (from, at, case, Some(before)),
-                },
+            });
+            last = Some(position);
+            line.push_str(&match reading {
+                Reading::Word | Reading::Bigram | Reading::Emoji => text,
+                Reading::Part => format!("({text})"),
+                Reading::Single => format!("{text}."),
+                Reading::Tail => format!("{text}~"),
             });
         }
-        if let Some((from, ..)) = open {
-            parts.add(from, body.len());
-        }
-        parts
+        line
     }
 
-    fn add(&mut self, from: usize, to: usize) {
-        if let Some(span) = self.spans.get_mut(self.count) {
-            *span = (from, to);
-            self.count += 1;
-        }
+    #[test]
+    fn words_of_scripts_with_spaces() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("", "");
+        check(" \t\n.,;!?—…()«»", "");
+        check("One two, THREE.", "one two three");
+        check("a-b_c/d", "a b c d");
+        check("don't l’homme Anna's", "don t l homme anna s");
+        check("3.14 2024-05-01 v2 x²", "3 14 2024 05 01 v2 x2");
+        check("Café café CAFE\u{301}", "cafe cafe cafe");
+        check("Zażółć gęślą jaźń", "zazolc gesla jazn");
+        check("Straße STRASSE", "strasse strasse");
+        check("İstanbul ISPARTA ıspanak", "istanbul isparta ispanak");
+        check("ｆｕｌｌ　ｗｉｄｔｈ", "full width");
+        check("ﬁnd ½ ① ㎏", "find 1 2 1 kg");
+        check("Brand™ ©2024", "brand 2024");
+        check("so\u{ad}ft zero\u{200b}width \u{202e}bidi\u{202c}", "soft zerowidth bidi");
+        check("nul\0l", "nul l");
+        check("Ὁ λόγος ΛΟΓΟΣ", "ο λογοσ λογοσ");
+        check("Ёж ещё мой и\u{306}", "еж еще мой й");
+        check("м'ята мʼята", "м ята м ята");
+        check("السَّلامُ عليـــكم", "السلام عليكم");
+        check("إلى آخر مدرسة می\u{200c}خواهم", "الي اخر مدرسه ميخواهم");
+        check("١٢٣ ۴۵۶", "123 456");
+        check("שָׁלוֹם עֲלֵיכֶם", "שלום עליכם");
+        check("हिन्दी में लिखा", "हिन्दी में लिखा");
+        check("क्\u{200d}ष क्ष", "क्ष क्ष");
+        check("தமிழ் বাংলা", "தமிழ் বাংলা");
+        check("한국어를 배워요", "한국어를 배워요");
+        check("\u{1112}\u{1161}\u{11ab}", "한");
+        check("Հայերեն ქართული አማርኛ", "հայերեն ქართული አማርኛ");
+        check("naïve\u{301}\u{302}", "naive");
+        check("\u{301}\u{301} a", "a");
     }
 
-    fn as_slice(&self) -> &[(usize, usize)] {
-        self.spans.get(..self.count).unwrap_or_default()
+    #[test]
+    fn pairs_of_scripts_without_spaces() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("字", "字.");
+        check("大学", "大学 学~");
+        check("大学生、猫", "大学 学生 生~ 猫.");
+        check("食べる", "食べ べる る~");
+        check("カタカナ ｶﾀｶﾅ", "カタ タカ カナ ナ~ カタ タカ カナ ナ~");
+        check("ｶﾞｷﾞ", "ガギ ギ~");
+        check("スーパー", "スー ーパ パー ー~");
+        check("㍿", "株式 式会 会社 社~");
+        check("人々", "人々 々~");
+        check("東京Tower2 大", "東京 京~ tower2 大.");
+        check("iPhone用ケース", "iphone 用ケ ケー ース ス~");
+        check("熱力学", "熱力 力学 学~");
+        check("ภาษาไทย", "ภา าษ ษา าไ ไท ทย ย~");
+        check("ที่นี่", "ที่นี่ นี่~");
+        check("น้ำ", "น้\u{e4d}า า~");
+        check("๒๕๖๗ ปี", "2567 ปี.");
+        check("ພາສາລາວ", "ພາ າສ ສາ າລ ລາ າວ ວ~");
+        check("ខ្មែរ", "ខ្មែរ រ~");
+        check("မြန်မာ", "မြန် န်မာ မာ~");
+        check("𠮷野家", "𠮷野 野家 家~");
+        check("ㄅㄆ", "ㄅㄆ ㄆ~");
+        check("語\u{fe00}語\u{e0100}", "語語 語~");
+    }
+
+    #[test]
+    fn an_emoji_is_one_token() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("👍", "👍");
+        check("👍🏽👍", "👍 👍");
+        check("❤️ ❤", "❤ ❤");
+        check("👨‍👩‍👧‍👦", "👨‍👩‍👧‍👦");
+        check("👩🏽‍🚀", "👩‍🚀");
+        check("🏳️‍🌈", "🏳‍🌈");
+        check("🇩🇪🇫🇷 🇩", "🇩🇪 🇫🇷 🇩");
+        check(
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+            "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+        );
+        check("1️⃣ #️⃣ *⃣ 12️⃣", "1⃣ #⃣ *⃣ 1 2⃣");
+        check("hi👋there", "hi 👋 there");
+        check("東京🗼京都", "東京 京~ 🗼 京都 都~");
+        check("\u{1f3fd} \u{fe0f} \u{200d}", "");
+        check(":blob_cat: :heart:", "blob cat heart");
+    }
+
+    #[test]
+    fn hashtags_are_found_whole_and_by_their_parts() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("#foo bar", "foo bar");
+        check("see #FooBar now", "see foobar/(foo) (bar) now");
+        check("#foo_bar", "foobar/(foo) (bar)");
+        check("#foo2024", "foo2024/(foo) (2024)");
+        check("#HTMLParser", "htmlparser/(html) (parser)");
+        check("#iPhone15Pro", "iphone15pro/(i) (phone) (15) (pro)");
+        check("#2024", "2024");
+        check("#CaféCrème", "cafecreme/(cafe) (creme)");
+        check("#ДоброеУтро", "доброеутро/(доброе) (утро)");
+        check("#हिन्दी #اللغة_العربية", "हिन्दी اللغهالعربيه/(اللغه) (العربيه)");
+        check("＃ＦｏｏＢａｒ", "foobar/(foo) (bar)");
+        check("#東京タワー", "東京 京タ タワ ワー ー~");
+        check("#ｶﾀｶﾅ", "カタ タカ カナ ナ~");
+        check("#東京Tower", "東京 京~ tower");
+        check("C# a#FooBar", "c a foobar");
+        check("#a#b # ##c #", "a b c");
+        check("#foo👍#bar", "foo 👍 bar");
+        check("#___ #_a_", "a");
+        check("(#tag),", "tag");
+        check(&format!("#{}", "Ab".repeat(40)), &format!("{}/{}", "ab".repeat(40), ["(ab)"; MAX_PARTS].join(" ")));
+    }
+
+    #[test]
+    fn urls_are_their_hosts_and_words_and_handles_are_nothing() {
+        let check = |text: &str, expected: &str| assert_eq!(read(text), expected, "{text}");
+        check("https://www.Example.com/Some/Page-1?q=x#Part", "example com some page 1 q x part");
+        check("HTTP://example.com", "example com");
+        check("(https://例え.example)", "例え え~ example");
+        check("example.com http https:", "example com http https");
+        check("xhttps://a.example", "xhttps a example");
+        check("bo@b.example", "bo b example");
+        check("hi @bo and @al@b.example, bye", "hi and bye");
+        check("＠bo@b.example", "");
+        check("@ bo @@ @. @-", "bo");
+        check("https://b.example/@bo/114", "b example 114");
+        check("@bo@münchen.example!", "");
+        check("@東京", "東京 京~");
+    }
+
+    #[test]
+    fn offsets_lead_to_the_original() {
+        let check = |text: &str, expected: &[&str]| {
+            let found: Vec<&str> =
+                all(text).iter().map(|token| text.get(token.from..token.to).expect("chars")).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("Zażółć e\u{301}té!", &["Zażółć", "e\u{301}té"]);
+        check("ｶﾞｷﾞ大", &["ｶﾞｷﾞ", "ｷﾞ大", "大"]);
+        check("x㍿", &["x", "㍿", "㍿", "㍿", "㍿"]);
+        check("a #FooBar", &["a", "#FooBar", "Foo", "Bar"]);
+        check("👩🏽‍🚀1️⃣", &["👩🏽‍🚀", "1️⃣"]);
+        check("ﬁnﬁ", &["ﬁnﬁ"]);
+    }
+
+    #[test]
+    fn what_has_no_end_is_cut() {
+        let bytes = 1 << 16;
+        for (unit, most) in [
+            ("a", 1),
+            ("A1", 1),
+            ("é", 1),
+            ("\u{301}", 0),
+            ("ﷺ", MAX_TOKENS),
+            ("字", MAX_TOKENS),
+            ("a ", MAX_TOKENS),
+            ("#", 0),
+            ("@a", MAX_TOKENS),
+            ("#a", MAX_TOKENS),
+            ("#Aa", MAX_TOKENS),
+            ("#字", MAX_TOKENS),
+            ("1\u{20e3}", MAX_TOKENS),
+            ("👍", MAX_TOKENS),
+            ("👍\u{200d}", MAX_TOKENS),
+            ("\u{1f1e6}", MAX_TOKENS),
+            ("http://", MAX_TOKENS),
+            ("http", 1),
+            ("\u{1780}\u{17d2}", MAX_TOKENS),
+            ("\u{200b}", 0),
+            ("\u{202e}", 0),
+            ("\0", 0),
+        ] {
+            for head in ["", "é"] {
+                let text = format!("{head}{}", unit.repeat(bytes / unit.len()));
+                let mut count = 0;
+                tokens(&text, |token| {
+                    count += 1;
+                    assert!(token.text.len() <= MAX_TOKEN && token.from < token.to, "{head}{unit}");
+                });
+                assert!(count <= (most + MAX_PARTS + 4).min(MAX_TOKENS), "{head}{unit}: {count}");
+            }
+        }
+        let text = format!("a{} b", "\u{301}\u{323}".repeat(50_000));
+        assert_eq!(read(&text), "a b");
+        let long = "x".repeat(MAX_TOKEN);
+        assert_eq!(read(&"x".repeat(1 << 20)), long);
+        assert_eq!(read(&format!("é{}", "x".repeat(1 << 20))), format!("e{}", &long[1..]));
+    }
+
+    /// Posts in ten languages, as Mastodon sends them.
+    const POSTS: [&str; 10] = [
+        r#"<p>The herons are back at the lake this morning, and nobody knows where they spent the winter. <a href="https://a.example/tags/BirdWatching" class="mention hashtag" rel="tag">#<span>BirdWatching</span></a> 🐦</p>"#,
+        "<p>Heute wird das Wetter sehr schön, und wir gehen mit den Kindern in den Park.<br>Größe: 3&nbsp;km</p>",
+        r#"<p><a href="https://b.example/@bo" class="u-url mention">@<span>bo</span></a> nous avons acheté des légumes.</p>"#,
+        "<p>Сегодня мы ходили на рынок и купили овощи на всю неделю, но забыли про хлеб.</p>",
+        "<p>今日はとても天気が良いので、公園を散歩してからコーヒーを飲みました。明日も晴れるといいですね。</p>",
+        "<p>今天天气很好，我们去公园散步，然后喝了一杯咖啡。希望明天也是晴天。</p>",
+        "<p>ذهبنا اليوم إلى السوق واشترينا الخضروات لكل الأسبوع ولكننا نسينا الخبز</p>",
+        "<p>วันนี้อากาศดีมาก เราไปเดินเล่นที่สวนสาธารณะ แล้วดื่มกาแฟ</p>",
+        "<p>오늘은 날씨가 좋아서 공원을 산책하고 커피를 마셨어요. 내일도 맑았으면 좋겠네요.</p>",
+        r#"<p>Read: <a href="https://c.example/2026/a-long-story"><span class="invisible">https://</span><span class="ellipsis">c.example/2026/a-lo</span><span class="invisible">ng-story</span></a></p>"#,
+    ];
+
+    #[test]
+    #[ignore = "a measurement: cargo test --release --lib posts_per_second -- --ignored --nocapture"]
+    fn posts_per_second() {
+        use crate::search::language::detect;
+        use crate::wire::document::Document;
+
+        let post =
+            |content| serde_json::json!({ "id": "https://a.example/1", "type": "Note", "content": content, "tag": [] });
+        let posts: Vec<_> = POSTS.map(post).into();
+        let texts: Vec<String> = posts.iter().map(|post| Document::of(post).text).collect();
+        let count: usize = texts.iter().map(|text| all(text).len()).sum();
+        eprintln!("{} bytes and {} tokens a post", texts.concat().len() / posts.len(), count / posts.len());
+        let measure = |name: &str, rounds: usize, one: &mut dyn FnMut(usize)| {
+            let begun = std::time::Instant::now();
+            (0..rounds * posts.len()).for_each(|number| one(number % posts.len()));
+            eprintln!("{name}: {:.0} posts/s", (rounds * posts.len()) as f64 / begun.elapsed().as_secs_f64());
+        };
+        let mut sum = 0;
+        measure("document", 10_000, &mut |post| sum += Document::of(&posts[post]).text.len());
+        measure("tokens", 10_000, &mut |post| tokens(&texts[post], |token| sum += token.text.len()));
+        measure("detect", 1000, &mut |post| sum += detect(&texts[post]).len());
+        measure("document and tokens", 10_000, &mut |post| {
+            tokens(&Document::of(&posts[post]).text, |token| sum += token.text.len());
+        });
+        measure("all three", 1000, &mut |post| {
+            let document = Document::of(&posts[post]);
+            tokens(&document.text, |token| sum += token.text.len());
+            sum += detect(&document.text).len();
+        });
+        assert_ne!(sum, 0);
+    }
+
+    const PIECES: &str = "[a-cA-Cß_é\u{301}İ大かｶﾞ㍿ก้ខ្한هة\u{64b}ـк👍🏽‍🇩️⃣1² \n.'#@/:]{0,30}";
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_fall(text in prop_oneof![any::<String>(), PIECES.prop_map(String::from)]) {
+            let mut last = (0, 0);
+            for token in all(&text) {
+                prop_assert!(!token.text.is_empty() && token.text.len() <= MAX_TOKEN);
+                prop_assert!(token.from < token.to && text.get(token.from..token.to).is_some());
+                prop_assert!(last.0 <= token.position && token.position <= last.0 + 1);
+                prop_assert!(last.1 <= token.from);
+                last = (token.position, token.from);
+            }
+        }
+
+        #[test]
+        fn what_somebody_types_is_among_the_tokens_of_a_text_that_has_it(
+            before in PIECES, query in prop_oneof![any::<String>(), PIECES.prop_map(String::from)], after in PIECES
+        ) {
+            let known: std::collections::HashSet<_> =
+                all(&format!("{before} {query} {after}")).into_iter().map(|token| (token.text, token.reading)).collect();
+            for token in all(&query) {
+                prop_assert!(known.contains(&(token.text.clone(), token.reading)), "{:?} of {:?}", token, query);
+            }
+        }
+
+        #[test]
+        fn a_part_of_a_text_without_spaces_is_found_by_its_pairs(text in "[大学生命科語かなカ]{2,20}", from in 0..10_usize, most in 2..10_usize) {
+            let part: String = text.chars().skip(from).take(most).collect();
+            let known: Vec<_> = all(&text);
+            for token in all(&part) {
+                let found = |other: &Owned| match token.reading {
+                    Reading::Single => other.text.starts_with(&token.text),
+                    _ => other.text == token.text && other.reading == token.reading,
+                };
+                prop_assert!(token.reading == Reading::Tail || known.iter().any(found), "{token:?}");
+            }
+        }
+
+        #[test]
+        fn a_word_is_a_token_of_its_folded_self(word in "[a-zA-ZäÖßéñЁйαΣ]{1,20}") {
+            prop_assert_eq!(read(&word), fold(&word));
+        }
     }
 }

@@ -3,12 +3,18 @@
 //!
 //! Every field has a bound, and reading takes time in proportion to the post.
 
+mod people;
+mod props;
+
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::char::is_combining_mark;
 
+pub use self::people::handle_length;
+use self::people::{People, is_handle};
+pub use self::props::{Media, MediaKind, Prop, Props};
 use crate::ids::Iri;
 use crate::wire::activity::id_of;
 use crate::wire::fold::fold;
@@ -57,123 +63,6 @@ pub struct Document {
     pub url: Option<String>,
 }
 
-/// Something to be seen or heard. Where its file lies is not kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Media {
-    /// What it is.
-    pub kind: MediaKind,
-    /// Its description for those who do not see or hear it, at most [`MAX_ALT`] characters; often empty.
-    pub alt: String,
-}
-
-/// What an attachment is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MediaKind {
-    /// A picture.
-    Image,
-    /// A film, or a moving picture.
-    Video,
-    /// A sound.
-    Audio,
-    /// Any other file.
-    File,
-}
-
-/// One property of a post, as the query language calls it (`has:poll`, `is:reply`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Prop {
-    /// Something is attached to be seen or heard.
-    Media,
-    /// A picture is.
-    Image,
-    /// A film is.
-    Video,
-    /// A sound is.
-    Audio,
-    /// It asks, with options.
-    Poll,
-    /// It links to something that is neither a person, a hashtag nor the post it quotes.
-    Link,
-    /// It answers another post.
-    Reply,
-    /// It is marked as sensitive, or has a content warning.
-    Sensitive,
-    /// It quotes another post.
-    Quote,
-    /// A program wrote it. Not to be seen on the post: whoever knows the author adds it.
-    Bot,
-}
-
-impl Prop {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Media,
-        Self::Image,
-        Self::Video,
-        Self::Audio,
-        Self::Poll,
-        Self::Link,
-        Self::Reply,
-        Self::Sensitive,
-        Self::Quote,
-        Self::Bot,
-    ];
-
-    /// Its name in queries and in the index.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Media => "media",
-            Self::Image => "image",
-            Self::Video => "video",
-            Self::Audio => "audio",
-            Self::Poll => "poll",
-            Self::Link => "link",
-            Self::Reply => "reply",
-            Self::Sensitive => "sensitive",
-            Self::Quote => "quote",
-            Self::Bot => "bot",
-        }
-    }
-
-    /// The property of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|prop| prop.as_str() == name)
-    }
-}
-
-/// A set of [`Prop`]s. Stored as a number whose bits are in the order of [`Prop::ALL`]: new ones come last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
-pub struct Props(u16);
-
-impl Props {
-    /// Is it among them?
-    #[must_use]
-    pub const fn has(self, prop: Prop) -> bool {
-        self.0 & (1 << prop as u8) != 0
-    }
-
-    /// These and one more.
-    #[must_use]
-    pub const fn with(self, prop: Prop) -> Self {
-        Self(self.0 | 1 << prop as u8)
-    }
-
-    /// Those in the set.
-    pub fn iter(self) -> impl Iterator<Item = Prop> {
-        Prop::ALL.into_iter().filter(move |prop| self.has(*prop))
-    }
-}
-
-impl FromIterator<Prop> for Props {
-    fn from_iter<I: IntoIterator<Item = Prop>>(props: I) -> Self {
-        props.into_iter().fold(Self::default(), Self::with)
-    }
-}
-
 impl Document {
     /// Reads a post's own document. What is not there or has another shape is left empty.
     #[must_use]
@@ -193,7 +82,7 @@ impl Document {
             }
         }
         let quoted = quoted(post);
-        let people = People::of(&content, &tags);
+        let people = People::of(post, &content, &tags);
         let (text, has_link) = said_by_the_author(&content, &tags, quoted.as_ref(), &people);
         let short = |text: &str, most: usize| first(people.leave_out(text.to_owned()), most);
 
@@ -253,91 +142,6 @@ fn body(content: &str, post: &Value) -> Plain {
     Plain::of(content, Joiners::Keep)
 }
 
-/// The handles that are left out of what is kept.
-struct People {
-    /// In lower case, with `@`.
-    names: HashSet<String>,
-}
-
-impl People {
-    /// Those that `tag` mentions, and those whose handle a link reads: nobody links such a label by chance.
-    fn of(content: &Plain, tags: &Tags<'_>) -> Self {
-        let labels = content.links.iter().map(|link| link.label.trim()).filter(|label| is_handle(label));
-        let labels = labels.map(str::to_lowercase);
-        let tagged = tags.names.iter().filter(|name| name.starts_with('@') && name.len() > 1).cloned();
-        Self { names: labels.chain(tagged).collect() }
-    }
-
-    /// Takes their handles out of a text, and every handle that names a server, whoever it may belong to.
-    fn leave_out(&self, text: String) -> String {
-        if !text.contains(['@', '＠']) {
-            return text;
-        }
-        let mut kept = String::with_capacity(text.len());
-        let mut rest = text.as_str();
-        while let Some(at) = rest.find(['@', '＠']) {
-            let (before, handle) = rest.split_at(at);
-            push_apart(&mut kept, before);
-            let length = handle_length(handle);
-            let sign = handle.chars().next().map_or(0, char::len_utf8);
-            let (handle, after) = handle.split_at(length.max(sign));
-            let begins = !kept.ends_with(|c: char| c.is_alphanumeric() || c == '_');
-            if length == 0 || !begins || !self.knows(handle) {
-                push_apart(&mut kept, handle);
-            }
-            rest = after;
-        }
-        push_apart(&mut kept, rest);
-        kept.truncate(kept.trim_end().len());
-        kept
-    }
-
-    fn knows(&self, handle: &str) -> bool {
-        let name = handle.trim_start_matches(['@', '＠']);
-        name.contains('@') || self.names.contains(&format!("@{}", name.to_lowercase()))
-    }
-}
-
-/// Appends, but never a second space, nor one at the start of a line.
-fn push_apart(kept: &mut String, more: &str) {
-    if kept.is_empty() || kept.ends_with([' ', '\n']) {
-        let more = more.trim_start_matches(' ');
-        if more.starts_with('\n') {
-            kept.truncate(kept.trim_end().len());
-        }
-        kept.push_str(if kept.is_empty() { more.trim_start() } else { more });
-    } else {
-        kept.push_str(more);
-    }
-}
-
-fn is_handle(label: &str) -> bool {
-    label.len() > 1 && handle_length(label) == label.len()
-}
-
-/// The bytes of the handle that a text begins with, sign included: `@bo`, `@bo@b.example`, and not the full stop behind
-/// it. Nothing if there is none.
-#[must_use]
-pub fn handle_length(text: &str) -> usize {
-    let Some(rest) = text.strip_prefix(['@', '＠']) else { return 0 };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let run = |text: &str, fits: &dyn Fn(char) -> bool| {
-        let end = text.find(|c: char| !fits(c)).unwrap_or(text.len());
-        text.get(..end).unwrap_or_default().trim_end_matches(['.', '-']).len()
-    };
-    let name = run(rest, &is_name);
-    if name == 0 {
-        return 0;
-    }
-    let end = text.len() - rest.len() + name;
-    // Names of servers may be in any script.
-    let is_host = |c: char| is_name(c) || (!c.is_ascii() && c.is_alphanumeric());
-    match text.get(end..).and_then(|rest| rest.strip_prefix('@')).map_or(0, |host| run(host, &is_host)) {
-        0 => end,
-        host => end + 1 + host,
-    }
-}
-
 /// The text without handles and without the line that stands for a quoted post; and whether it links to anything.
 fn said_by_the_author(
     content: &Plain,
@@ -345,17 +149,18 @@ fn said_by_the_author(
     quoted: Option<&Quoted<'_>>,
     people: &People,
 ) -> (String, bool) {
-    let quote_lines: Vec<&str> = match quoted {
+    let quote_lines: HashSet<&str> = match quoted {
         Some(_) => content.text.lines().filter_map(quote_line).collect(),
-        None => Vec::new(),
+        None => HashSet::new(),
     };
     let to_quoted = |to: &str, label: &str| {
-        quoted.is_some_and(|quoted| quoted.is(to)) || quote_lines.iter().any(|url| *url == label.trim() || *url == to)
+        quoted.is_some_and(|quoted| quoted.0 == to) || quote_lines.contains(label) || quote_lines.contains(to)
     };
     let has_link = content.links.iter().any(|link| {
         let label = link.label.trim();
         let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
-        !is_tag && !is_handle(label) && !tags.explains(link) && !to_quoted(&link.to, label)
+        let is_person = is_handle(label) || people.have(&link.to);
+        !is_tag && !is_person && !tags.explains(link) && !to_quoted(&link.to, label)
     });
     let text = if quote_lines.is_empty() {
         content.text.clone()
@@ -376,12 +181,6 @@ fn quote_line(line: &str) -> Option<&str> {
 
 /// The post that is quoted.
 struct Quoted<'a>(&'a str);
-
-impl Quoted<'_> {
-    fn is(&self, url: &str) -> bool {
-        self.0 == url
-    }
-}
 
 /// In all its spellings: FEP-044f (Mastodon 4.5), Fedibird, Misskey and its family, and FEP-e232's link in `tag`.
 fn quoted(post: &Value) -> Option<Quoted<'_>> {
@@ -470,7 +269,7 @@ fn language(post: &Value) -> Option<String> {
 fn primary_subtag(tag: &str) -> Option<String> {
     let primary = tag.trim().split(['-', '_']).next()?.to_ascii_lowercase();
     let is_code = (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
-    (is_code && !["und", "mul", "zxx", "mis"].contains(&primary.as_str())).then_some(primary)
+    (is_code && !["und", "mul", "zxx"].contains(&primary.as_str())).then_some(primary)
 }
 
 /// The address that people read it at: the page among several (PeerTube), never of another server.
@@ -491,4 +290,334 @@ fn first(mut text: String, most: usize) -> String {
         text.truncate(text.trim_end().len());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn note(more: &Value) -> Document {
+        let mut note = json!({ "id": "https://a.example/1", "type": "Note" });
+        note.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        Document::of(&note)
+    }
+
+    fn posted(activity: &str) -> Document {
+        let activity: Value = serde_json::from_str(activity).expect("JSON");
+        Document::of(activity.get("object").expect("an object"))
+    }
+
+    /// The object of an activity that a real server sent.
+    macro_rules! fixture {
+        ($name:literal) => {
+            posted(include_str!(concat!("../../tests/fixtures/activities/", $name)))
+        };
+    }
+
+    fn props(document: &Document) -> String {
+        document.props.iter().map(Prop::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_real_servers_send_is_read() {
+        let mastodon = fixture!("mastodon/create-note.json");
+        assert_eq!(mastodon.text, "The herons are back. #birds");
+        assert_eq!(mastodon.media, [Media { kind: MediaKind::Image, alt: "A heron".into() }]);
+        assert_eq!(
+            (mastodon.tags.as_slice(), mastodon.language.as_deref()),
+            (["birds".to_owned()].as_slice(), Some("en"))
+        );
+        assert_eq!(mastodon.url.as_deref(), Some("https://mastodon.example/@ada/114"));
+        assert_eq!(props(&mastodon), "media image");
+        assert_eq!(props(&fixture!("mastodon/create-unlisted-reply.json")), "media image reply");
+
+        let akkoma = fixture!("akkoma/create-note.json");
+        assert_eq!((akkoma.text.as_str(), akkoma.language.as_deref(), akkoma.url), ("Good day.", Some("en"), None));
+        assert_eq!(fixture!("friendica/create-note.json").text, "An old friend.");
+        let misskey = fixture!("misskey/create-note.json");
+        assert_eq!((misskey.text.as_str(), misskey.language), ("Nya.", None));
+
+        let video = fixture!("peertube/create-video.json");
+        assert_eq!((video.title.as_str(), video.text.as_str()), ("Herons at dawn", "At dawn."));
+        assert_eq!(video.url.as_deref(), Some("https://peertube.example/videos/watch/0f3c"));
+        assert_eq!((video.tags.as_slice(), props(&video).as_str()), (["herons".to_owned()].as_slice(), "media video"));
+
+        let article = fixture!("wordpress/create-article.json");
+        assert_eq!((article.title.as_str(), article.warning.as_str()), ("A long read", ""));
+        assert_eq!((article.text.as_str(), props(&article).as_str()), ("A long read.", "media image"));
+    }
+
+    #[test]
+    fn markup_of_many_servers_becomes_text() {
+        let check = |content: &str, expected: &str| {
+            assert_eq!(note(&json!({ "content": content })).text, expected, "{content}")
+        };
+        check("<p>one</p><p>two<br />three</p>", "one\ntwo\nthree");
+        check("<blockquote><p>said</p></blockquote><ul><li>a</li><li>b</li></ul>", "said\na\nb");
+        check("<pre><code>let x = 1;\nx &lt; 2</code></pre>", "let x = 1; x < 2");
+        check(
+            r#"<a href="https://c.example/a/long/path" rel="nofollow"><span class="invisible">https://</span><span class="ellipsis">c.example/a/lo</span><span class="invisible">ng/path</span></a>"#,
+            "https://c.example/a/long/path",
+        );
+        check("<p><span>nya </span>:blobcat:<i>~</i></p>", "nya :blobcat:~");
+        check("a &lt;b&gt; &amp;amp; c", "a <b> &amp; c");
+        check(
+            "👨\u{200d}👩\u{200d}👧 ❤\u{fe0f} می\u{200c}خواهم v\u{200b}i\u{202e}a",
+            "👨\u{200d}👩\u{200d}👧 ❤\u{fe0f} می\u{200c}خواهم via",
+        );
+        check("<script>x</script><style>y</style>z", "z");
+        let both = note(
+            &json!({ "content": "<p>nya</p>", "source": { "content": "$[spin nya]", "mediaType": "text/x.misskeymarkdown" } }),
+        );
+        assert_eq!(both.text, "nya");
+        let markdown = json!({ "mediaType": "text/markdown", "content": "a <b> c\n\nhttps://c.example" });
+        assert_eq!(
+            (note(&markdown).text.as_str(), props(&note(&markdown)).as_str()),
+            ("a <b> c\nhttps://c.example", "link")
+        );
+    }
+
+    #[test]
+    fn people_who_are_spoken_to_are_left_out() {
+        let tags = json!([
+            { "type": "Mention", "href": "https://b.example/users/bo", "name": "@bo@b.example" },
+            { "type": "Mention", "href": "https://a.example/users/al", "name": "@al" },
+        ]);
+        let check = |content: &str, expected: &str| {
+            let read = note(
+                &json!({ "content": content, "tag": tags, "summary": content, "attachment": { "type": "Image", "name": "@bo" } }),
+            );
+            assert_eq!(read.text, expected, "{content}");
+            assert!(!props(&read).contains("link") && read.media.iter().all(|item| item.alt.is_empty()), "{read:?}");
+        };
+        check(
+            r#"<p><span class="h-card"><a href="https://b.example/@bo" class="u-url mention">@<span>bo</span></a></span> <a href="https://a.example/@al">@al</a> good morning</p>"#,
+            "good morning",
+        );
+        check("good morning @bo, how are you?", "good morning , how are you?");
+        check("good morning @BO@B.example.", "good morning .");
+        check("see\n@al\nthere", "see there");
+        check("<p>see</p><p>@al</p><p>there</p>", "see\nthere");
+        check(r#"<a href="https://c.example/@stranger">@stranger</a> hi, stranger"#, "hi, stranger");
+        check("@stranger@c.example hi", "hi");
+        check("meet @home at 5, mail al@b.example", "meet @home at 5, mail al@b.example");
+        check(r#"@<a href="https://b.example/users/bo">bo</a> hi"#, "hi");
+        check("＠bo hi ＠ @ @@bo", "hi ＠ @ @");
+    }
+
+    #[test]
+    fn warnings_options_titles_and_descriptions_are_read() {
+        let read = note(&json!({
+            "summary": "spoiler &amp; more", "content": "<p>x</p>", "oneOf": [{ "name": "1 < 2 > 0" }, 7, {}, { "name": " " }],
+            "anyOf": { "name": "other" },
+            "attachment": [
+                { "type": "Document", "mediaType": "video/mp4", "name": " a\n\nfilm " }, { "type": "Audio", "summary": "song" },
+                { "type": "Document", "mediaType": "application/pdf" }, { "type": "PropertyValue", "name": "x" }, 7,
+            ],
+        }));
+        assert_eq!(
+            (read.warning.as_str(), read.options.as_slice()),
+            ("spoiler & more", ["1 < 2 > 0".to_owned(), "other".to_owned()].as_slice())
+        );
+        let media: Vec<_> = read.media.iter().map(|item| (item.kind, item.alt.as_str())).collect();
+        assert_eq!(media, [(MediaKind::Video, "a\nfilm"), (MediaKind::Audio, "song"), (MediaKind::File, "")]);
+        assert_eq!(props(&read), "media video audio poll sensitive");
+        let abstracts = |sensitive: bool, content: &str| {
+            let read =
+                note(&json!({ "type": "Article", "summary": "short", "sensitive": sensitive, "content": content }));
+            (read.warning, read.text)
+        };
+        let pair = |warning: &str, text: &str| (warning.to_owned(), text.to_owned());
+        assert_eq!(abstracts(false, "long"), pair("", "long"));
+        assert_eq!(abstracts(false, ""), pair("", "short"));
+        assert_eq!(abstracts(true, "long"), pair("short", "long"));
+    }
+
+    #[test]
+    fn properties_are_those_of_the_post() {
+        let check = |more: Value, expected: &str| assert_eq!(props(&note(&more)), expected, "{more}");
+        check(json!({}), "");
+        check(json!({ "content": "<a href=\"https://c.example/\">c</a>" }), "link");
+        check(json!({ "content": "see https://c.example/" }), "link");
+        let tag = json!({ "type": "Hashtag", "name": "#Birds" });
+        check(json!({ "tag": tag, "content": "<a href=\"https://other.example/tags/birds\">#birds</a>" }), "");
+        check(json!({ "content": "<a href=\"https://c.example/\">#birds</a>" }), "link");
+        check(json!({ "attachment": [{ "type": "Link", "href": "https://c.example/" }] }), "link");
+        check(json!({ "inReplyTo": { "id": "https://b.example/2" } }), "reply");
+        check(json!({ "inReplyTo": null, "sensitive": "true", "oneOf": [] }), "");
+        check(json!({ "sensitive": true }), "sensitive");
+        check(json!({ "type": "Image" }), "media image");
+        for prop in Prop::ALL {
+            assert_eq!(Prop::named(prop.as_str()), Some(prop));
+            assert_eq!(Props::default().with(prop).iter().collect::<Vec<_>>(), [prop]);
+        }
+        assert_eq!(Prop::named("embed"), None);
+    }
+
+    #[test]
+    fn a_quoted_post_is_no_part_of_this_one() {
+        let q = "https://b.example/2";
+        let mastodon = format!(
+            r#"<p class="quote-inline">RE: <a href="{q}"><span class="invisible">https://</span>b.example/2</a></p><p>so true</p>"#
+        );
+        let misskey = format!(r#"<p>so true<span class="quote-inline"><br><br>RE: <a href="{q}">{q}</a></span></p>"#);
+        for (more, content) in [
+            (json!({ "quote": q }), &mastodon),
+            (json!({ "quote": { "id": q }, "quoteUri": q }), &mastodon),
+            (json!({ "_misskey_quote": q, "quoteUrl": q }), &misskey),
+            (
+                json!({ "tag": { "type": "Link", "href": q, "mediaType": "application/ld+json; profile=\"https://www.w3.org/ns/activitystreams\"" } }),
+                &misskey,
+            ),
+        ] {
+            let mut more = more;
+            more["content"] = json!(content);
+            let read = note(&more);
+            assert_eq!((read.text.as_str(), props(&read).as_str()), ("so true", "quote"), "{more}");
+        }
+        let unquoted = note(&json!({ "content": misskey }));
+        assert_eq!((unquoted.text.as_str(), props(&unquoted).as_str()), ("so true\nRE: https://b.example/2", "link"));
+        let more = note(&json!({ "quote": q, "content": format!("RE: {q} and https://c.example") }));
+        assert_eq!(props(&more), "link quote");
+    }
+
+    #[test]
+    fn hashtags_are_named_once() {
+        let tag = |name: &str| json!({ "type": "Hashtag", "name": name });
+        let names = ["#Café", "cafe", "＃CAFÉ", "#foo_bar", "#2024", "#", "# a b", "#東京", "#हिन्दी"];
+        let mut tags: Vec<Value> = names.into_iter().map(tag).collect();
+        tags.push(json!({ "type": "Emoji", "name": ":x:" }));
+        assert_eq!(note(&json!({ "tag": tags })).tags, ["Café", "foo_bar", "東京", "हिन्दी"]);
+        let check = |tag: &str, key: Option<&str>| assert_eq!(tag_key(tag).as_deref(), key, "{tag}");
+        check("#FooBar", Some("foobar"));
+        check("ＦｏｏＢａｒ", Some("foobar"));
+        check("foo_bar", Some("foo_bar"));
+        check("2024a", Some("2024a"));
+        check("col·lecció", Some("col·leccio"));
+        for none in ["", "#", "2024", "_", "a b", "a.b", "#a#b", "👍", "\u{200b}", "a\0"] {
+            check(none, None);
+        }
+        check(&"x".repeat(MAX_TAG), Some(&"x".repeat(MAX_TAG)));
+        check(&"x".repeat(MAX_TAG + 1), None);
+    }
+
+    #[test]
+    fn only_a_declared_language_counts() {
+        let check =
+            |more: Value, expected: Option<&str>| assert_eq!(note(&more).language.as_deref(), expected, "{more}");
+        check(json!({ "content": "Guten Tag allerseits" }), None);
+        check(json!({ "contentMap": { "pt-BR": "x" } }), Some("pt"));
+        check(json!({ "content": "y", "contentMap": { "EN": "x" } }), Some("en"));
+        check(json!({ "content": "y", "contentMap": { "en": "x", "de": "y" } }), Some("de"));
+        check(json!({ "content": "z", "contentMap": { "en": "x", "de": "y" } }), None);
+        check(json!({ "language": { "identifier": "fr", "name": "French" } }), Some("fr"));
+        check(json!({ "language": "zh_Hant" }), Some("zh"));
+        check(json!({ "@context": ["https://a.example", { "@language": "nl" }] }), Some("nl"));
+        for none in ["und", "mul", "", "x", "english", "e1", "é"] {
+            check(json!({ "@context": { "@language": none } }), None);
+        }
+        check(json!({ "contentMap": { "und": "x" }, "language": "es" }), Some("es"));
+    }
+
+    #[test]
+    fn an_address_is_of_the_posts_own_server() {
+        let check = |url: Value, expected: Option<&str>| {
+            assert_eq!(note(&json!({ "url": url })).url.as_deref(), expected, "{url}")
+        };
+        check(json!("https://a.example/@u/1"), Some("https://a.example/@u/1"));
+        check(json!({ "type": "Link", "href": "https://a.example/1" }), Some("https://a.example/1"));
+        check(
+            json!([{ "mediaType": "video/mp4", "href": "https://a.example/v" }, { "mediaType": "text/html", "href": "https://a.example/w" }]),
+            Some("https://a.example/w"),
+        );
+        for other in [
+            json!("https://b.example/1"),
+            json!("javascript:alert(1)"),
+            json!(7),
+            json!([]),
+            json!("http://a.example/1"),
+        ] {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn everything_is_bounded_and_done_in_a_moment() {
+        let many = |value: Value, number: usize| Value::Array(vec![value; number]);
+        let tags: Vec<Value> =
+            (0..100_000).map(|number| json!({ "type": "Hashtag", "name": format!("#t{number}") })).collect();
+        let read = note(&json!({
+            "tag": tags, "name": "n".repeat(1 << 20), "summary": "é".repeat(1 << 20), "content": "字".repeat(1 << 20),
+            "attachment": many(json!({ "type": "Image", "name": "a".repeat(2000) }), 1000),
+            "oneOf": many(json!({ "name": "o".repeat(10_000) }), 1000),
+        }));
+        assert_eq!((read.title.chars().count(), read.warning.chars().count()), (MAX_TITLE, MAX_TITLE));
+        assert!(read.text.len() <= MAX_TEXT && read.tags.len() == MAX_TAGS);
+        assert!(read.media.len() == MAX_MEDIA && read.media.iter().all(|item| item.alt.len() == MAX_ALT));
+        assert!(read.options.len() == MAX_OPTIONS && read.options.iter().all(|option| option.len() == MAX_OPTION));
+        for html in [
+            format!("{}x{}", "<div>".repeat(10_000), "</div>".repeat(10_000)),
+            "@".repeat(1 << 20),
+            "@a".repeat(1 << 19),
+            "@a@b ".repeat(1 << 18),
+            "RE: https://b.example/1\n<br>".repeat(1 << 15),
+            "<a href=https://b.example>@bo</a>".repeat(1 << 15),
+            "https://b.example/1 ".repeat(1 << 15),
+            "RE: https://b.example/1<br>https://c.example ".repeat(1 << 14),
+        ] {
+            let begun = Instant::now();
+            let read = note(&json!({ "content": html, "summary": html, "name": html, "quote": "https://b.example/2" }));
+            let start = html.get(..10).unwrap_or_default();
+            assert!(read.text.len() <= MAX_TEXT && begun.elapsed().as_secs() < 20, "{start}");
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let names = "id|type|name|nameMap|summary|content|contentMap|tag|attachment|oneOf|language|url|quote|mediaType|href|inReplyTo|sensitive|@context|@language|identifier";
+        let text = "[@#a-c<>/é字👍\u{200d} \n.]{0,20}|Note|Article|Hashtag|Mention|Image|Link|text/html|https://a\\.example/1|<a href='https://b\\.example'>@bo</a>";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            text.prop_map(Value::from)
+        ];
+        leaf.prop_recursive(4, 64, 8, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((names, inner), 0..10)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_json_makes_it_fall(post in any_json()) {
+            let read = Document::of(&post);
+            for text in [&read.title, &read.warning, &read.text] {
+                prop_assert!(text.chars().all(|c| c == '\n' || !c.is_control()) && text.trim() == text, "{text:?}");
+            }
+            prop_assert!(read.tags.iter().all(|tag| tag_key(tag).is_some()));
+            let stored = serde_json::to_string(&read).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<Document>(&stored).expect("ours"), read);
+        }
+
+        #[test]
+        fn no_handle_with_a_server_is_kept(words in "([a-c字 \n.,:]{1,4}(@bo@b\\.example|@bo|al@b\\.example)?){0,8}") {
+            let read = note(&json!({ "content": words, "summary": words }));
+            prop_assert!(!read.text.contains("@bo@") || words.contains("c@bo@") || read.text.split("@bo@").next().is_some_and(|before| before.ends_with(char::is_alphanumeric)), "{}", read.text);
+        }
+
+        #[test]
+        fn a_key_is_its_own_key(tag in "\\PC{0,20}") {
+            if let Some(key) = tag_key(&tag) {
+                prop_assert_eq!(tag_key(&key), Some(key.clone()));
+            }
+        }
+    }
 }

@@ -21,7 +21,7 @@ const MAX_CLUSTER: usize = 32;
 ///   a language nobody knows which of them a capital `I` belongs to;
 /// * diacritics of Latin and Greek, and accents that were put on other letters one by one. Not those that make another
 ///   letter in Cyrillic (`й`), except that `ё` is written `е` by most;
-/// * Hebrew points; Arabic vowel signs and tatweel, the forms of alef, of yeh and of kaf, teh marbuta and heh;
+/// * Hebrew points; Arabic vowel signs and tatweel, the forms of alef, of yeh and of kaf, ta marbuta and ha;
 /// * digits of all scripts that people post numbers in.
 ///
 /// Marks that spell vowels (Devanagari, Thai and so on) stay.
@@ -106,7 +106,8 @@ impl Iterator for Letters<'_> {
 /// Does a character become one with what stands before it, or may it?
 fn joins(c: char) -> bool {
     match c {
-        '\0'..'\u{300}' | '\u{400}'..'\u{483}' | '\u{3041}'..'\u{3099}' | '\u{4e00}'..'\u{a000}' => false,
+        '\0'..'\u{300}' => false,
+        _ if is_common(c) => false,
         // The voicing marks of half-width Katakana.
         '\u{ff9e}' | '\u{ff9f}' => true,
         _ => is_combining_mark(c) || is_nfkc_quick(once(c)) == IsNormalized::Maybe,
@@ -117,9 +118,16 @@ fn joins(c: char) -> bool {
 fn is_plain(c: char) -> bool {
     match c {
         '\0'..'\u{a0}' | 'À'..='ž' if !matches!(c, 'Ĳ' | 'ĳ' | 'Ŀ' | 'ŀ' | 'ŉ') => true,
-        '\u{400}'..'\u{483}' | '\u{4e00}'..'\u{a000}' => true,
+        _ if is_common(c) => true,
         _ => is_nfkc_quick(once(c)) == IsNormalized::Yes,
     }
+}
+
+/// Letters that most texts are made of and that are their own normal form, known without a table: Cyrillic, Arabic,
+/// Thai, Kana, Han, Hangul.
+const fn is_common(c: char) -> bool {
+    matches!(c, '\u{400}'..='\u{482}' | '\u{621}'..='\u{63a}' | '\u{641}'..='\u{64a}' | '\u{e01}'..='\u{e30}'
+        | '\u{3041}'..='\u{3096}' | '\u{30a1}'..='\u{30fa}' | '\u{4e00}'..='\u{9fff}' | '\u{ac00}'..='\u{d7a3}')
 }
 
 /// Appends a normalised character as it is compared: nothing, itself, or up to a few others.
@@ -169,6 +177,7 @@ fn same(c: char) -> char {
         'ى' | 'ی' => 'ي',
         'ک' => 'ك',
         'ة' => 'ه',
+        _ if !('\u{660}'..'\u{1800}').contains(&c) => c,
         _ => ZEROS.iter().find_map(|zero| digit(c, *zero)).unwrap_or(c),
     }
 }

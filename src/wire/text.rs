@@ -1,7 +1,7 @@
 //! What a post says, as far as a machine that looks for spam needs to know: its plain text, how many people, tags and
 //! links it names, and a fingerprint that stays the same when only names, links and numbers change.
 //!
-//! The walk over HTML ([`Plain`]) is the only one: what a post says to people ([`super::document`]) goes through it too.
+//! The walk over HTML (`Plain`) is the only one: what a post says to people ([`super::document`]) goes through it too.
 //! Nothing here renders anything, and nothing is judged. Every step is one pass over at most [`MAX_TEXT`] bytes of each
 //! field, without recursion: what HTML a stranger writes costs time in proportion to its length and no more.
 
