@@ -12,13 +12,13 @@ use tantivy::directory::error::OpenReadError;
 /// Why the index cannot do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexFault {
-    /// It cannot be read, or not as what we write. Set it aside ([`Index::set_aside`]) and make it anew.
+    /// It cannot be read, or not as what we write. Set it aside ([`super::Index::set_aside`]) and make it anew.
     #[error("the search index is damaged or of another version")]
     Damaged(#[source] Cause),
     /// Another process writes to it.
     #[error("the search index is in use by another process")]
     Busy(#[source] Cause),
-    /// The disk or the system failed. The [`Writer`] is of no use any more: drop it and try again later.
+    /// The disk or the system failed. The [`super::Writer`] is of no use any more: drop it and try again later.
     #[error("the search index could not be read or written")]
     Failed(#[source] Cause),
 }
