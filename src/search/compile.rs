@@ -1,5 +1,5 @@
 //! What a query means to the index: from words to terms, from names to the ledger's numbers, from dates to ids. The
-//! result is a [`Compiled`], which still knows nothing of the engine's state; [`Compiled::bind`] makes the engine's query
+//! result is a [`Compiled`], which still knows nothing of the engine's state; binding makes the engine's query
 //! of it for one look at the index.
 
 use std::collections::BTreeMap;
