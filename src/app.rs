@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{HttpState, InboxSlots};
+use crate::http::{HttpState, InboxSlots, Searchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -95,6 +95,7 @@ impl App {
             supervisor: supervisor.clone(),
             metrics: metrics.clone(),
         });
+        let searchers = Searchers::new(config.search.rate);
         let inbox_slots = InboxSlots::new(config.http.inbox_in_flight);
         let state = HttpState {
             config: Arc::new(config),
@@ -107,6 +108,7 @@ impl App {
             supervisor,
             metrics,
             inbox_slots,
+            searchers,
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

@@ -184,6 +184,7 @@ pub struct Search {
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
     pub heap: ByteSize,
+    pub rate: u32,
 }
 
 impl Search {
@@ -222,10 +223,6 @@ pub enum Admission {
 pub enum SearchApi {
     /// There is no search: nothing is taken for it, and its actor does not exist.
     Off,
-    /// Servers that joined, by signed requests.
-    Subscribers,
-    /// Who has a token from the operator.
-    Tokens,
     /// Anybody.
     Public,
 }

@@ -187,7 +187,10 @@ impl Door {
             .header_read_timeout(if trusted { PROXY_IDLE } else { self.limits.head_timeout })
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
-        let service = TowerToHyperService::new(Convert(self.router.clone()));
+        let service = TowerToHyperService::new(Convert {
+            router: self.router.clone(),
+            client: Client { address: peer, trusted },
+        });
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let connection = builder.serve_connection(TokioIo::new(Box::pin(stream)), service);
@@ -268,7 +271,30 @@ impl Drop for Place {
 
 /// hyper's body as axum's.
 #[derive(Clone)]
-struct Convert(Router);
+struct Convert {
+    router: Router,
+    client: Client,
+}
+
+/// The address that a request came from; none on a Unix socket. Of a trusted proxy's request it is the last one in
+/// `X-Forwarded-For`, which the proxy itself has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Client {
+    address: Option<IpAddr>,
+    trusted: bool,
+}
+
+impl Client {
+    /// Whoever it is that the request is from, as far as can be told.
+    pub(super) fn of(self, headers: &hyper::HeaderMap) -> Option<IpAddr> {
+        if !self.trusted {
+            return self.address;
+        }
+        let listed = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
+        let last = listed.and_then(|value| value.rsplit(',').next()).and_then(|text| text.trim().parse().ok());
+        last.or(self.address)
+    }
+}
 
 impl Service<hyper::Request<Incoming>> for Convert {
     type Response = axum::response::Response;
@@ -276,10 +302,11 @@ impl Service<hyper::Request<Incoming>> for Convert {
     type Future = <Router as Service<hyper::Request<Body>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        <Router as Service<hyper::Request<Body>>>::poll_ready(&mut self.0, cx)
+        <Router as Service<hyper::Request<Body>>>::poll_ready(&mut self.router, cx)
     }
 
-    fn call(&mut self, request: hyper::Request<Incoming>) -> Self::Future {
-        self.0.call(request.map(Body::new))
+    fn call(&mut self, mut request: hyper::Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.client);
+        self.router.call(request.map(Body::new))
     }
 }

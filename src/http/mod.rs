@@ -6,6 +6,7 @@ mod federation;
 mod listen;
 mod ops;
 mod pages;
+mod search;
 mod state;
 
 use axum::Router;
@@ -15,7 +16,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Limits, Listener};
-pub use state::{Followed, HttpState, InboxSlots};
+pub use state::{Followed, HttpState, InboxSlots, Searchers};
 
 use crate::ids::Iri;
 use crate::telemetry::Metrics;
@@ -37,6 +38,10 @@ pub fn public(state: HttpState) -> Router {
         .route("/.well-known/host-meta", get(federation::host_meta))
         .route("/.well-known/nodeinfo", get(federation::nodeinfo_links))
         .route("/nodeinfo/{version}", get(federation::nodeinfo))
+        // Programs that search, people's own among them.
+        .route("/api/v1/search", get(search::search))
+        .route("/api/v2/search", get(search::as_mastodon))
+        .route("/api/v1/statuses/{id}", get(search::status))
         // People.
         .route("/", get(pages::home))
         .route("/robots.txt", get(pages::robots))

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::identity::Identity;
 use crate::log::Log;
+use crate::policy::AddressLimit;
 use crate::relay::Relay;
 use crate::search::Search;
 use crate::store::{FollowState, Following, Store, StoreError};
@@ -31,6 +32,7 @@ pub struct HttpState {
     pub supervisor: Supervisor,
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,
+    pub searchers: Searchers,
     pub followed: Followed,
     pub clock: Clock,
 }
@@ -64,6 +66,23 @@ impl InboxSlots {
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         Self::BYTES.saturating_sub(self.bytes.available_permits())
+    }
+}
+
+/// How much searching is taken on. Cheap to clone.
+#[derive(Clone)]
+pub struct Searchers {
+    /// Searches under way: each has a thread and, at worst, 150 ms of it.
+    pub places: Arc<Semaphore>,
+    /// How often one address may search.
+    pub rate: AddressLimit,
+}
+
+impl Searchers {
+    /// `rate` searches a minute from one address, and a few at once in all.
+    #[must_use]
+    pub fn new(rate: u32) -> Self {
+        Self { places: Arc::new(Semaphore::new(16)), rate: AddressLimit::new(rate) }
     }
 }
 

@@ -14,7 +14,7 @@ pub mod wave;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use limits::Limits;
+pub use limits::{AddressLimit, Limits};
 pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;

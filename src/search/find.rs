@@ -14,6 +14,7 @@ use super::gather::known;
 use super::index::{Index, IndexFault, Page};
 use super::indexer::server_number;
 use super::query::{Fault, Query, Reach, Sort};
+use crate::config::SearchApi;
 use crate::consent::{self, Decision, Occasion};
 use crate::ids::{Authority, Iri};
 use crate::store::{IndexedAuthor, IndexedPost, LedgerView, StoreError, first_number_at};
@@ -31,6 +32,14 @@ pub struct Hit {
     pub post: IndexedPost,
     /// Whose it is.
     pub author: Arc<IndexedAuthor>,
+}
+
+impl Hit {
+    /// The author's handle, `name@host`.
+    #[must_use]
+    pub fn handle(&self) -> String {
+        self.author.handle(&self.post.author)
+    }
 }
 
 /// What a search found.
@@ -68,6 +77,12 @@ pub enum FindFault {
 }
 
 impl Search {
+    /// Whether anybody may search here.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.0.config.api == SearchApi::Public
+    }
+
     /// The index, once there is one.
     pub(super) fn index(&self) -> Option<Index> {
         self.0.index.borrow().clone()

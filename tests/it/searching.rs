@@ -199,3 +199,54 @@ async fn a_search_asks_for_something_and_not_for_all_that_somebody_wrote() {
     assert!(fault("petrel (").contains("At character 8"), "{}", fault("petrel ("));
     assert!(fault(&"x".repeat(1 << 20)).contains("too long"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_search_over_http_in_our_words_and_in_mastodons() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let posts = [publish(&yes, "a puffin <b>bold</b>").await, publish(&yes, "a puffin again").await];
+    eventually(&relay, "both are found", || found(&relay, "puffin").len() == 2).await;
+    let get = async |path: String| yes.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");
+    let ours = get("/api/v1/search?q=puffin&limit=1".to_owned()).await;
+    assert_eq!(ours.status, 200, "{}", ours.text());
+    let first = crate::support::json(&ours.body);
+    assert_eq!(first["hits"][0]["uri"], posts[1].id.as_str());
+    assert_eq!(first["hits"][0]["why"]["signal"], "indexable");
+    let next = first["next"].as_str().expect("there is more").to_owned();
+    let second = crate::support::json(&get(format!("/api/v1/search?q=puffin&limit=1&below={next}")).await.body);
+    assert_eq!(second["hits"][0]["uri"], posts[0].id.as_str());
+    let mastodon = crate::support::json(&get("/api/v2/search?q=puffin&type=statuses&offset=1".to_owned()).await.body);
+    let status = &mastodon["statuses"][0];
+    assert_eq!((&status["uri"], mastodon["statuses"].as_array().map(Vec::len)), (&json!(posts[0].id), Some(1)));
+    assert!(!status["content"].to_string().contains("<b>"), "{status}");
+    let id = status["id"].as_str().expect("an id");
+    assert_eq!(crate::support::json(&get(format!("/api/v1/statuses/{id}")).await.body)["uri"], posts[0].id.as_str());
+    for (path, status) in [
+        ("/api/v1/statuses/1", 404),
+        ("/api/v1/statuses/x", 404),
+        ("/api/v1/search?q=", 400),
+        ("/api/v1/search?q=(", 400),
+        ("/api/v1/search?q=puffin&limit=x", 400),
+        ("/api/v2/search?q=puffin&limit=-1", 400),
+        ("/api/v2/search?q=puffin&account_id=7", 400),
+    ] {
+        assert_eq!(get(path.to_owned()).await.status, status, "{path}");
+    }
+    for _ in 0..40 {
+        get("/api/v1/search?q=puffin".to_owned()).await;
+    }
+    assert_eq!(get("/api/v1/search?q=puffin".to_owned()).await.status, 429, "too many from one address");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_search_is_off_nothing_is_taken_and_nobody_may_search() {
+    let relay = TestRelay::start().await;
+    let yes = member(&relay, "yes").await;
+    publish(&yes, "a dovekie").await;
+    for path in ["/api/v1/search?q=dovekie", "/api/v2/search?q=dovekie", "/api/v1/statuses/1"] {
+        let answer = yes.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");
+        assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+    }
+    assert_eq!(held(&relay), (0, 0));
+    assert!(!relay.config.data_dir.join("search").exists());
+}

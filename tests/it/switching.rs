@@ -239,7 +239,7 @@ async fn a_replay_of_the_follow_does_not_switch_it_on_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_welcome_is_told_why() {
     let listed = TestRelay::start_with(|config| {
-        config.search.api = SearchApi::Tokens;
+        config.search.api = SearchApi::Public;
         config.relay.admission = shearwater::config::Admission::Allowlist;
         config.relay.allowlist = vec!["good.example".to_owned()];
     })
@@ -287,7 +287,7 @@ async fn while_search_is_off_there_is_no_search_actor() {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     relay.relay().record_search(&authority(&one), "they asked").await.expect_err("there is no search");
 
-    let relay = relay.restart_with(|config| config.search.api = SearchApi::Subscribers).await;
+    let relay = relay.restart_with(|config| config.search.api = SearchApi::Public).await;
     let get = async |path: &str| one.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");
     let actor = parse(&get("/search/actor").await.body);
     assert_eq!((&actor["id"], &actor["preferredUsername"]), (&search_actor(&relay).into(), &"search".into()));
