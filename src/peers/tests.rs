@@ -622,3 +622,50 @@ async fn the_last_key_of_who_is_gone_is_good_for_a_month_and_for_nobody_else() {
     assert!(world.peers.key(&site.iri("/bob#main-key")).await.is_err());
     assert_eq!(world.peers.last_key(&site.iri("/bob#main-key")).await, None, "never known");
 }
+
+/// What is believed for a time is believed up to its last second, and no longer.
+#[tokio::test]
+async fn what_is_remembered_ends_on_the_second() {
+    let second = Duration::from_secs(1);
+    let (day, month) = (Duration::from_secs(24 * 3600), Duration::from_secs(30 * 24 * 3600));
+    let known = async || {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        site.set("/ada", actor(site.url("/ada").as_str(), KEY));
+        world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+        (world, site)
+    };
+
+    // A key, as long as its owner's document: a day.
+    let (world, site) = known().await;
+    for (later, asked) in [(day - second, 1), (second, 2)] {
+        world.clock.advance(later);
+        world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+        assert_eq!(site.asked().len(), asked, "{later:?} later");
+    }
+
+    // The same while its origin does not answer, and the last words of who is gone: a month.
+    for (later, good) in [(month - second, true), (month, false)] {
+        let (world, site) = known().await;
+        site.set("/ada", Page::status(503));
+        world.clock.advance(later);
+        assert_eq!(world.peers.key(&site.iri("/ada#main-key")).await.is_ok(), good, "{later:?} later");
+        let (world, site) = known().await;
+        site.set("/ada", Page::status(410));
+        world.clock.advance(later);
+        assert!(world.peers.key(&site.iri("/ada#main-key")).await.is_err());
+        assert_eq!(world.peers.last_key(&site.iri("/ada#main-key")).await.is_some(), good, "{later:?} later");
+    }
+
+    // That a document is missing, whichever key in it is asked for: an hour, across a restart.
+    let (world, site) = known().await;
+    site.set("/ada", Page::status(410));
+    assert!(world.peers.actor_fresh(&site.iri("/ada")).await.is_err());
+    world.clock.advance(Duration::from_secs(3600) - second);
+    let world = world.restart();
+    for (later, asked) in [(Duration::ZERO, 2), (second, 3)] {
+        world.clock.advance(later);
+        let gone = Err(PeerFault::Gone { status: 410 });
+        assert_eq!(world.peers.key(&site.iri("/ada#other")).await, gone);
+        assert_eq!(site.asked().len(), asked, "{later:?} later");
+    }
+}
