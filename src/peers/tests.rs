@@ -373,6 +373,23 @@ async fn many_slow_hosts_of_strangers_leave_room_for_the_servers_we_know() {
 }
 
 #[tokio::test]
+async fn where_strangers_have_taken_all_their_places_there_are_some_for_the_servers_we_know() {
+    let (world, site, other) = (World::new(), Site::start(OPEN).await, Site::start(OTHER).await);
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    other.set("/bob", actor(&other.url("/bob"), KEY));
+    let known = site.iri("/").authority();
+    let peers = world.peers.clone().with_familiar(Arc::new(move |authority| *authority == known));
+    let strangers = (0..).map(|n| Authority::parse(&format!("stranger{n}.example")).unwrap());
+    let taken: Vec<_> = strangers.map_while(|stranger| peers.places.take(stranger, true)).collect();
+    assert_eq!(taken.len(), 64);
+    assert_eq!(peers.key(&other.iri("/bob#main-key")).await, Err(PeerFault::TryLater("busy")));
+    assert!(other.asked().is_empty());
+    assert_eq!(peers.key(&site.iri("/ada#main-key")).await.unwrap().key, public(KEY));
+    drop(taken);
+    assert!(peers.key(&other.iri("/bob#main-key")).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_found_by_one_look_at_its_owner() {
     let (world, site) = (World::new(), Site::start(OPEN).await);
     let (solo, key_id) = (site.url("/solo"), site.iri("/keys/1"));

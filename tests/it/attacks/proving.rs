@@ -80,7 +80,7 @@ fn sorted(value: &Value) -> String {
     match value {
         Value::Object(members) => {
             let mut members: Vec<_> = members.iter().collect();
-            members.sort();
+            members.sort_by_key(|(name, _)| name.as_str());
             let members: Vec<_> =
                 members.iter().map(|(name, value)| format!("{}:{}", json!(name), sorted(value))).collect();
             format!("{{{}}}", members.join(","))
