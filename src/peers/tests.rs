@@ -318,16 +318,49 @@ async fn a_key_that_was_just_read_is_not_read_again_for_the_same_request() {
 }
 
 #[tokio::test]
+async fn a_second_look_that_failed_is_not_made_again_within_ten_minutes() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    for _ in 0..2 {
+        world.peers.key(&key_id).await.unwrap();
+    }
+    for (page, fault, asked) in [
+        (Page::status(503), PeerFault::TryLater("5xx"), 2),
+        (Page::status(403), PeerFault::Forbidden, 3),
+        (Page::status(410), PeerFault::Gone { status: 410 }, 4),
+    ] {
+        site.set("/ada", page);
+        for _ in 0..3 {
+            assert_eq!(world.peers.refetch_key(&key_id).await, Err(fault.clone()));
+            assert_eq!(site.asked().len(), asked, "{fault}");
+        }
+        let answered = !matches!(fault, PeerFault::TryLater(_));
+        assert_eq!(world.peers.actor(&id).await.is_err(), answered, "only an answer displaces what we have: {fault}");
+        world.clock.advance(Duration::from_secs(601));
+    }
+    site.set("/ada", actor(id.as_str(), OTHER_KEY));
+    assert!(world.peers.refetch_key(&key_id).await.is_ok());
+    let asked = site.asked().len();
+    assert_eq!(world.peers.actor(&id).await.unwrap().keys[0].key, public(OTHER_KEY), "what it gave is for all");
+    assert_eq!(site.asked().len(), asked);
+}
+
+#[tokio::test]
 async fn a_second_look_that_the_budget_refuses_is_our_trouble() {
     let (world, site) = (World::new(), Site::start(OPEN).await);
-    let mut refused = 0;
+    let mut refused = Vec::new();
     for n in 0..40 {
-        match world.peers.refetch_key(&site.iri(&format!("/{n}#main-key"))).await {
-            Err(PeerFault::TryLater("busy")) => refused += 1,
+        let key_id = site.iri(&format!("/{n}#main-key"));
+        match world.peers.refetch_key(&key_id).await {
+            Err(PeerFault::TryLater("busy")) => refused.push(key_id),
             other => assert_eq!(other, Err(PeerFault::Gone { status: 404 })),
         }
     }
-    assert!((1..=10).contains(&refused), "{refused}");
+    assert!((1..=10).contains(&refused.len()), "{refused:?}");
+    // Nor is it held against the key: as soon as there is a place again, it is looked at.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(world.peers.refetch_key(&refused[0]).await, Err(PeerFault::Gone { status: 404 }));
 }
 
 #[tokio::test]

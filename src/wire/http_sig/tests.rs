@@ -801,14 +801,14 @@ fn a_parameter_has_a_name_of_letters_digits_and_two_signs() {
     let good = follow().headers["signature"].to_str().expect("text").to_owned();
     for (name, taken) in [
         ("future", true),
-        ("fu_ture", true),
-        ("fu-ture", true),
+        ("a_b", true),
+        ("a-b", true),
         ("4", true),
         ("", false),
-        ("fu ture", false),
-        ("fu.ture", false),
-        ("fu\"ture", false),
-        ("füture", false),
+        ("a b", false),
+        ("a.b", false),
+        ("a\"b", false),
+        ("ä", false),
     ] {
         for value in [format!("{good},{name}=\"1\""), format!("{name}=\"1\",{good}")] {
             let read = follow().with("signature", &value).read();

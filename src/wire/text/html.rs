@@ -190,7 +190,7 @@ impl Plain {
         }
         if let (Some(hidden), false) = (HIDDEN.into_iter().find(|one| is(one)), ends) {
             self.hidden = Some(hidden).filter(|_| self.reading != Reading::Bare);
-        } else if let Some(kind) = BLOCKS.iter().position(|names| names.iter().any(|one| is(one))) {
+        } else if let Some(kind) = BLOCKS.iter().position(|names| names.iter().any(&is)) {
             if self.breaks(kind, ends) {
                 self.space('\n');
             }
