@@ -8,8 +8,8 @@ use shearwater::ids::Seq;
 use shearwater::log::Entry;
 use shearwater::relay::resolver::WaitingHint;
 use shearwater::store::{
-    Arrivals, AuthorityFacts, ControlRow, Following, HeldPost, HeldTally, Hold, Record, Refusal, Rule, Subscriber,
-    decode, encode, frame, unframe,
+    Arrivals, AuthorityFacts, ControlRow, ControlTally, Following, HeldPost, HeldTally, Hold, Record, Refusal, Rule,
+    Subscriber, decode, encode, frame, unframe,
 };
 
 fn check<R: Record + PartialEq + std::fmt::Debug>(framed: &[u8], broken: &[u8], raw: &[u8]) {
@@ -36,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
     check::<Arrivals>(&framed, &broken, data);
     check::<AuthorityFacts>(&framed, &broken, data);
     check::<ControlRow>(&framed, &broken, data);
+    check::<ControlTally>(&framed, &broken, data);
     check::<Following>(&framed, &broken, data);
     check::<HeldPost>(&framed, &broken, data);
     check::<HeldTally>(&framed, &broken, data);

@@ -318,16 +318,49 @@ async fn a_key_that_was_just_read_is_not_read_again_for_the_same_request() {
 }
 
 #[tokio::test]
+async fn a_second_look_that_failed_is_not_made_again_within_ten_minutes() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    for _ in 0..2 {
+        world.peers.key(&key_id).await.unwrap();
+    }
+    for (page, fault, asked) in [
+        (Page::status(503), PeerFault::TryLater("5xx"), 2),
+        (Page::status(403), PeerFault::Forbidden, 3),
+        (Page::status(410), PeerFault::Gone { status: 410 }, 4),
+    ] {
+        site.set("/ada", page);
+        for _ in 0..3 {
+            assert_eq!(world.peers.refetch_key(&key_id).await, Err(fault.clone()));
+            assert_eq!(site.asked().len(), asked, "{fault}");
+        }
+        let answered = !matches!(fault, PeerFault::TryLater(_));
+        assert_eq!(world.peers.actor(&id).await.is_err(), answered, "only an answer displaces what we have: {fault}");
+        world.clock.advance(Duration::from_secs(601));
+    }
+    site.set("/ada", actor(id.as_str(), OTHER_KEY));
+    assert!(world.peers.refetch_key(&key_id).await.is_ok());
+    let asked = site.asked().len();
+    assert_eq!(world.peers.actor(&id).await.unwrap().keys[0].key, public(OTHER_KEY), "what it gave is for all");
+    assert_eq!(site.asked().len(), asked);
+}
+
+#[tokio::test]
 async fn a_second_look_that_the_budget_refuses_is_our_trouble() {
     let (world, site) = (World::new(), Site::start(OPEN).await);
-    let mut refused = 0;
+    let mut refused = Vec::new();
     for n in 0..40 {
-        match world.peers.refetch_key(&site.iri(&format!("/{n}#main-key"))).await {
-            Err(PeerFault::TryLater("busy")) => refused += 1,
+        let key_id = site.iri(&format!("/{n}#main-key"));
+        match world.peers.refetch_key(&key_id).await {
+            Err(PeerFault::TryLater("busy")) => refused.push(key_id),
             other => assert_eq!(other, Err(PeerFault::Gone { status: 404 })),
         }
     }
-    assert!((1..=10).contains(&refused), "{refused}");
+    assert!((1..=10).contains(&refused.len()), "{refused:?}");
+    // Nor is it held against the key: as soon as there is a place again, it is looked at.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(world.peers.refetch_key(&refused[0]).await, Err(PeerFault::Gone { status: 404 }));
 }
 
 #[tokio::test]
@@ -370,6 +403,23 @@ async fn many_slow_hosts_of_strangers_leave_room_for_the_servers_we_know() {
     let soon = Duration::from_secs(2);
     let found = tokio::time::timeout(soon, peers.key(&site.iri("/ada#main-key"))).await.expect("at once");
     assert_eq!(found.unwrap().key, public(KEY));
+}
+
+#[tokio::test]
+async fn where_strangers_have_taken_all_their_places_there_are_some_for_the_servers_we_know() {
+    let (world, site, other) = (World::new(), Site::start(OPEN).await, Site::start(OTHER).await);
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    other.set("/bob", actor(&other.url("/bob"), KEY));
+    let known = site.iri("/").authority();
+    let peers = world.peers.clone().with_familiar(Arc::new(move |authority| *authority == known));
+    let strangers = (0..).map(|n| Authority::parse(&format!("stranger{n}.example")).unwrap());
+    let taken: Vec<_> = strangers.map_while(|stranger| peers.places.take(stranger, true)).collect();
+    assert_eq!(taken.len(), 64);
+    assert_eq!(peers.key(&other.iri("/bob#main-key")).await, Err(PeerFault::TryLater("busy")));
+    assert!(other.asked().is_empty());
+    assert_eq!(peers.key(&site.iri("/ada#main-key")).await.unwrap().key, public(KEY));
+    drop(taken);
+    assert!(peers.key(&other.iri("/bob#main-key")).await.is_ok());
 }
 
 #[tokio::test]
@@ -621,4 +671,51 @@ async fn the_last_key_of_who_is_gone_is_good_for_a_month_and_for_nobody_else() {
     site.set("/bob", Page::status(410));
     assert!(world.peers.key(&site.iri("/bob#main-key")).await.is_err());
     assert_eq!(world.peers.last_key(&site.iri("/bob#main-key")).await, None, "never known");
+}
+
+/// What is believed for a time is believed up to its last second, and no longer.
+#[tokio::test]
+async fn what_is_remembered_ends_on_the_second() {
+    let second = Duration::from_secs(1);
+    let (day, month) = (Duration::from_secs(24 * 3600), Duration::from_secs(30 * 24 * 3600));
+    let known = async || {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        site.set("/ada", actor(site.url("/ada").as_str(), KEY));
+        world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+        (world, site)
+    };
+
+    // A key, as long as its owner's document: a day.
+    let (world, site) = known().await;
+    for (later, asked) in [(day - second, 1), (second, 2)] {
+        world.clock.advance(later);
+        world.peers.key(&site.iri("/ada#main-key")).await.unwrap();
+        assert_eq!(site.asked().len(), asked, "{later:?} later");
+    }
+
+    // The same while its origin does not answer, and the last words of who is gone: a month.
+    for (later, good) in [(month - second, true), (month, false)] {
+        let (world, site) = known().await;
+        site.set("/ada", Page::status(503));
+        world.clock.advance(later);
+        assert_eq!(world.peers.key(&site.iri("/ada#main-key")).await.is_ok(), good, "{later:?} later");
+        let (world, site) = known().await;
+        site.set("/ada", Page::status(410));
+        world.clock.advance(later);
+        assert!(world.peers.key(&site.iri("/ada#main-key")).await.is_err());
+        assert_eq!(world.peers.last_key(&site.iri("/ada#main-key")).await.is_some(), good, "{later:?} later");
+    }
+
+    // That a document is missing, whichever key in it is asked for: an hour, across a restart.
+    let (world, site) = known().await;
+    site.set("/ada", Page::status(410));
+    assert!(world.peers.actor_fresh(&site.iri("/ada")).await.is_err());
+    world.clock.advance(Duration::from_secs(3600) - second);
+    let world = world.restart();
+    for (later, asked) in [(Duration::ZERO, 2), (second, 3)] {
+        world.clock.advance(later);
+        let gone = Err(PeerFault::Gone { status: 410 });
+        assert_eq!(world.peers.key(&site.iri("/ada#other")).await, gone);
+        assert_eq!(site.asked().len(), asked, "{later:?} later");
+    }
 }

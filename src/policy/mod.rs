@@ -63,12 +63,20 @@ impl Rules {
         self.0.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes `changes` down; when it returns they are durable, and count for whoever asks from now on.
+    /// Writes `changes` down if `may` has nothing against what the rules are then; when it returns they are durable, and
+    /// count for whoever asks from now on. `may` is asked when no other change can come between.
     ///
     /// # Errors
-    /// The store's. Of a few thousand changes, those written before it count then; making them all again does no harm.
-    pub async fn change(&self, store: &Store, changes: Vec<RuleChange>) -> Result<(), StoreError> {
+    /// That of `may`, and nothing has happened. The store's: of a few thousand changes, those written before it count
+    /// then; making them all again does no harm.
+    pub async fn change(
+        &self,
+        store: &Store,
+        changes: Vec<RuleChange>,
+        may: impl FnOnce(&RuleSet) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let _one_at_a_time = self.0.changing.lock().await;
+        may(&self.set().with(&changes))?;
         let changes = Arc::new(changes);
         let (mut written, mut done) = (0, Ok(()));
         while done.is_ok() && written < changes.len() {
@@ -84,7 +92,7 @@ impl Rules {
         let set = self.set().with(changes.get(..written).unwrap_or_default());
         let mut now = self.0.now.write().unwrap_or_else(PoisonError::into_inner);
         *now = Arc::new(set);
-        done
+        Ok(done?)
     }
 
     /// Takes note of what servers run; `None`: it is not known, or forgotten.

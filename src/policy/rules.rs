@@ -23,8 +23,9 @@ use crate::ids::{Authority, Iri};
 use crate::store::{Rule, RuleChange, Severity, Source, Target};
 use crate::telemetry::Metrics;
 
-/// The part of a post's text, in bytes, that keywords are looked for in.
-const TEXT_BYTES: usize = 32 << 10;
+/// The part of a text, in bytes, that keywords are looked for in: no less than what of a post is worth it
+/// ([`crate::wire::text::Features::words`]).
+const TEXT_BYTES: usize = 65 << 10;
 /// The most keywords: each is tried on each post.
 pub const MAX_KEYWORDS: usize = 200;
 

@@ -1,7 +1,7 @@
 //! Performs what `route` decided: one store transaction that notes what was seen, changes what changed, and appends to
 //! the log. When it returns, all of it is durable; if it fails, none of it happened.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Relay;
 use super::resolver;
@@ -13,7 +13,7 @@ use super::verify::{Inbox, Verified, is_control};
 use crate::ids::Iri;
 use crate::log::Draft;
 use crate::policy::screen::Reason;
-use crate::store::{HeldKind, HeldPost, SeenSet, StoreError, Style, Tx};
+use crate::store::{HeldKind, HeldPost, Hold, SeenSet, StoreError, Style, Tx};
 use crate::wire::activity::Target;
 use crate::wire::actor::RemoteActor;
 use crate::wire::text::Features;
@@ -57,7 +57,7 @@ impl Relay {
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
         let features = features(&verified, &effects);
-        if self.says_forbidden_words(&features.text) {
+        if self.says_forbidden_words(&features.words()) {
             // What else follows, such as forgetting a document that has changed, follows all the same.
             for effect in &mut effects {
                 match effect {
@@ -68,13 +68,26 @@ impl Relay {
                 }
             }
         }
-        let relay = self.clone();
+        let (relay, author) = (self.clone(), verified.activity.actor.authority());
+        let wave = Arc::new(OnceLock::new());
+        let found = wave.clone();
         let write = move |tx: &mut Tx<'_>| {
             let done = relay.perform_in(tx, &verified, effects, actor.as_deref(), &features)?;
+            // Nothing was promised yet: with an error all of it is as if it had not come.
+            if done.word == FULL {
+                if let Some(hold) = tx.get::<Hold>(verified.activity.actor.authority().as_str())? {
+                    found.get_or_init(|| hold);
+                }
+                return Err(StoreError::Full);
+            }
             // Handed back, so that its tree is freed here and not by the one thread that writes.
             Ok((done, verified))
         };
-        let (done, _verified) = self.0.store.write(write).await?;
+        let done = self.0.store.write(write).await;
+        if let (Err(StoreError::Full), Some(hold)) = (&done, wave.get()) {
+            self.hold_all_the_same(author, hold.clone()).await?;
+        }
+        let (done, _verified) = done?;
         // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
         if !matches!(done.word, "replay" | "seen-before") {
             for actor in &changed {
@@ -109,8 +122,7 @@ impl Relay {
         for effect in effects {
             done = self.perform_one(tx, verified, effect, actor, features)?;
         }
-        // Nothing was promised yet: with an error all of it is as if it had not come.
-        if done.word == FULL { Err(StoreError::Full) } else { Ok(done) }
+        Ok(done)
     }
 
     fn perform_one(
@@ -183,7 +195,7 @@ impl Relay {
             return Self::held_before(tx, post, &draft);
         }
         match self.screen(tx, &draft, features)? {
-            Some(reason) => self.hold_back(tx, draft, HeldKind::Create, reason, &features.text),
+            Some(reason) => self.hold_back(tx, draft, HeldKind::Create, reason, &features.words()),
             None => {
                 // It may have waited to be read from its origin: its author was quicker.
                 self.take_out(tx, &draft.object, "released")?;
@@ -284,7 +296,7 @@ impl Relay {
             return Ok(why);
         }
         match self.screen(tx, &draft, features)? {
-            Some(reason) => self.hold_back(tx, draft, HeldKind::Update, reason, &features.text),
+            Some(reason) => self.hold_back(tx, draft, HeldKind::Update, reason, &features.words()),
             None => self.append_change(tx, draft),
         }
     }

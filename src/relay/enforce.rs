@@ -79,16 +79,22 @@ impl Relay {
                 rule.check()?;
             }
         }
+        let after = self.0.rules.set().with(changes);
+        self.may_be(&after)?;
+        Ok(after)
+    }
+
+    /// Whether the rules may be `after`, whatever else was changed meanwhile.
+    fn may_be(&self, after: &RuleSet) -> anyhow::Result<()> {
         let (before, now) = (self.0.rules.set(), self.0.clock.now());
-        let after = before.with(changes);
         let own = self.0.identity.ids.actor.authority();
         let spared = |rules: &RuleSet| rules.name(&own, now).verdict == Verdict::Allow;
-        anyhow::ensure!(!spared(&before) || spared(&after), "{own} is this relay itself: a rule on it is a mistake");
+        anyhow::ensure!(!spared(&before) || spared(after), "{own} is this relay itself: a rule on it is a mistake");
         anyhow::ensure!(
-            after.keywords() <= MAX_KEYWORDS,
+            after.keywords() <= MAX_KEYWORDS.max(before.keywords()),
             "there may be {MAX_KEYWORDS} keywords: each is tried on each post"
         );
-        Ok(after)
+        Ok(())
     }
 
     /// Whether a rule on `name` would cover this relay itself.
@@ -147,7 +153,8 @@ impl Relay {
         for change in changes.iter().take(LOGGED) {
             tracing::info!(rule = ?change, "a rule changes");
         }
-        self.0.rules.change(&self.0.store, changes).await?;
+        // Asked again: another change may have come between.
+        self.0.rules.change(&self.0.store, changes, |after| self.may_be(after)).await?;
         // A Follow that was judged by the old rules may be on its way to the disk. It is there once this write is.
         self.turn_away(self.unwanted(&self.0.rules.set(), self.0.clock.now())?).await?;
         self.enforce().await?;

@@ -255,7 +255,7 @@ impl Relay {
                 }
             }
         }
-        post.text = features.map(|features| features.text.clone()).unwrap_or_default();
+        post.text = features.map(|features| features.words().into_owned()).unwrap_or_default();
         tx.hold(post)?;
         Ok("held")
     }

@@ -334,7 +334,7 @@ impl Relay {
             Ok(document) => match Post::read(&document) {
                 Ok(post) => {
                     let features = Box::new(Features::of(&document));
-                    if self.says_forbidden_words(&features.text) {
+                    if self.says_forbidden_words(&features.words()) {
                         return Finding::Never("keyword");
                     }
                     Finding::Post(Box::new(post), document, features)

@@ -165,16 +165,33 @@ impl Relay {
             return Ok(true);
         }
         let hold = Hold { since: now, reason: Reason::Wave.word().to_owned(), by: "relay".to_owned() };
-        tx.put(server.as_str(), &hold)?;
-        let (gauge, server) = (self.0.metrics.held_servers.clone(), server.clone());
         let (new, usual) = (arrivals.current, wave::level(arrivals, policy, now));
+        tracing::info!(peer.host = %server, new_authors = new, usual_at_most = usual, "a wave");
+        self.begin_hold(tx, server, &hold)?;
+        Ok(true)
+    }
+
+    fn begin_hold(&self, tx: &mut Tx<'_>, server: &Authority, hold: &Hold) -> Result<(), StoreError> {
+        tx.put(server.as_str(), hold)?;
+        let (gauge, server) = (self.0.metrics.held_servers.clone(), server.clone());
         tx.after_commit(move |_store| {
             gauge.inc();
-            tracing::warn!(peer.host = %server, new_authors = new, usual_at_most = usual,
+            tracing::warn!(peer.host = %server,
                 "{server} is held: far more of its authors are new than usual. `shearwater admin held {server}` shows its \
                  posts, `shearwater admin release {server}` lets them go");
         });
-        Ok(true)
+        Ok(())
+    }
+
+    /// Holds a server although the post that showed the wave found no room and all else about it was taken back: else
+    /// what its known authors say would go on, and nobody would hear of the wave, as long as there is no room.
+    pub(super) async fn hold_all_the_same(&self, server: Authority, hold: Hold) -> Result<(), StoreError> {
+        let relay = self.clone();
+        let write = move |tx: &mut Tx<'_>| match tx.get::<Hold>(server.as_str())? {
+            Some(_) => Ok(()),
+            None => relay.begin_hold(tx, &server, &hold),
+        };
+        self.0.store.write(write).await
     }
 
     /// Whether the server joined lately and nobody vouched for it. Counts the post.

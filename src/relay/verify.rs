@@ -309,3 +309,93 @@ pub(super) fn is_control(activity: &Activity) -> bool {
     matches!(activity.kind, Kind::Follow | Kind::Undo | Kind::Accept | Kind::Reject | Kind::Block | Kind::Move)
         || activity.target.id() == Some(&activity.actor)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ADA: &str = "https://a.example/users/ada";
+    const NOTE: &str = "https://a.example/notes/1";
+    const NOW: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+    fn activity(kind: &str, object: &Value) -> Activity {
+        let body = json!({
+            "@context": "https://www.w3.org/ns/activitystreams", "id": "https://a.example/activities/1", "type": kind,
+            "actor": ADA, "object": object,
+        });
+        Activity::read(&body).unwrap()
+    }
+
+    #[test]
+    fn somebodys_own_deletion_is_told_from_all_else_before_anything_is_known() {
+        let check = |document: &Value, expected: bool| {
+            assert_eq!(is_deletion_of_itself(document), expected, "{document}");
+        };
+        check(&json!({ "type": "Delete", "actor": ADA, "object": ADA }), true);
+        check(&json!({ "type": "Delete", "actor": { "id": ADA }, "object": { "id": ADA, "type": "Person" } }), true);
+        check(&json!({ "type": "Delete", "actor": ADA, "object": NOTE }), false);
+        check(&json!({ "type": "Delete", "actor": ADA }), false);
+        check(&json!({ "type": "Delete", "object": ADA }), false);
+        check(&json!({ "type": "Delete" }), false);
+        check(&json!({ "type": "Delete", "actor": [ADA], "object": [ADA] }), false);
+        check(&json!({ "type": "Delete", "actor": { "url": ADA }, "object": { "url": ADA } }), false);
+        check(&json!({ "type": "Undo", "actor": ADA, "object": ADA }), false);
+        check(&json!({ "type": ["Delete"], "actor": ADA, "object": ADA }), false);
+        check(&json!({ "actor": ADA, "object": ADA }), false);
+        check(&json!(ADA), false);
+    }
+
+    #[test]
+    fn what_changes_who_is_who_is_told_from_content() {
+        let (note, itself) = (json!(NOTE), json!({ "id": ADA, "type": "Person" }));
+        for kind in ["Follow", "Undo", "Accept", "Reject", "Block", "Move"] {
+            assert!(is_control(&activity(kind, &note)), "{kind}");
+        }
+        for kind in ["Create", "Update", "Delete", "Announce", "Like", "Add"] {
+            assert!(!is_control(&activity(kind, &note)), "{kind}");
+            assert!(is_control(&activity(kind, &itself)), "{kind} of itself");
+        }
+    }
+
+    #[test]
+    fn what_changes_who_is_who_may_be_an_hour_old_and_five_minutes_ahead() {
+        let hour = 3_600_000;
+        for (ahead, good) in [
+            (0, true),
+            (300_000, true),
+            (300_001, false),
+            (-hour, true),
+            (-hour - 1, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            let at = Timestamp::from_millis(NOW.millis().saturating_add(ahead));
+            let judged = refuse_stale_control(&activity("Follow", &json!(NOTE)), at, NOW);
+            let check = judged.as_ref().err().map(|rejection| (rejection.status, rejection.check));
+            assert_eq!(check, (!good).then_some((401, "date")), "{ahead} ms ahead");
+            // How old content may be, its signature says.
+            assert_eq!(refuse_stale_control(&activity("Create", &json!(NOTE)), at, NOW), Ok(()), "{ahead} ms ahead");
+        }
+    }
+
+    #[test]
+    fn a_key_that_came_and_is_none_is_their_fault_and_all_else_is_one_answer() {
+        let key_id = Iri::parse("https://a.example/users/ada#main-key").unwrap();
+        let invalid = key_refusal(&key_id, &PeerFault::Invalid("a secret".to_owned()));
+        assert_eq!((invalid.status, invalid.check, invalid.retry_after), (401, "key", None));
+        let faults = [
+            PeerFault::TryLater("5xx"),
+            PeerFault::Gone { status: 410 },
+            PeerFault::Forbidden,
+            PeerFault::Refused("127.0.0.1".to_owned()),
+        ];
+        let answers = faults.map(|fault| key_refusal(&key_id, &fault));
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+        assert_eq!((answers[0].status, answers[0].retry_after), (503, Some(60)));
+        for answer in [&invalid, &answers[0]] {
+            assert!(answer.remedy.contains("Publish the key") && !answer.detail.contains("secret"), "{answer:?}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use crate::ids::Iri;
 use crate::wire::activity::id_of;
 use crate::wire::fold::fold;
 use crate::wire::object::single_text;
-use crate::wire::text::{Joiners, MAX_TEXT, Plain, Tags, cut, has_scheme, said};
+use crate::wire::text::{MAX_TEXT, Plain, Tags, cut, has_scheme, said};
 
 /// Characters of a title, and of a content warning.
 pub const MAX_TITLE: usize = 500;
@@ -74,7 +74,7 @@ impl Document {
         let sensitive = post.get("sensitive").and_then(Value::as_bool) == Some(true);
 
         let mut content = body(field("content", "contentMap"), post);
-        let mut warning = Plain::of(field("summary", "summaryMap"), Joiners::Keep).text;
+        let mut warning = Plain::shown(field("summary", "summaryMap")).text;
         if !matches!(kind, "Note" | "Question") && !sensitive {
             let summary = std::mem::take(&mut warning);
             if content.text.is_empty() {
@@ -88,10 +88,10 @@ impl Document {
 
         let options = options(post);
         let options: Vec<String> =
-            options.map(|text| short(&Plain::verbatim(text, Joiners::Keep).text, MAX_OPTION)).collect();
+            options.map(|text| short(&Plain::verbatim(text).text, MAX_OPTION)).collect();
         let (media, links_card) = media(post, |alt| short(alt, MAX_ALT));
         let mut document = Self {
-            title: short(&Plain::of(field("name", "nameMap"), Joiners::Keep).text, MAX_TITLE),
+            title: short(&Plain::shown(field("name", "nameMap")).text, MAX_TITLE),
             warning: short(&warning, MAX_TITLE),
             text,
             options,
@@ -137,9 +137,9 @@ pub fn tag_key(tag: &str) -> Option<String> {
 fn body(content: &str, post: &Value) -> Plain {
     let kind = post.get("mediaType").and_then(Value::as_str).unwrap_or_default();
     if kind.starts_with("text/") && !kind.starts_with("text/html") {
-        return Plain::verbatim(content, Joiners::Keep);
+        return Plain::verbatim(content);
     }
-    Plain::of(content, Joiners::Keep)
+    Plain::shown(content)
 }
 
 /// The text without handles and without the line that stands for a quoted post; and whether it links to anything.
@@ -232,7 +232,7 @@ fn media(post: &Value, short: impl Fn(&str) -> String) -> (Vec<Media>, bool) {
         if found.len() < MAX_MEDIA {
             let says = |name: &str| item.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
             let alt = says("name").or_else(|| says("summary")).unwrap_or_default();
-            found.push(Media { kind, alt: short(&Plain::verbatim(alt, Joiners::Keep).text) });
+            found.push(Media { kind, alt: short(&Plain::verbatim(alt).text) });
         }
     }
     (found, link)

@@ -249,6 +249,7 @@ mod tests {
     #[test]
     fn strings_keys_arrays_and_objects_are_bounded_each() {
         let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
+        assert_eq!(MAX_STRING, 524_288);
         assert!(parse(text(MAX_STRING).as_bytes()).is_ok());
         assert_eq!(parse(text(MAX_STRING + 1).as_bytes()), Err(JsonFault::TooLong));
         // In bytes, after escapes were undone.

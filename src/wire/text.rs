@@ -1,7 +1,11 @@
 //! What a post says, as far as a machine that looks for spam needs to know: its plain text, how many people, tags and
 //! links it names, and a fingerprint that stays the same when only names, links and numbers change.
 //!
-//! The walk over HTML (`Plain`) is the only one: what a post says to people ([`super::document`]) goes through it too.
+//! Servers show different parts of one document, and make different text of one HTML. What most show is
+//! [`Features::text`]; what only some do is [`Features::elsewhere`], so that a word that anybody may get to read can be
+//! found. HTML is cut into tags, comments and text as browsers do it: a reader that differs there is one that can be hidden
+//! from.
+//!
 //! Nothing here renders anything, and nothing is judged. Every step is one pass over at most [`MAX_TEXT`] bytes of each
 //! field, without recursion: what HTML a stranger writes costs time in proportion to its length and no more.
 
@@ -12,15 +16,23 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::ids::Iri;
-use crate::wire::fold::is_invisible;
 use crate::wire::object::single_text;
+
+mod entities;
+mod html;
+
+use html::Link;
+pub(super) use html::{Plain, has_scheme};
 
 /// Bytes of a field that are looked at; what comes after them is not read.
 pub const MAX_TEXT: usize = 64 << 10;
+/// Bytes of [`Features::text`] that words are looked for in.
+const MAX_WORDS: usize = 32 << 10;
+/// Bytes of [`Features::elsewhere`], and those of them that one field may fill, so that it leaves room for the next.
+const MAX_ELSEWHERE: usize = 32 << 10;
+const MAX_PIECE: usize = 8 << 10;
 /// Characters that a normalised text needs for a fingerprint: below it many people say the same by chance.
 pub const FINGERPRINT_CHARS: usize = 40;
-/// Options of a poll that are read.
-const OPTIONS: usize = 20;
 
 /// What stands out about a post.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +45,9 @@ pub struct Features {
     pub links: usize,
     /// Title, content warning, content and poll options without markup, a line each.
     pub text: String,
+    /// What only some servers show, a line each: the text of elements that Mastodon drops with their content, the source
+    /// that Misskey shows in place of the content, other languages, descriptions of media.
+    pub elsewhere: String,
     /// The same for texts that differ only in case, spacing, names, links and numbers; `None` for short ones.
     pub fingerprint: Option<u128>,
 }
@@ -44,32 +59,90 @@ impl Features {
         let host = document.get("id").and_then(Value::as_str).and_then(|id| Iri::parse(id).ok());
         let tags = Tags::of(document, host.as_ref());
         let mut features = Self { hashtags: tags.hashtags, mentions: tags.mentions, ..Self::default() };
-        let fields = [("name", "nameMap"), ("summary", "summaryMap"), ("content", "contentMap")];
-        let words = fields.iter().filter_map(|(plain, by_language)| said(document, plain, by_language));
+        let words = FIELDS.iter().filter_map(|(plain, by_language)| said(document, plain, by_language));
         let options = ["oneOf", "anyOf"].iter().filter_map(|name| document.get(*name)?.as_array());
-        let options = options.flatten().take(OPTIONS).filter_map(|option| option.get("name")?.as_str());
-        for html in words.chain(options) {
-            let plain = Plain::of(html, Joiners::Drop);
+        // As Mastodon does it, which takes any number.
+        let options =
+            options.flatten().filter_map(|option| filled(option, "name").or_else(|| filled(option, "content")));
+        let shown: Vec<&str> = words.chain(options).collect();
+        let mut others = Vec::new();
+        for html in &shown {
+            let plain = Plain::of(html);
             features.links += plain.links.iter().filter(|link| !tags.explains(link)).count();
-            if !features.text.is_empty() && !plain.text.is_empty() {
-                features.text.push('\n');
-            }
-            features.text.push_str(&plain.text);
+            push_line(&mut features.text, &plain.text);
+            let read = |reading| Plain::read(html, reading).text;
+            others.extend(plain.differs().map(read).filter(|text| *text != plain.text));
         }
         features.fingerprint = fingerprint(&features.text);
+        features.elsewhere = elsewhere(document, &shown, others);
         features
     }
+
+    /// All words that somebody may get to read, as far as they are looked at.
+    #[must_use]
+    pub fn words(&self) -> Cow<'_, str> {
+        let text = cut(&self.text, MAX_WORDS);
+        if self.elsewhere.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let mut words = text.to_owned();
+        push_line(&mut words, &self.elsewhere);
+        Cow::Owned(words)
+    }
+}
+
+/// What is shown of a post, and its variant by language.
+const FIELDS: [(&str, &str); 3] = [("name", "nameMap"), ("summary", "summaryMap"), ("content", "contentMap")];
+
+fn filled<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// A text that may be HTML as people would read it, a line for each block; of the first [`MAX_TEXT`] bytes.
 pub(super) fn plain_text(html: &str) -> String {
-    Plain::of(html, Joiners::Drop).text
+    Plain::of(html).text
 }
 
 /// A field as a text, or the first text of its variant by language, as Mastodon reads it.
 pub(super) fn said<'a>(document: &'a Value, plain: &str, by_language: &str) -> Option<&'a str> {
-    let text = document.get(plain).and_then(Value::as_str).filter(|text| !text.is_empty());
-    text.or_else(|| document.get(by_language)?.as_object()?.values().find_map(Value::as_str))
+    filled(document, plain).or_else(|| document.get(by_language)?.as_object()?.values().find_map(Value::as_str))
+}
+
+/// What is shown by some and not by most, where the other readings of what is shown come first.
+fn elsewhere(document: &Value, shown: &[&str], mut pieces: Vec<String>) -> String {
+    // Misskey shows its own source, which is no HTML, and takes the content only where there is none.
+    let source = document.get("source").and_then(|source| filled(source, "content"));
+    for text in filled(document, "_misskey_content").into_iter().chain(source) {
+        let literal = Plain::literal(text).text;
+        let plain = Plain::of(text).text;
+        pieces.extend((plain != literal).then_some(plain));
+        pieces.push(literal);
+    }
+    let languages = FIELDS.iter().filter_map(|(_, by_language)| document.get(*by_language)?.as_object());
+    let languages = languages.flat_map(serde_json::Map::values).filter_map(Value::as_str);
+    let media = match document.get("attachment") {
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let media = media.iter().flat_map(|one| [filled(one, "name"), filled(one, "summary")]).flatten();
+    pieces.extend(languages.chain(media).filter(|text| !shown.contains(text)).map(|html| Plain::of(html).text));
+    let mut said = HashSet::new();
+    let mut all = String::new();
+    for piece in &pieces {
+        let piece = cut(piece, MAX_PIECE.min(MAX_ELSEWHERE.saturating_sub(all.len() + 1)));
+        if said.insert(piece) {
+            push_line(&mut all, piece);
+        }
+    }
+    all
+}
+
+fn push_line(text: &mut String, line: &str) {
+    if !text.is_empty() && !line.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(line);
 }
 
 /// What `tag` explains about the links of the content. That a link says of itself that it is a mention, by its class,
@@ -118,238 +191,6 @@ impl<'a> Tags<'a> {
     }
 }
 
-/// A link and what it reads.
-pub(super) struct Link {
-    pub(super) to: String,
-    pub(super) label: String,
-}
-
-/// What becomes of the invisible characters that spelling needs: those that join emoji, choose their colour, or keep
-/// letters of Persian apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Joiners {
-    /// A text to be compared: they could hide a word.
-    #[default]
-    Drop,
-    /// A text to be shown.
-    Keep,
-}
-
-/// HTML without its markup.
-#[derive(Default)]
-pub(super) struct Plain {
-    pub(super) text: String,
-    pub(super) links: Vec<Link>,
-    joiners: Joiners,
-    /// The link that is open, and where in `text` its label begins.
-    open: Option<(String, usize)>,
-    /// Inside of an element whose text nobody is shown.
-    hidden: Option<&'static str>,
-}
-
-impl Plain {
-    pub(super) fn of(html: &str, joiners: Joiners) -> Self {
-        let mut plain = Self { joiners, ..Self::default() };
-        let mut rest = cut(html, MAX_TEXT);
-        while let Some(at) = rest.find('<') {
-            let (before, tag) = rest.split_at(at);
-            plain.say(before);
-            let Some(length) = tag_length(tag) else {
-                match tag.get(1..).filter(|_| !opens_a_tag(tag)) {
-                    // A lone `<` is text.
-                    Some(after) => {
-                        plain.say("<");
-                        rest = after;
-                        continue;
-                    }
-                    // A tag that never ends: browsers show nothing of it.
-                    None => return plain.close(),
-                }
-            };
-            let (tag, after) = tag.split_at(length);
-            plain.take(tag);
-            rest = after;
-        }
-        plain.say(rest);
-        plain.close()
-    }
-
-    /// A text that has no markup, in the same form.
-    pub(super) fn verbatim(text: &str, joiners: Joiners) -> Self {
-        let mut plain = Self { joiners, ..Self::default() };
-        for (number, line) in cut(text, MAX_TEXT).lines().enumerate() {
-            if number > 0 {
-                plain.space('\n');
-            }
-            plain.write(line);
-        }
-        plain.close()
-    }
-
-    fn close(mut self) -> Self {
-        self.end_link();
-        self.text.truncate(self.text.trim_end().len());
-        self
-    }
-
-    fn say(&mut self, run: &str) {
-        if self.hidden.is_some() || run.is_empty() {
-            return;
-        }
-        let run: Cow<'_, str> = html_escape::decode_html_entities(run);
-        self.write(&run);
-    }
-
-    fn write(&mut self, run: &str) {
-        if self.open.is_none() {
-            // Where the sender did not make links of them, some readers' apps do.
-            let bare = run.split_whitespace().filter(|word| has_scheme(word));
-            self.links.extend(bare.map(|word| Link { to: word.to_owned(), label: String::new() }));
-        }
-        for c in run.chars() {
-            if c.is_whitespace() {
-                self.space(' ');
-            } else if !c.is_control() && (!is_invisible(c) || (self.joiners == Joiners::Keep && is_joiner(c))) {
-                self.text.push(c);
-            }
-        }
-    }
-
-    /// One space or line break between words, none at the start.
-    fn space(&mut self, space: char) {
-        match self.text.chars().next_back() {
-            None | Some('\n') => {}
-            Some(' ') if space == '\n' => {
-                self.text.pop();
-                self.text.push('\n');
-            }
-            Some(' ') => {}
-            Some(_) => self.text.push(space),
-        }
-    }
-
-    fn take(&mut self, tag: &str) {
-        let name = tag_name(tag);
-        let is = |one: &&str| name.eq_ignore_ascii_case(one);
-        let ends = tag.starts_with("</");
-        if let Some(hidden) = self.hidden {
-            if ends && name.eq_ignore_ascii_case(hidden) {
-                self.hidden = None;
-            }
-            return;
-        }
-        if let (Some(hidden), false) = (HIDDEN.into_iter().find(|one| is(one)), ends) {
-            self.hidden = Some(hidden);
-        } else if BLOCKS.iter().any(is) {
-            self.space('\n');
-        } else if name.eq_ignore_ascii_case("a") {
-            self.end_link();
-            let to = if ends { None } else { attribute(tag, "href") };
-            self.open = to.filter(|to| has_scheme(to)).map(|to| (to, self.text.len()));
-        }
-    }
-
-    fn end_link(&mut self) {
-        if let Some((to, start)) = self.open.take() {
-            // A space that a line break took the place of may lie before `start`.
-            let label = self.text.get(start..).unwrap_or_default().to_owned();
-            self.links.push(Link { to, label });
-        }
-    }
-}
-
-/// Elements after which a new line begins, and before.
-const BLOCKS: [&str; 22] = [
-    "p",
-    "br",
-    "div",
-    "li",
-    "ul",
-    "ol",
-    "dl",
-    "dt",
-    "dd",
-    "blockquote",
-    "pre",
-    "hr",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "table",
-    "tr",
-    "td",
-    "th",
-];
-/// Elements whose content is no text.
-const HIDDEN: [&str; 4] = ["script", "style", "template", "noscript"];
-
-fn opens_a_tag(text: &str) -> bool {
-    text.as_bytes().get(1).is_some_and(|byte| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!' | b'?'))
-}
-
-/// The bytes from `<` to the end of the tag or comment; `None` if it is none, or never ends.
-fn tag_length(text: &str) -> Option<usize> {
-    if !opens_a_tag(text) {
-        return None;
-    }
-    if text.starts_with("<!--") {
-        return text.find("-->").map(|at| at + 3);
-    }
-    let mut quote = None;
-    for (at, byte) in text.bytes().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => return Some(at + 1),
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
-        }
-    }
-    None
-}
-
-fn tag_name(tag: &str) -> &str {
-    let name = tag.trim_start_matches(['<', '/']);
-    name.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default()
-}
-
-/// The value of an attribute of a tag, decoded.
-fn attribute(tag: &str, wanted: &str) -> Option<String> {
-    let mut rest = tag.trim_start_matches('<').get(tag_name(tag).len()..)?;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == '/' || c == '=');
-        let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, '=' | '>' | '/')).unwrap_or(rest.len());
-        let (name, after) = rest.split_at(end);
-        if name.is_empty() {
-            return None;
-        }
-        let after = after.trim_start();
-        let Some(value) = after.strip_prefix('=').map(str::trim_start) else {
-            rest = after;
-            continue;
-        };
-        let (value, after) = match value.chars().next()? {
-            quote @ ('"' | '\'') => value.get(1..)?.split_once(quote)?,
-            _ => value.split_at(value.find(|c: char| c.is_ascii_whitespace() || c == '>').unwrap_or(value.len())),
-        };
-        if name.eq_ignore_ascii_case(wanted) {
-            return Some(html_escape::decode_html_entities(value).trim().to_owned());
-        }
-        rest = after;
-    }
-}
-
-pub(super) fn has_scheme(text: &str) -> bool {
-    let start = |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-    start("https://") || start("http://")
-}
-
-fn is_joiner(c: char) -> bool {
-    matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}' | '\u{e0020}'..='\u{e007f}')
-}
-
 /// The first `most` bytes, or a little less so that no character is cut.
 pub(super) fn cut(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
@@ -383,28 +224,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn markup_goes_and_words_stay() {
-        let check = |html: &str, expected: &str| assert_eq!(Plain::of(html, Joiners::Drop).text, expected, "{html}");
-        check("", "");
-        check("plain", "plain");
-        check("<p>one</p><p>two<br>three</p>", "one\ntwo\nthree");
-        check("<p>a  b\n\tc</p>", "a b c");
-        check("a &amp; b &lt;c&gt; &#x41;&#66;", "a & b <c> AB");
-        check("&amp;lt;", "&lt;");
-        check("<span class=\"invisible\">https://</span><span>a.example/x</span>", "https://a.example/x");
-        check("1 < 2 and 3 > 2", "1 < 2 and 3 > 2");
-        check("<3 you", "<3 you");
-        check("a<!-- <b>hidden</b> -->b", "ab");
-        check("a<script>if (a < b) { \"</p>\" }</script>b<style>p{}</style>c", "abc");
-        check("<a title=\"a > b\" href='x'>y</a>", "y");
-        check("before<a href=\"never closed", "before");
-        check("v\u{200b}i\u{ad}a\u{202e}g", "viag");
-        check("a\u{0}\u{7}b", "ab");
-        check("<UL><LI>x<li>y</UL>", "x\ny");
-        check("日本<br/>語 &hearts;", "日本\n語 ♥");
-    }
 
     fn post(content: &str, tags: &Value) -> Features {
         Features::of(&json!({ "id": "https://a.example/1", "type": "Note", "content": content, "tag": tags }))
@@ -443,9 +262,49 @@ mod tests {
         }));
         assert_eq!(features.text, "Title\nwarning\ntext\nyes https://c.example");
         assert_eq!((features.links, features.mentions, features.hashtags), (1, 1, 0));
+        assert_eq!((features.elsewhere.as_str(), features.words()), ("", features.text.as_str().into()));
         for odd in [json!(null), json!(7), json!([]), json!({ "tag": "x", "content": [], "oneOf": {} })] {
             assert_eq!(Features::of(&odd), Features::default());
         }
+    }
+
+    /// Where some show another part of the document, or another reading of it, words are looked for there too.
+    #[test]
+    fn what_only_some_show_is_read_too_and_counts_for_nothing_else() {
+        let check = |members: &Value, elsewhere: &str| {
+            let mut document = json!({ "id": "https://a.example/1", "content": "<p>shown</p>" });
+            document.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            let features = Features::of(&document);
+            assert_eq!((features.text.as_str(), features.elsewhere.as_str()), ("shown", elsewhere), "{members}");
+            assert_eq!((features.links, features.mentions), (0, 0));
+            assert!(features.words().contains(elsewhere));
+        };
+        check(&json!({}), "");
+        check(&json!({ "contentMap": { "en": "<p>shown</p>", "de": "gezeigt" } }), "gezeigt");
+        check(&json!({ "summaryMap": { "en": 7 }, "nameMap": [] }), "");
+        check(&json!({ "_misskey_content": "$[x **wo**rd] https://a.example" }), "$[x **wo**rd] https://a.example");
+        check(&json!({ "source": { "content": "word", "mediaType": "text/x.misskeymarkdown" } }), "word");
+        check(
+            &json!({ "source": { "content": "<i>wo</i>rd <x" }, "_misskey_content": "shown?" }),
+            "shown?\nword\n<i>wo</i>rd <x",
+        );
+        check(&json!({ "source": "word", "_misskey_content": {} }), "");
+        check(&json!({ "attachment": [{ "name": "a word", "summary": "more" }, { "name": 7 }, 7] }), "a word\nmore");
+        check(&json!({ "attachment": { "name": "a word" } }), "a word");
+        check(&json!({ "content": "<p>shown<script>word</script></p>" }), "shownword");
+
+        // What only some show makes no other post of it.
+        let print = |tail: &str| post(&format!("{}{tail}", "letters ".repeat(10)), &json!([])).fingerprint;
+        assert!(print("").is_some());
+        assert_eq!(print("<script>one</script>"), print("<img alt='two'>"));
+        // Nor does one field leave no room for the next.
+        let long = "x".repeat(MAX_TEXT);
+        let features = Features::of(&json!({
+            "content": long, "_misskey_content": long, "source": { "content": format!("word {long}") },
+            "contentMap": (0..9).map(|n| (n.to_string(), format!("{n}{long}").into())).collect::<serde_json::Map<_, Value>>(),
+        }));
+        assert!(features.elsewhere.contains("word") && features.elsewhere.len() <= MAX_ELSEWHERE);
+        assert!(features.words().len() <= MAX_WORDS + 1 + MAX_ELSEWHERE);
     }
 
     #[test]
@@ -483,7 +342,7 @@ mod tests {
             "<a href=https://x.example>".repeat(mega / 26),
         ] {
             let begun = std::time::Instant::now();
-            let plain = Plain::of(&html, Joiners::Drop);
+            let plain = Plain::of(&html);
             assert!(plain.text.len() <= MAX_TEXT);
             assert!(begun.elapsed().as_secs() < 20, "{}", html.get(..10).unwrap_or_default());
         }
@@ -493,7 +352,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_fall(content in ".{0,300}", soup in "[<>a/\"'=&#;! -]{0,200}") {
             for html in [&content, &soup] {
-                let plain = Plain::of(html, Joiners::Drop);
+                let plain = Plain::of(html);
                 prop_assert!(plain.text.chars().all(|c| c == '\n' || !c.is_control()));
                 let _ = post(html, &json!([{ "type": "Hashtag", "name": content.as_str() }]));
             }

@@ -23,10 +23,12 @@ use crate::support::{TestRelay, eventually};
 mod case;
 mod hosts;
 mod letter;
+mod proving;
 
 use case::{Case, Serve, Written, read_all};
 use hosts::{Canary, Host, Page};
 use letter::{Answer, Key, Plain};
+use proving::Prove;
 
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
 
@@ -119,7 +121,7 @@ impl Scene {
     /// Gives a host its actors.
     fn furnish(&self, name: &str) {
         for (_, _, path, kind, key) in CAST.iter().filter(|(_, host, ..)| *host == name) {
-            self.hosts[name].serve_actor(path, kind, self.keys[key].public_pem);
+            self.hosts[name].serve_actor(path, kind, &self.keys[key]);
         }
     }
 
@@ -234,8 +236,8 @@ impl Scene {
         let by = CAST.iter().find(|(_, host, _, kind, _)| *host == serve.host && *kind == "Person");
         let mut document = match (serve.like.as_str(), by) {
             ("", _) => json!({}),
-            ("actor", _) => host.actor(&serve.path, "Person", key.public_pem),
-            ("server", _) => host.actor(&serve.path, "Application", key.public_pem),
+            ("actor", _) => host.actor(&serve.path, "Person", key),
+            ("server", _) => host.actor(&serve.path, "Application", key),
             ("note", Some((by, ..))) => self.note(&serve.host, by),
             (other, _) => panic!("no such document: {other}"),
         };
@@ -260,6 +262,9 @@ impl Scene {
         let body = case.body.clone().unwrap_or_else(|| {
             let mut activity = self.activity(&case.base, &case.by);
             bend(&mut activity, &case.set, &case.remove);
+            if let Some(prove) = &case.prove {
+                self.prove(&mut activity, prove, &case.by);
+            }
             activity.to_string()
         });
         let body = letter::replace(body, &case.replace).into_bytes();
@@ -278,6 +283,18 @@ impl Scene {
             body,
         };
         letter::write(case, &plain)
+    }
+
+    /// Puts a proof of `by` into an activity, as a case says.
+    fn prove(&self, activity: &mut Value, prove: &Prove, by: &str) {
+        let (.., key) = CAST.iter().find(|(name, ..)| *name == by).unwrap_or_else(|| panic!("who is {by}?"));
+        let (key, method) =
+            (prove.key.as_deref().unwrap_or(key), format!("{}#ed25519-key", self.meaning(by).unwrap_or_default()));
+        let now = Clock::system().now().rfc3339();
+        let part = activity.pointer_mut(&prove.part).unwrap_or_else(|| panic!("nothing at {} to prove", prove.part));
+        let proof = proving::proof(part, prove, key, &method, &now, |proof| bend(proof, &prove.set, &prove.remove));
+        part["proof"] = proof;
+        bend(activity, &prove.then, &prove.then_remove);
     }
 
     async fn send(&self, case: &Case) -> Answer {

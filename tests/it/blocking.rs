@@ -373,6 +373,19 @@ fn said(output: &Output) -> String {
 
 /// The operator's evening: try, do, look, exchange lists, take back.
 #[tokio::test(flavor = "multi_thread")]
+async fn two_changes_at_once_do_not_make_more_keywords_than_may_be() {
+    let relay = TestRelay::start().await;
+    let words = |name: &str| -> Vec<RuleChange> {
+        (0..150).map(|n| RuleChange::Put(rule(&format!("keyword:{name}{n}"), Severity::Block))).collect()
+    };
+    let (one, other) =
+        tokio::join!(relay.relay().change_rules(words("one")), relay.relay().change_rules(words("other")));
+    assert_eq!((one.is_ok(), other.is_ok()), (true, false), "{one:?} {other:?}");
+    assert_eq!(relay.relay().rules().set().keywords(), 150);
+    relay.relay().change_rules(words("one")).await.expect("the same again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_commands_tell_what_they_would_do_and_do_it() {
     let relay = TestRelay::start_with(|config| config.policy.block = vec!["file.example".to_owned()]).await;
     let evil = relay.joined(Family::Mastodon, "evil").await;

@@ -340,17 +340,23 @@ async fn three_hundred_made_up_keys_of_one_host_are_ten_fetches_a_second_and_one
 async fn an_activity_with_too_many_addressees_or_tags_is_taken_and_not_relayed() {
     let scene = Scene::set().await;
     let entries = |most: usize| vec![serde_json::json!({ "type": "Hashtag", "name": "#x" }); most];
-    for (member, count) in [("tag", 101), ("attachment", 33)] {
+    let count = |reason: &str| scene.relay.metric(&format!("shearwater_inbound_total{{reason=\"{reason}\""));
+    for (nth, (member, most)) in [("tag", 100), ("attachment", 32)].into_iter().enumerate() {
         let mut composed = scene.sender.compose(&PostSpec::public(member));
-        composed.activity["object"][member] = entries(count).into();
+        composed.activity["object"][member] = entries(most + 1).into();
         assert_eq!(scene.sender.send(&composed).await.unwrap().status(), 202, "{member}");
         silence_about(&composed.id, &scene.sender, &[&scene.reader]).await;
+        assert_eq!(count("object-kind-not-relayed"), nth as f64 + 1.0, "{member}");
     }
-    let mut composed = scene.sender.compose(&PostSpec::public("to everybody"));
-    composed.activity["cc"] = vec![serde_json::json!("https://a.example/u"); 1001].into();
-    assert_eq!(scene.sender.send(&composed).await.unwrap().status(), 202);
-    silence_about(&composed.id, &scene.sender, &[&scene.reader]).await;
-    assert_eq!(scene.relay.metric("shearwater_inbound_total{reason=\"too-many-addressees\""), 1.0);
+    for (nth, member) in ["to", "cc"].into_iter().enumerate() {
+        let mut composed = scene.sender.compose(&PostSpec::public(member));
+        let mut addressees = vec![serde_json::json!("https://a.example/u"); 1000];
+        addressees.push("https://www.w3.org/ns/activitystreams#Public".into());
+        composed.activity[member] = addressees.into();
+        assert_eq!(scene.sender.send(&composed).await.unwrap().status(), 202, "{member}");
+        silence_about(&composed.id, &scene.sender, &[&scene.reader]).await;
+        assert_eq!(count("too-many-addressees"), nth as f64 + 1.0, "{member}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -464,4 +470,13 @@ async fn a_flood_is_a_429_with_retry_after_for_its_author_alone() {
     assert!(refused.retry_after().is_some());
     let other = sender.compose(&PostSpec::public("by somebody else").by("grace"));
     assert_eq!(sender.send(&other).await.unwrap().status(), 202);
+    // Nor for the actor that joined: it speaks for all of its server.
+    for number in 0..40 {
+        let like = serde_json::json!({
+            "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/likes/{number}", sender.origin()),
+            "type": "Like", "actor": sender.actor(&As::Server), "object": other.id,
+        });
+        let answer = sender.send_raw(like.to_string(), &As::Server, &Tweaks::default()).await.unwrap();
+        assert_eq!(answer.status, 202, "{number}: {}", String::from_utf8_lossy(&answer.body));
+    }
 }

@@ -399,6 +399,32 @@ async fn when_as_much_waits_as_is_kept_the_answer_is_429_and_nothing_was_promise
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wave_is_a_wave_even_where_no_more_is_kept() {
+    let relay = TestRelay::start_with(|config| config.policy.wave_floor = 3).await;
+    let flooded = crowd(&relay, "flooded", 6).await;
+    let reader = relay.joined(Family::Mastodon, "reader").await;
+    let (key, since) = (authority(&flooded).to_string(), now());
+    let tally = HeldTally { posts: MAX_HELD_PER_SERVER, since, reason: "hashtags".to_owned() };
+    let full = key.clone();
+    relay.store().write(move |tx| tx.put(&full, &tally)).await.expect("written");
+    for number in 0..3 {
+        let post = taken(&flooded, PostSpec::public("buy").by(&format!("p{number}"))).await;
+        arrival(&reader, &post.id).await;
+    }
+    for author in ["p3", "p4", "p0"] {
+        let composed = flooded.compose(&PostSpec::public("buy more").by(author));
+        assert_eq!(flooded.send(&composed).await.expect("an answer").status(), 429, "{author}");
+    }
+    assert!(servers(&relay)[0].held, "{:?}", servers(&relay));
+    assert_eq!(relay.metric("shearwater_held_servers "), 1.0);
+    relay.store().write(move |tx| tx.remove::<HeldTally>(&key)).await.expect("removed");
+    taken(&flooded, PostSpec::public("when there is room").by("p0")).await;
+    assert_eq!(held(&relay, &flooded).len(), 1);
+    let released = relay.relay().release(&server(&flooded)).await.expect("released");
+    assert_eq!(released, Released { released: 1, dropped: 0, hold_ended: true });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_only_heard_of_is_screened_when_it_is_read_and_not_even_read_from_a_held_server() {
     let relay = TestRelay::start().await;
     let (akkoma, reader) =

@@ -75,9 +75,6 @@ impl<'a> Params<'a> {
             return Err(SigFault::Malformed { what: "the signature's keyId" });
         }
         let bad_signature = SigFault::Malformed { what: "the signature's value" };
-        if signature.len() > MAX_SIGNATURE_BYTES * 2 {
-            return Err(bad_signature);
-        }
         let signature = STANDARD.decode(signature).map_err(|_cause| bad_signature.clone())?;
         if signature.is_empty() || signature.len() > MAX_SIGNATURE_BYTES {
             return Err(bad_signature);

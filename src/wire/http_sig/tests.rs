@@ -738,6 +738,103 @@ fn malformed_signature_headers_are_refused_and_named() {
 }
 
 #[test]
+fn what_is_as_long_as_may_be_is_taken_and_one_byte_more_is_not() {
+    let check = |sample: Sample, good: bool, what: &str| {
+        assert_eq!(
+            sample.read().map(|_claim| ()).map_err(|fault| fault.check()),
+            if good { Ok(()) } else { Err("malformed") },
+            "{what}"
+        );
+    };
+    let cavage = |key_id: &str, signature: &[u8], headers: &str| {
+        let value = format!(r#"keyId="{key_id}",headers="{headers}",signature="{}""#, base64(signature));
+        unsigned().with("signature", &value)
+    };
+    let enough = "(request-target) host date digest";
+    for (length, good) in [(1, true), (256, true), (1024, true), (1025, false), (1536, false), (0, false)] {
+        check(cavage("k", &vec![7; length], enough), good, &format!("a signature of {length}"));
+        let value = format!("s=:{}:", base64(&vec![7; length]));
+        check(good_9421().with("signature", &value), good, &format!("a signature of RFC 9421 of {length}"));
+    }
+    for (length, good) in [(1, true), (2048, true), (2049, false)] {
+        check(cavage(&"k".repeat(length), b"x", enough), good, &format!("a keyId of {length}"));
+        let input = good_9421().headers["signature-input"].to_str().expect("text").to_owned();
+        let input = input.replace("https://small.example/actor#main-key", &"k".repeat(length));
+        check(good_9421().with("signature-input", &input), good, &format!("a keyid of {length}"));
+    }
+    // 32 names may be covered, and as many parameters be given.
+    for (count, good) in [(32, true), (33, false)] {
+        let names = (4..count).map(|n| format!("x-{n}")).collect::<Vec<_>>();
+        let mut sample =
+            names.iter().fold(cavage("k", b"x", &format!("{enough} {}", names.join(" "))), |mut sample, name| {
+                sample
+                    .headers
+                    .insert(HeaderName::try_from(name.as_str()).expect("a name"), HeaderValue::from_static("1"));
+                sample
+            });
+        check(sample.clone(), good, &format!("{count} names"));
+        let more = (3..count).map(|n| format!(",p{n}=1")).collect::<String>();
+        let value = format!(r#"keyId="k",headers="{enough}",signature="AAAA"{more}"#);
+        check(unsigned().with("signature", &value), good, &format!("{count} parameters"));
+        let quoted = names.iter().skip(1).map(|name| format!(" \"{name}\"")).collect::<String>();
+        let input = format!("s=(\"@method\" \"@target-uri\" \"content-digest\" \"host\" \"date\"{quoted}){DATE_9421}");
+        sample = sample.with("signature-input", &input).with("signature", "s=:AAAA:");
+        check(sample, good, &format!("{count} components"));
+    }
+    // A header may hold 16 digests.
+    let s256 = base64(&Body::of(&follow().body).digest);
+    for (count, good) in [(16, true), (17, false)] {
+        let others = |join: &str| (1..count).map(|n| format!("{join}x{n}=1")).collect::<String>();
+        for (name, value) in [
+            ("digest", format!("SHA-256={s256}{}", others(","))),
+            ("content-digest", format!("sha-256=:{s256}:{}", others(", "))),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a value"));
+            assert_eq!(digest::check(&headers, &follow().body).is_ok(), good, "{count} in {name}");
+        }
+    }
+}
+
+#[test]
+fn a_parameter_has_a_name_of_letters_digits_and_two_signs() {
+    let good = follow().headers["signature"].to_str().expect("text").to_owned();
+    for (name, taken) in [
+        ("future", true),
+        ("a_b", true),
+        ("a-b", true),
+        ("4", true),
+        ("", false),
+        ("a b", false),
+        ("a.b", false),
+        ("a\"b", false),
+        ("ä", false),
+    ] {
+        for value in [format!("{good},{name}=\"1\""), format!("{name}=\"1\",{good}")] {
+            let read = follow().with("signature", &value).read();
+            assert_eq!(read.as_ref().err().map(SigFault::check), (!taken).then_some("malformed"), "{value}");
+        }
+    }
+}
+
+#[test]
+fn what_is_covered_and_not_there_is_told_from_what_we_do_not_know() {
+    let covered = |more: &str| unsigned().cavage(&format!("(request-target) host date digest {more}"), "hs2019", "");
+    let fault = covered("(surprise)").read().unwrap_err();
+    assert_eq!(fault, SigFault::UnknownComponent { name: "(surprise)".to_owned() });
+    assert_eq!(covered("x-absent").read().unwrap_err(), SigFault::Missing { name: "x-absent".to_owned() });
+    let sample = unsigned();
+    let lines = lines_9421(&sample);
+    let covered = |more: &'static str| {
+        let lines = lines.iter().map(|(name, value)| (*name, value.as_str())).chain([(more, "x")]).collect::<Vec<_>>();
+        unsigned().rfc9421(&lines, DATE_9421)
+    };
+    let fault = covered("@surprise").read().unwrap_err();
+    assert_eq!(fault, SigFault::UnknownComponent { name: "@surprise".to_owned() });
+    assert_eq!(covered("x-absent").read().unwrap_err(), SigFault::Missing { name: "x-absent".to_owned() });
+}
+
+#[test]
 fn the_covered_digest_must_be_one_we_know_and_the_body_the_one_that_was_signed() {
     let covered = "(request-target) host date digest";
     let sample = unsigned().with("digest", "MD5=XUFAKrxLKna5cZ2REBfFkg==").cavage(covered, "rsa-sha256", "");

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::proving::Prove;
+
 /// One request, and what must come of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +33,8 @@ pub(super) struct Case {
     /// Members to take away, by JSON pointer.
     #[serde(default)]
     pub(super) remove: Vec<String>,
+    /// A proof of the author's to put into it (FEP-8b32).
+    pub(super) prove: Option<Prove>,
     /// Texts to replace in the finished body, before it is signed.
     #[serde(default)]
     pub(super) replace: Vec<(String, String)>,
@@ -226,8 +230,10 @@ fn put_meanings(text: &str, meaning: &dyn Fn(&str) -> Option<String>) -> String 
         let (word, rest) = part.split_once('}').unwrap_or_else(|| panic!("${{ without an end in {text:?}"));
         match meaning(word) {
             Some(meaning) => put.push_str(&meaning),
-            // Digests and old headers are known only when the request is written.
-            None if matches!(word, "sha256" | "sha512" | "was") => put.push_str(&format!("${{{word}}}")),
+            // Digests, old headers and proofs are known only when the request is written.
+            None if matches!(word, "sha256" | "sha512" | "was" | "value" | "digits") => {
+                put.push_str(&format!("${{{word}}}"))
+            }
             None => panic!("nobody knows what ${{{word}}} means"),
         }
         put.push_str(rest);

@@ -12,6 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use super::letter::Key;
+
 /// The longest a host listens to one request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -70,19 +72,22 @@ impl Host {
         host
     }
 
-    /// Serves an ordinary actor; its key's id ends in `#main-key`.
-    pub(super) fn serve_actor(&self, path: &str, kind: &str, public_key_pem: &str) {
-        self.set(path, Page::document(&self.actor(path, kind, public_key_pem)));
+    /// Serves an ordinary actor; its key's id ends in `#main-key`, that of the one for proofs in `#ed25519-key`.
+    pub(super) fn serve_actor(&self, path: &str, kind: &str, key: &Key) {
+        self.set(path, Page::document(&self.actor(path, kind, key)));
     }
 
     /// An ordinary actor document.
-    pub(super) fn actor(&self, path: &str, kind: &str, public_key_pem: &str) -> Value {
+    pub(super) fn actor(&self, path: &str, kind: &str, key: &Key) -> Value {
         let id = format!("{}{path}", self.origin);
         json!({
             "@context": ["https://www.w3.org/ns/activitystreams", "https://w3id.org/security/v1"],
             "id": id, "type": kind, "preferredUsername": path.rsplit('/').next().unwrap_or_default(),
             "inbox": format!("{}/inbox", self.origin), "outbox": format!("{id}/outbox"), "followers": format!("{id}/followers"),
-            "publicKey": { "id": format!("{id}#main-key"), "owner": id, "publicKeyPem": public_key_pem },
+            "publicKey": { "id": format!("{id}#main-key"), "owner": id, "publicKeyPem": key.public_pem },
+            "assertionMethod": [{
+                "id": format!("{id}#ed25519-key"), "type": "Multikey", "controller": id, "publicKeyMultibase": key.multibase,
+            }],
         })
     }
 

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::case::{After, Case};
+use super::proving::multibase;
 
 /// The longest a request may take from its first byte to the end of its answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,12 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Key {
     pair: KeyPair,
     pub(super) public_pem: &'static str,
+    /// The public half of the key of the same name that makes proofs.
+    pub(super) multibase: String,
 }
 
 impl Key {
-    fn read(private_pem: &str, public_pem: &'static str) -> Self {
+    fn read(name: &str, private_pem: &str, public_pem: &'static str) -> Self {
         let der = pem::parse(private_pem).expect("PEM");
-        Self { pair: KeyPair::from_pkcs8(der.contents()).expect("a key"), public_pem }
+        let pair = KeyPair::from_pkcs8(der.contents()).expect("a key");
+        Self { pair, public_pem, multibase: multibase(name) }
     }
 
     fn sign(&self, message: &[u8]) -> Vec<u8> {
@@ -44,6 +48,7 @@ pub(super) fn keys() -> std::collections::HashMap<&'static str, Key> {
         (
             "honest",
             Key::read(
+                "honest",
                 include_str!("../../fixtures/keys/author.rsa.pk8.pem"),
                 include_str!("../../fixtures/keys/author.rsa.spki.pem"),
             ),
@@ -51,6 +56,7 @@ pub(super) fn keys() -> std::collections::HashMap<&'static str, Key> {
         (
             "evil",
             Key::read(
+                "evil",
                 include_str!("../../fixtures/keys/subscriber.rsa.pk8.pem"),
                 include_str!("../../fixtures/keys/subscriber.rsa.spki.pem"),
             ),
@@ -58,6 +64,7 @@ pub(super) fn keys() -> std::collections::HashMap<&'static str, Key> {
         (
             "other",
             Key::read(
+                "other",
                 include_str!("../../fixtures/keys/rsa4096.pk8.pem"),
                 include_str!("../../fixtures/keys/rsa4096.spki.pem"),
             ),
