@@ -270,6 +270,29 @@ async fn a_subscriber_however_fast_is_never_more_than_sixteen_entries_ahead_of_w
     rig.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_written_down_grows_with_posts_and_not_with_posts_times_subscribers() {
+    const SUBSCRIBERS: usize = 100;
+    const POSTS: u64 = 60;
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    for number in 0..SUBSCRIBERS {
+        rig.join(&format!("sub{number}.example"), "mastodon").await;
+    }
+    let (saved, began) = (rig.delivery.0.book.saved(), Instant::now());
+    let before = *saved.borrow();
+    rig.append_many(POSTS).await;
+    for number in 0..SUBSCRIBERS {
+        rig.caught_up(&format!("sub{number}.example")).await;
+    }
+    assert_eq!(world.count() as u64, POSTS * SUBSCRIBERS as u64);
+    // Each save is one row here: 512 places are packed into one.
+    let by_time = began.elapsed().as_millis() / rig.delivery.0.config.save_every.as_millis();
+    let (saves, allowed) = (*saved.borrow() - before, 2 * POSTS + u64::try_from(by_time).unwrap());
+    assert!(saves <= allowed, "{saves} saves for {} deliveries, {allowed} would do", world.count());
+    rig.stop().await;
+}
+
 #[test]
 fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     let (dir, clock, world) = noon();
