@@ -323,7 +323,7 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
             rig.join("sub.example", "mastodon").await;
             rig.append_many(20).await;
             rig.caught_up("sub.example").await;
-            sleep(Duration::from_secs(1)).await;
+            sleep(rig.delivery.0.config.save_every * 2).await;
         });
         // Written down up to here, and then one more batch that is not.
         world.set("sub.example", "slow 1");

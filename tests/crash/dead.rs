@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use shearwater::clock::Clock;
 use shearwater::ids::{Authority, Iri};
@@ -53,10 +53,6 @@ pub(crate) fn dead(call: &Call) -> anyhow::Result<String> {
     let (counted, began) = (failures(&stage)?, Instant::now());
     std::thread::sleep(if call.brief { WATCHED / 10 } else { WATCHED });
     let a_second = (failures(&stage)? - counted) / began.elapsed().as_secs_f64();
-    let verdict = stage.judge()?;
-    if let Some(broken) = verdict.broken(0) {
-        anyhow::bail!("{broken}\n{verdict}\n{}", stage.said());
-    }
     let each = after.saturating_sub(before) as f64 / call.count as f64;
     let said = format!(
         "  {} dead subscribers: resident {} KiB without them, {} KiB with them when each had failed once more: {each:.1} KiB each\n  \
@@ -66,6 +62,10 @@ pub(crate) fn dead(call: &Call) -> anyhow::Result<String> {
         after,
         all_failed.as_secs_f64()
     );
+    let verdict = stage.judge()?;
+    if let Some(broken) = verdict.broken(0) {
+        bail!("{said}\n{broken}\n{verdict}\n{}", stage.said());
+    }
     // Of few the fixed part of a start is most of it, and a debug build is larger.
     ensure!(call.brief || each <= KIB_EACH, "{said}\n  {KIB_EACH} KiB each are allowed");
     ensure!(a_second <= ATTEMPTS, "{said}\n  {ATTEMPTS} attempts a second are allowed");
