@@ -36,12 +36,7 @@ impl Rig {
         Self::carried_by(Courier::Scripted(world.clone()), dir, clock, change)
     }
 
-    fn carried_by(
-        courier: Courier,
-        dir: &Path,
-        clock: &Clock,
-        change: impl FnOnce(&mut config::Delivery),
-    ) -> Self {
+    fn carried_by(courier: Courier, dir: &Path, clock: &Clock, change: impl FnOnce(&mut config::Delivery)) -> Self {
         let config = Config::embedded();
         let store = Store::open(dir, clock.clone()).unwrap();
         let log = Log::open(&store).unwrap();
@@ -882,7 +877,8 @@ async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a
     let silent = plain(b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\nzzz").await;
     let bomb = plain(BOMB).await;
     let (body, body_taken) = hose(OPEN, CHUNKS, b"1000\r\n").await;
-    let (lines, lines_taken) = hose(OPEN, b"HTTP/1.1 202 Accepted\r\n", b"x-more: and more and more and more\r\n").await;
+    let (lines, lines_taken) =
+        hose(OPEN, b"HTTP/1.1 202 Accepted\r\n", b"x-more: and more and more and more\r\n").await;
     let (line, line_taken) = hose(OPEN, b"HTTP/1.1 202 Accepted\r\nx-long: ", &[b'x'; 4096]).await;
     // It has a certificate for `tls.example`, a name that leads outside once, and from then on inside.
     let tls = tls_server().await;

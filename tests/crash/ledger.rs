@@ -102,7 +102,8 @@ fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
             Line::Received { at, member, post, whole, epoch } => {
                 verdict.received += 1;
                 verdict.altered += usize::from(!whole);
-                let Some((before, then)) = came.get_mut(member).and_then(|posts| posts.insert(post, (epoch, at))) else {
+                let Some((before, then)) = came.get_mut(member).and_then(|posts| posts.insert(post, (epoch, at)))
+                else {
                     continue;
                 };
                 if before == epoch {
@@ -238,7 +239,10 @@ pub(crate) fn self_test() -> anyhow::Result<()> {
     anyhow::ensure!(lost.lost == 1 && lost.first_lost == [(2, 4, 1)] && lost.broken(1).is_some(), "{lost:?}");
     anyhow::ensure!(weigh(&good[..7], 3, true).lost == 0, "the dead are owed nothing");
     let idle = weigh(&[ack(0), got(1, 0, 0), got(1, 0, 0), got(2, 0, 0)], 3, false);
-    anyhow::ensure!(idle.repeated_idly == 1 && idle.first_idle == [(1, 0, 2, 2)] && idle.broken(16).is_some(), "{idle:?}");
+    anyhow::ensure!(
+        idle.repeated_idly == 1 && idle.first_idle == [(1, 0, 2, 2)] && idle.broken(16).is_some(),
+        "{idle:?}"
+    );
     let bent =
         weigh(&[ack(0), got(1, 0, 0), Line::Received { at: 2, member: 2, post: 0, whole: false, epoch: 0 }], 3, false);
     anyhow::ensure!(bent.altered == 1 && bent.broken(16).is_some(), "{bent:?}");

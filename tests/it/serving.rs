@@ -224,7 +224,8 @@ fn a_second_relay_on_the_same_folder_refuses_to_start_and_the_first_goes_on() {
     place_keys(&dir.path().join("data"));
     let mut running = Running::start(dir.path(), |_command| {});
     let mut second = shearwater(dir.path());
-    let mut second = second.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut second =
+        second.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
     let ended = (0..200).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
         second.try_wait().expect("a status").is_some()
