@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_ENCODING, HeaderValue, RETRY_AFTER};
 
 use super::backoff;
 use super::outgoing::Message;
 use crate::clock::Clock;
 use crate::ids::Iri;
-use crate::net::{FetchFault, SignedClient};
+use crate::net::{Answer, FetchFault, NetFault, SignedClient};
 use crate::wire::actor::RemoteActor;
 use crate::wire::http_sig::Scheme;
 
@@ -87,6 +87,9 @@ impl Courier {
                 let client = from.map_or_else(|| SignedClient::clone(client), |actor| client.speaking_as(actor));
                 let sent = client.post(inbox, &message.body, &message.digest, scheme, timeout).await;
                 let answer = sent.map_err(|fault| fault.word())?;
+                if let Some(fault) = not_an_answer(&answer) {
+                    return Err(fault.word());
+                }
                 let retry_after = answer.header(&RETRY_AFTER).map(str::to_owned);
                 Ok(Reply { status: answer.status, retry_after })
             }
@@ -149,6 +152,23 @@ pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Durati
         let reason = format!("HTTP {}", reply.status).into();
         let learned = (second && outcome == Outcome::Delivered).then_some(scheme);
         return Report { outcome, reason, learned };
+    }
+}
+
+/// A yes whose body has no end, or comes packed although we asked for it plain, is no inbox's answer: what says so may not
+/// have read what we sent. Other statuses speak for themselves, whatever comes with them.
+fn not_an_answer(answer: &Answer) -> Option<NetFault> {
+    if !(200..=299).contains(&answer.status) {
+        return None;
+    }
+    let plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    let packed = !answer.body.is_empty() && !answer.headers.get_all(CONTENT_ENCODING).iter().all(plain);
+    if answer.truncated {
+        Some(NetFault::TooBig)
+    } else if packed {
+        Some(NetFault::Coding)
+    } else {
+        None
     }
 }
 

@@ -344,7 +344,6 @@ impl Shared {
         }
     }
 
-    /// Ends a subscription, unless that server has joined anew meanwhile.
     /// Whether the post of a Create or Update was deleted since. Asked just before it leaves.
     fn is_deleted(&self, entry: &Entry) -> bool {
         let gone = |key: &[&str]| self.store.has_seen(SeenSet::Tombstones, key).unwrap_or(false);
@@ -352,6 +351,7 @@ impl Shared {
             && (gone(&[entry.object.as_str()]) || gone(&["actor", entry.actor.as_str()]))
     }
 
+    /// Ends a subscription, unless that server has joined anew meanwhile.
     fn end_subscription(self: &Arc<Self>, authority: Authority, slot: u32) {
         let shared = self.clone();
         drop(self.supervisor.spawn(async move {

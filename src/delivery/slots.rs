@@ -3,9 +3,10 @@
 //! `delivery.in_flight`; retries, and lanes that are known to be slow, share the last quarter.
 //!
 //! Each lane stands in the queue with one attempt at a time, and queues are first come, first served: that is round
-//! robin, whatever a single lane has to send. An attempt keeps its fresh place for [`PATIENCE`]; after that it must move
-//! to the slow pool, or, if that is full, be cut off and tried again from there. So the longest anybody waits behind a
-//! server that has just died is that patience, not the whole timeout.
+//! robin, whatever a single lane has to send. An attempt keeps its fresh place for [`PATIENCE`]; after that it moves to the
+//! slow pool, or, if that is full, is cut off and tried again from there as soon as no fresh place is left: others may wait
+//! for it. So the longest anybody waits behind a server that has just died is that patience, not the whole timeout. While
+//! there are places, nobody is cut off: what was cut off may have been taken, and comes twice.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How long an attempt may hold a fresh place, and what counts as a prompt answer. Longer: servers that die hold others
 /// up for longer. Shorter: more servers count as slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often an attempt that has outstayed its patience looks whether it is in anybody's way.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Which pool an attempt belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     pool: Pool,
-    slow: Arc<Semaphore>,
+    pools: Slots,
     permit: OwnedSemaphorePermit,
 }
 
@@ -55,7 +59,7 @@ impl Slots {
         let semaphore = if pool == Pool::Fresh { &self.fresh } else { &self.slow };
         // Nobody closes the pools.
         let permit = semaphore.clone().acquire_owned().await.ok()?;
-        Some(Slot { pool, slow: self.slow.clone(), permit })
+        Some(Slot { pool, pools: self.clone(), permit })
     }
 
     /// Places that are free: fresh, slow.
@@ -66,15 +70,21 @@ impl Slots {
 }
 
 impl Slot {
-    /// Runs `request` in this place; `None` if it was cut off because it took too long for a fresh place and no slow one
-    /// was free.
+    /// Runs `request` in this place; `None` if it was cut off because it took too long for a fresh place, no slow one was
+    /// free, and no fresh one was left for others.
     pub(super) async fn run<T>(mut self, request: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(request);
-        if self.pool == Pool::Fresh {
-            if let Ok(done) = tokio::time::timeout(PATIENCE, &mut request).await {
+        let mut patience = PATIENCE;
+        while self.pool == Pool::Fresh {
+            if let Ok(done) = tokio::time::timeout(patience, &mut request).await {
                 return Some(done);
             }
-            self.permit = self.slow.clone().try_acquire_owned().ok()?;
+            if let Ok(place) = self.pools.slow.clone().try_acquire_owned() {
+                (self.pool, self.permit) = (Pool::Slow, place);
+            } else if self.pools.fresh.available_permits() == 0 {
+                return None;
+            }
+            patience = LOOK;
         }
         Some(request.await)
     }
@@ -102,10 +112,14 @@ mod tests {
         let slots = Slots::new(4);
         let hang = |slot: Slot| tokio::time::timeout(Duration::from_secs(10), slot.run(pending::<()>()));
         let (first, second) = (slots.acquire(Pool::Fresh).await.unwrap(), slots.acquire(Pool::Fresh).await.unwrap());
+        let _last = slots.acquire(Pool::Fresh).await.unwrap();
         let started = tokio::time::Instant::now();
         let (one, other, ()) = tokio::join!(hang(first), hang(second), async {
-            tokio::time::sleep(PATIENCE * 2).await;
-            assert_eq!(slots.free(), (3, 0), "one moved to the slow pool, one was cut off");
+            tokio::time::sleep(PATIENCE + LOOK / 2).await;
+            assert_eq!(slots.free(), (1, 0), "one moved to the slow pool, one is in nobody's way yet");
+            let _taken = slots.acquire(Pool::Fresh).await.unwrap();
+            tokio::time::sleep(LOOK).await;
+            assert_eq!(slots.free(), (1, 0), "it was cut off");
         });
         let ran_out = [&one, &other].iter().filter(|end| end.is_err()).count();
         let cut_off = [&one, &other].iter().filter(|end| matches!(end, Ok(None))).count();
@@ -113,5 +127,30 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::from_secs(10));
         let slot = slots.acquire(Pool::Slow).await.unwrap();
         assert_eq!(slot.run(async { 7 }).await, Some(7));
+    }
+
+    /// Everybody hangs for a while, as when the network or this machine stood still.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_cut_off_while_there_are_places() {
+        let slots = Slots::new(8);
+        let slow_answer = || async { tokio::time::sleep(PATIENCE * 2).await };
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            hanging.spawn(slots.acquire(Pool::Fresh).await.unwrap().run(slow_answer()));
+        }
+        tokio::time::sleep(PATIENCE + LOOK).await;
+        assert_eq!(slots.free(), (3, 0), "two moved, and three stay where they are in nobody's way");
+        assert_eq!(hanging.join_all().await, [Some(()); 5]);
+        // The next time somebody needs the last place.
+        let mut hanging = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            hanging.spawn(slots.acquire(Pool::Fresh).await.unwrap().run(slow_answer()));
+        }
+        tokio::time::sleep(PATIENCE + LOOK).await;
+        let _all = [(); 3].map(|()| slots.fresh.clone().try_acquire_owned().unwrap());
+        let waiting = tokio::time::timeout(LOOK * 2, slots.acquire(Pool::Fresh)).await;
+        assert!(waiting.is_ok(), "a place is free in a moment");
+        let cut_off = hanging.join_all().await.iter().filter(|end| end.is_none()).count();
+        assert!((1..=2).contains(&cut_off), "as many as are waited for, and one more: {cut_off}");
     }
 }

@@ -15,7 +15,8 @@ use super::*;
 use crate::config::Config;
 use crate::ids::Iri;
 use crate::log::{Draft, Kind};
-use crate::net::testing::{Page, Site, beside};
+use crate::net::testing::{CANARY, OPEN, Page, Site, beside, hose, raw_server, resetting, tls_server};
+use crate::net::{Client, KeyRing, Names, Standing};
 use crate::store::{ControlRow, Directive, Rule, RuleChange, Severity, Source, Subscriber};
 use crate::wire::actor::RemoteActor;
 use crate::wire::http_sig::Scheme;
@@ -32,6 +33,10 @@ struct Rig {
 
 impl Rig {
     fn open(dir: &Path, clock: &Clock, world: &Arc<World>, change: impl FnOnce(&mut config::Delivery)) -> Self {
+        Self::carried_by(Courier::Scripted(world.clone()), dir, clock, change)
+    }
+
+    fn carried_by(courier: Courier, dir: &Path, clock: &Clock, change: impl FnOnce(&mut config::Delivery)) -> Self {
         let config = Config::embedded();
         let store = Store::open(dir, clock.clone()).unwrap();
         let log = Log::open(&store).unwrap();
@@ -49,7 +54,7 @@ impl Rig {
             metrics: Metrics::new(),
         };
         change(&mut services.config);
-        let delivery = Delivery::with_courier(services, Courier::Scripted(world.clone())).unwrap();
+        let delivery = Delivery::with_courier(services, courier).unwrap();
         delivery.start();
         // The store's writer works in real time: without this, paused time would leap over it.
         beside(async {
@@ -260,6 +265,29 @@ async fn a_subscriber_however_fast_is_never_more_than_sixteen_entries_ahead_of_w
     rig.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_written_down_grows_with_posts_and_not_with_posts_times_subscribers() {
+    const SUBSCRIBERS: usize = 100;
+    const POSTS: u64 = 60;
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    for number in 0..SUBSCRIBERS {
+        rig.join(&format!("sub{number}.example"), "mastodon").await;
+    }
+    let (saved, began) = (rig.delivery.0.book.saved(), Instant::now());
+    let before = *saved.borrow();
+    rig.append_many(POSTS).await;
+    for number in 0..SUBSCRIBERS {
+        rig.caught_up(&format!("sub{number}.example")).await;
+    }
+    assert_eq!(world.count() as u64, POSTS * SUBSCRIBERS as u64);
+    // Each save is one row here: 512 places are packed into one.
+    let by_time = began.elapsed().as_millis() / rig.delivery.0.config.save_every.as_millis();
+    let (saves, allowed) = (*saved.borrow() - before, 2 * POSTS + u64::try_from(by_time).unwrap());
+    assert!(saves <= allowed, "{saves} saves for {} deliveries, {allowed} would do", world.count());
+    rig.stop().await;
+}
+
 #[test]
 fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     let (dir, clock, world) = noon();
@@ -290,7 +318,7 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
             rig.join("sub.example", "mastodon").await;
             rig.append_many(20).await;
             rig.caught_up("sub.example").await;
-            sleep(Duration::from_secs(1)).await;
+            sleep(rig.delivery.0.config.save_every * 2).await;
         });
         // Written down up to here, and then one more batch that is not.
         world.set("sub.example", "slow 1");
@@ -824,4 +852,114 @@ async fn over_a_real_connection_posts_are_signed_and_answers_understood() {
     assert_eq!(facts.scheme, Some(Scheme::Rfc9421));
     assert!(supervisor.stop(Duration::from_secs(5)).await);
     rig.stop().await;
+}
+
+/// Waits in real time.
+async fn soon(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a_named_reason() {
+    const BOMB: &[u8] = b"HTTP/1.1 202 Accepted\r\ncontent-encoding: gzip\r\ncontent-length: 20\r\n\r\n\
+        \x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+    const CHUNKS: &[u8] = b"HTTP/1.1 202 Accepted\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (dir, clock, _) = noon();
+    let (canary, knocks) = raw_server(CANARY, b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+    let away = format!("HTTP/1.1 301 Moved\r\nlocation: http://{canary}/\r\ncontent-length: 0\r\n\r\n");
+    let plain = async |answer: &'static [u8]| raw_server(OPEN, answer).await.0;
+    let redirects = plain(away.leak().as_bytes()).await;
+    let short = plain(b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\nnot so many").await;
+    let silent = plain(b"HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\nzzz").await;
+    let bomb = plain(BOMB).await;
+    let (body, body_taken) = hose(OPEN, CHUNKS, b"1000\r\n").await;
+    let (lines, lines_taken) =
+        hose(OPEN, b"HTTP/1.1 202 Accepted\r\n", b"x-more: and more and more and more\r\n").await;
+    let (line, line_taken) = hose(OPEN, b"HTTP/1.1 202 Accepted\r\nx-long: ", &[b'x'; 4096]).await;
+    // It has a certificate for `tls.example`, a name that leads outside once, and from then on inside.
+    let tls = tls_server().await;
+    let good = plain(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+    let closed = tokio::net::TcpListener::bind((OPEN, 0)).await.unwrap().local_addr().unwrap();
+    let inboxes = [
+        (format!("http://{redirects}"), "HTTP 301"),
+        (format!("http://{body}"), "too_big"),
+        (format!("http://{silent}"), "timeout"),
+        (format!("http://{lines}"), "broken"),
+        (format!("http://{line}"), "broken"),
+        (format!("http://{}", resetting(OPEN).await), "broken"),
+        (format!("http://{closed}"), "connect"),
+        (format!("http://{short}"), "broken"),
+        (format!("http://{bomb}"), "coding"),
+        (format!("https://other.example:{tls}"), "tls"),
+        (format!("https://tls.example:{tls}"), "refused"),
+        (format!("http://{good}"), ""),
+    ];
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let names = Names::Scripted(Arc::new(move |name| {
+        let inside = name == "tls.example" && asked.fetch_add(1, Ordering::SeqCst) > 0;
+        vec![if inside { CANARY } else { OPEN }.parse().unwrap()]
+    }));
+    let fetch = crate::net::testing::fetch();
+    let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
+    let net = config::Net { extra_roots: vec![ca.into()] };
+    let client = Client::with_names(&net, &fetch, "shearwater/test", names).unwrap();
+    let keys = KeyRing::new(Standing::only(crate::net::testing::keys()));
+    let signed = SignedClient::new(client, keys, clock.clone(), &fetch);
+    let mut rig = Rig::carried_by(Courier::Signed(Box::new(signed)), dir.path(), &clock, |config| {
+        config.timeout = Duration::from_secs(2);
+        config.retry = vec![Duration::from_secs(3600)];
+    });
+    let mut hosts = Vec::new();
+    for (slot, (origin, reason)) in inboxes.iter().enumerate() {
+        let mut row = subscriber("sub.example", u32::try_from(slot).unwrap());
+        row.authority = iri(&format!("{origin}/inbox")).authority();
+        row.registrations[0].inbox = iri(&format!("{origin}/inbox"));
+        row.registrations[0].actor = iri(&format!("{origin}/actor"));
+        hosts.push((row.authority.as_str().to_owned(), *reason));
+        let facts = AuthorityFacts { software: Some("mastodon".to_owned()), ..AuthorityFacts::default() };
+        let put = rig.store.write(move |tx| {
+            tx.put(row.authority.as_str(), &facts)?;
+            tx.put_subscriber(row)
+        });
+        put.await.unwrap();
+    }
+    let before = resident();
+    rig.append_many(1).await;
+    let turning = format!("tls.example:{tls}");
+    soon("what turns has taken one post", || rig.lane(&turning).is_some_and(|lane| lane.lag == 0)).await;
+    rig.append_many(1).await;
+    let started = std::time::Instant::now();
+    for (host, reason) in hosts.iter().filter(|(_, reason)| !reason.is_empty()) {
+        let failed = || rig.lane(host).is_some_and(|lane| lane.state == LaneState::Failing);
+        soon(&format!("{host} ({reason}) is found failing"), failed).await;
+        assert_eq!(rig.lane(host).and_then(|lane| lane.last_reason).as_deref(), Some(*reason), "{host}");
+    }
+    assert!(started.elapsed() < Duration::from_secs(10), "each within its deadline: {:?}", started.elapsed());
+    soon("the good one has all", || rig.lane(&good.to_string()).is_some_and(|lane| lane.lag == 0)).await;
+    for (host, reason) in hosts.iter().filter(|(_, reason)| !reason.is_empty()) {
+        let noted = || rig.row(host).is_some_and(|row| row.health.last_reason.as_deref() == Some(*reason));
+        soon(&format!("{host} ({reason}) is written down"), noted).await;
+        assert!(rig.row(host).is_some_and(|row| row.health.consecutive == 1), "{host}: counted once");
+    }
+    let later = rig.delivery.0.metrics.deliveries.with_label_values(&["later"]).get();
+    assert!(later >= 11, "{later} attempts to be tried again");
+    for (what, taken) in [("body", body_taken), ("lines", lines_taken), ("line", line_taken)] {
+        // What was on its way when the connection was closed waits in buffers of the kernel.
+        let taken = taken.load(Ordering::SeqCst);
+        assert!(taken < 16 << 20, "an endless {what}: {taken} bytes were taken");
+    }
+    assert!(resident() < before + (24 << 20), "memory: {before} bytes before, {} after", resident());
+    assert_eq!(knocks.load(Ordering::SeqCst), 0, "nobody is led inside");
+    rig.stop().await;
+}
+
+/// Memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
 }

@@ -91,9 +91,12 @@ pub enum NetFault {
     /// The name could not be looked up.
     #[error("its name could not be resolved")]
     Dns,
-    /// No connection, or TLS failed.
+    /// No connection.
     #[error("no connection")]
     Connect,
+    /// It is not who it is called, or speaks no TLS that we do: a certificate that is expired, unknown, or another's.
+    #[error("its certificate is not good, or it speaks no TLS that we do")]
+    Tls,
     /// The deadline passed.
     #[error("no complete answer in time")]
     Timeout,
@@ -116,6 +119,7 @@ impl NetFault {
             Self::Refused(_) => "refused",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Coding => "coding",
@@ -361,10 +365,12 @@ impl io::Write for Capped {
 
 fn fault(error: &reqwest::Error) -> NetFault {
     let mut cause = error.source();
+    let mut unfit = false;
     while let Some(inner) = cause {
         if let Some(refused) = inner.downcast_ref::<Refused>() {
             return NetFault::Refused(refused.clone());
         }
+        unfit |= is_unfit(inner);
         cause = inner.source();
     }
     if error.is_timeout() {
@@ -372,10 +378,17 @@ fn fault(error: &reqwest::Error) -> NetFault {
     } else if error.is_dns() {
         NetFault::Dns
     } else if error.is_connect() {
-        NetFault::Connect
+        if unfit { NetFault::Tls } else { NetFault::Connect }
     } else {
         NetFault::Broken
     }
+}
+
+/// Whether TLS made nothing of what came. A connection that only breaks has kinds of its own.
+fn is_unfit(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<io::Error>() else { return false };
+    // One that wraps another does not call it its source.
+    error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_unfit(inner))
 }
 
 fn extra_roots(net: &config::Net) -> anyhow::Result<Vec<reqwest::Certificate>> {
@@ -438,7 +451,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::super::testing::{CANARY, OPEN, beside, fetch, raw_server};
+    use super::super::testing::{CANARY, OPEN, beside, fetch, raw_server, tls_server};
     use super::*;
 
     fn client(names: Names) -> Client {
@@ -707,31 +720,6 @@ mod tests {
         assert_eq!(hits.load(Ordering::SeqCst), 0);
     }
 
-    /// A TLS server that calls itself `tls.example`, as the test CA confirms.
-    async fn tls_server() -> u16 {
-        use tokio_rustls::rustls::ServerConfig;
-        use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-        use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-        let certificate =
-            CertificateDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.key.pem")).unwrap();
-        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        beside(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
-                let _ = tls.read(&mut [0; 8192]).await;
-                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntls").await;
-                let _ = tls.shutdown().await;
-            }
-        });
-        port
-    }
-
     #[tokio::test]
     async fn over_tls_the_server_must_be_who_it_is_called() {
         let port = tls_server().await;
@@ -742,9 +730,9 @@ mod tests {
         let answer = trusting.send(get(&format!("https://tls.example:{port}/"))).await.unwrap();
         assert_eq!(&answer.body[..], b"tls");
         let other_name = trusting.send(get(&format!("https://other.example:{port}/"))).await;
-        assert_eq!(other_name.unwrap_err(), NetFault::Connect);
+        assert_eq!(other_name.unwrap_err(), NetFault::Tls);
         let unknown_ca = client(names).send(get(&format!("https://tls.example:{port}/"))).await;
-        assert_eq!(unknown_ca.unwrap_err(), NetFault::Connect);
+        assert_eq!(unknown_ca.unwrap_err(), NetFault::Tls);
     }
 
     #[test]

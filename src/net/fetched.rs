@@ -91,7 +91,9 @@ impl From<NetFault> for FetchFault {
             NetFault::Refused(refused) => Self::Refused(refused),
             NetFault::TooBig => Self::Invalid("the document is too big".to_owned()),
             NetFault::Coding => Self::Invalid(fault.to_string()),
-            NetFault::Dns | NetFault::Connect | NetFault::Timeout | NetFault::Broken => Self::TryLater(fault.word()),
+            NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Timeout | NetFault::Broken => {
+                Self::TryLater(fault.word())
+            }
         }
     }
 }

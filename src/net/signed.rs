@@ -40,8 +40,9 @@ const REDIRECTS: u32 = 3;
 /// The deadline of a fetch for a stranger: unsigned requests cause these, and whoever serves slowly holds a place.
 const STRANGER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How much of the answer to a delivery is read: enough for an error text in the log.
-const POST_ANSWER_BYTES: usize = 4 * 1024;
+/// How much of the answer to a delivery is read. Nobody wants what it says, but a connection is of use again only when it
+/// was read to its end; error pages of real servers fit in.
+const POST_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Authorities whose signature profile is remembered in memory, and for how long. For deliveries it is a stored fact
 /// elsewhere; here a loss costs one more request.
@@ -295,7 +296,7 @@ impl SignedClient {
         let outcome = self.client.send(request).await;
         match &outcome {
             Ok(_) => turn.went(true),
-            Err(NetFault::Dns | NetFault::Connect | NetFault::Broken) => turn.went(false),
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Broken) => turn.went(false),
             Err(NetFault::Timeout) if fair => turn.went(false),
             Err(NetFault::Timeout | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding) => {}
         }

@@ -105,6 +105,65 @@ pub(crate) async fn raw_server(host: &str, answer: &'static [u8]) -> (SocketAddr
     (addr, count)
 }
 
+/// A server that answers like [`raw_server`] and then sends `piece` again and again, as long as somebody takes it; how many
+/// bytes of that were taken.
+pub(crate) async fn hose(host: &str, answer: &'static [u8], piece: &'static [u8]) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let (addr, taken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = taken.clone();
+    beside(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let counted = counted.clone();
+            beside(async move {
+                let _ = socket.read(&mut [0; 8192]).await;
+                let _ = socket.write_all(answer).await;
+                while socket.write_all(piece).await.is_ok() {
+                    counted.fetch_add(piece.len(), Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    (addr, taken)
+}
+
+/// A server that resets every connection.
+pub(crate) async fn resetting(host: &str) -> SocketAddr {
+    let listener = TcpListener::bind((host, 0)).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    beside(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // What was sent and never read makes a reset of the end.
+            let _ = socket.readable().await;
+            drop(socket);
+        }
+    });
+    addr
+}
+
+/// A TLS server that calls itself `tls.example`, as the test CA confirms.
+pub(crate) async fn tls_server() -> u16 {
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.key.pem")).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    beside(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+            let _ = tls.read(&mut [0; 8192]).await;
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\ntls").await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    port
+}
+
 /// Serves a router beside the test.
 pub(crate) fn serve(listener: TcpListener, router: axum::Router) {
     beside(async move {

@@ -31,7 +31,8 @@ pub(crate) fn calls(call: &Call) -> anyhow::Result<String> {
     if !strace_works() {
         return Ok(skipped());
     }
-    let mut stage = Stage::set(Setting::of(4))?;
+    let env = vec![("SHEARWATER_DELIVERY__SAVE_EVERY", "500ms".to_owned())];
+    let mut stage = Stage::set(Setting { env, ..Setting::of(4) })?;
     stage.post(POSTS)?;
     let mut said = String::new();
     for name in WRITER_CALLS {

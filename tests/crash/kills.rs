@@ -1,4 +1,5 @@
-//! SIGKILL and SIGTERM at random instants under load, the data folder kept from round to round so that it ages.
+//! SIGKILL and SIGTERM at random instants under load, the data folder kept from round to round so that it ages. And
+//! members that all stand still for a while.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ const MEMBERS: usize = 12;
 const MOODY: [usize; 4] = [3, 4, 5, 6];
 const MOODS: [&str; 5] = ["well", "down", "busy", "slow", "well"];
 const CLIENTS: usize = 64;
+/// Longer than the two seconds after which an attempt must make room for others.
+const STALL: Duration = Duration::from_secs(4);
 /// Rounds until everything has to have arrived; between those, kills meet lanes that still catch up.
 const DRAIN_EVERY: usize = 4;
 
@@ -32,6 +35,27 @@ pub(crate) fn stops(call: &Call) -> anyhow::Result<String> {
         ensure!(status.success(), "SIGTERM ended it with {status}:\n{}", stage.said());
         Ok(took)
     })
+}
+
+/// All members stand still at once for longer than an attempt may keep its place, and nothing is repeated.
+pub(crate) fn stalls(call: &Call) -> anyhow::Result<String> {
+    let mut stage = Stage::set(Setting::of(MEMBERS))?;
+    for round in 1..=call.count {
+        stage.load(CLIENTS)?;
+        std::thread::sleep(Duration::from_millis(rand::random_range(300..1500)));
+        stage.freeze(STALL)?;
+        std::thread::sleep(Duration::from_millis(500));
+        stage.pause()?;
+        stage.drain()?;
+        std::thread::sleep(Duration::from_millis(500));
+        let verdict = stage.judge()?;
+        if let Some(broken) = verdict.broken(0) {
+            bail!("round {round}: {broken}\n{verdict}\nthe relay said:\n{}", stage.said());
+        }
+    }
+    ensure!(stage.panics() == 0, "a panic:\n{}", stage.said());
+    let verdict = stage.judge()?;
+    Ok(format!("  {} times all {MEMBERS} members stood still for {STALL:?}\n{verdict}", call.count))
 }
 
 fn rounds(

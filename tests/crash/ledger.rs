@@ -68,8 +68,10 @@ pub(crate) struct Verdict {
     /// Receipts repeated after a stop: the most for one member and stop, and all.
     pub(crate) most_repeated: usize,
     pub(crate) repeated: usize,
-    /// Receipts repeated although nothing was stopped in between.
+    /// Receipts repeated although nothing was stopped in between; and the first few as (member, post, when it came, when
+    /// it came again).
     pub(crate) repeated_idly: usize,
+    pub(crate) first_idle: Vec<(usize, u64, u64, u64)>,
     pub(crate) epochs: u32,
     pub(crate) last_acknowledged_at: u64,
 }
@@ -85,8 +87,8 @@ fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
     let mut verdict = Verdict::default();
     let mut acknowledged = Bits::default();
     let mut times: HashMap<u64, u64> = HashMap::new();
-    // By member: in which epoch each post came last.
-    let mut came: Vec<HashMap<u64, u32>> = vec![HashMap::new(); members];
+    // By member: in which epoch each post came last, and when.
+    let mut came: Vec<HashMap<u64, (u32, u64)>> = vec![HashMap::new(); members];
     let mut repeats: HashMap<(usize, u32), usize> = HashMap::new();
     for line in lines {
         match *line {
@@ -97,14 +99,18 @@ fn weigh(lines: &[Line], members: usize, dead: bool) -> Verdict {
                 times.insert(post, at);
                 verdict.last_acknowledged_at = at;
             }
-            Line::Received { member, post, whole, epoch, .. } => {
+            Line::Received { at, member, post, whole, epoch } => {
                 verdict.received += 1;
                 verdict.altered += usize::from(!whole);
-                let Some(before) = came.get_mut(member).and_then(|posts| posts.insert(post, epoch)) else {
+                let Some((before, then)) = came.get_mut(member).and_then(|posts| posts.insert(post, (epoch, at)))
+                else {
                     continue;
                 };
                 if before == epoch {
                     verdict.repeated_idly += 1;
+                    if verdict.first_idle.len() < 5 {
+                        verdict.first_idle.push((member, post, then, at));
+                    }
                 } else {
                     verdict.repeated += 1;
                     *repeats.entry((member, before)).or_default() += 1;
@@ -140,7 +146,11 @@ impl Verdict {
             broken.push(format!("{} repeated of one subscriber, {allowed} allowed", self.most_repeated));
         }
         if self.repeated_idly > 0 {
-            broken.push(format!("{} repeated without a stop", self.repeated_idly));
+            let first = &self.first_idle;
+            broken.push(format!(
+                "{} repeated without a stop, such as (member, post, came, again) {first:?}",
+                self.repeated_idly
+            ));
         }
         if self.acknowledged == 0 {
             broken.push("nothing was acknowledged: this proves nothing".to_owned());
@@ -229,7 +239,10 @@ pub(crate) fn self_test() -> anyhow::Result<()> {
     anyhow::ensure!(lost.lost == 1 && lost.first_lost == [(2, 4, 1)] && lost.broken(1).is_some(), "{lost:?}");
     anyhow::ensure!(weigh(&good[..7], 3, true).lost == 0, "the dead are owed nothing");
     let idle = weigh(&[ack(0), got(1, 0, 0), got(1, 0, 0), got(2, 0, 0)], 3, false);
-    anyhow::ensure!(idle.repeated_idly == 1 && idle.broken(16).is_some(), "{idle:?}");
+    anyhow::ensure!(
+        idle.repeated_idly == 1 && idle.first_idle == [(1, 0, 2, 2)] && idle.broken(16).is_some(),
+        "{idle:?}"
+    );
     let bent =
         weigh(&[ack(0), got(1, 0, 0), Line::Received { at: 2, member: 2, post: 0, whole: false, epoch: 0 }], 3, false);
     anyhow::ensure!(bent.altered == 1 && bent.broken(16).is_some(), "{bent:?}");

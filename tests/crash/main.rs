@@ -13,6 +13,7 @@
 
 mod calls;
 mod damage;
+mod dead;
 mod disk;
 mod kills;
 mod ledger;
@@ -30,9 +31,10 @@ use shearwater::clock::Clock;
 /// A part: its name, what it takes as a number and how many of them as part of `cargo test`, and what does it.
 type Part = (&'static str, usize, fn(&Call) -> anyhow::Result<String>);
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     ("kills", 20, kills::kills),
     ("stops", 4, kills::stops),
+    ("stalls", 1, kills::stalls),
     ("calls", 2, calls::calls),
     ("births", 2, calls::births),
     ("eio", 1, calls::eio),
@@ -40,6 +42,7 @@ const PARTS: [Part; 9] = [
     ("damage", 80, damage::damage),
     ("million", 3_000, restart::million),
     ("ramp", 1, restart::ramp),
+    ("dead", 100, dead::dead),
 ];
 
 /// These are given a folder of their own by a script that is root.

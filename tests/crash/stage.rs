@@ -125,11 +125,14 @@ impl Stage {
             ("SHEARWATER_DATA_DIR", "data"),
             ("SHEARWATER_HTTP__LISTEN", self.listen.as_str()),
             ("SHEARWATER_OPS__LISTEN", "127.0.7.1:0"),
-            ("SHEARWATER_OPS__LOG", "warn,shearwater::delivery=error"),
+            ("SHEARWATER_OPS__LOG", "warn,shearwater::delivery=info"),
             ("SHEARWATER_OPS__LOG_FORMAT", "json"),
             ("SHEARWATER_FETCH__ALLOW_PRIVATE", "127.0.0.0/8"),
             ("SHEARWATER_FETCH__ALLOW_HTTP", "true"),
             ("SHEARWATER_DELIVERY__RETRY", "100ms,200ms,400ms"),
+            // What is not answered in time is sent again, by right. A member on a busy machine may be late; with so much
+            // time, what comes twice without a stop is a fault.
+            ("SHEARWATER_DELIVERY__TIMEOUT", "60s"),
             ("SHEARWATER_POLICY__SERVER_RATE", "0"),
             ("SHEARWATER_POLICY__ACTOR_RATE", "0"),
         ] {
@@ -269,6 +272,15 @@ impl Stage {
         self.epoch += 1;
         let epoch = self.epoch;
         self.witness.ask(&format!("epoch {epoch}")).map(drop)
+    }
+
+    /// The members, and those who post, stand still for so long.
+    pub(crate) fn freeze(&self, span: Duration) -> anyhow::Result<()> {
+        let signal = |name: &str| Command::new("kill").args([name, &self.witness.child.id().to_string()]).status();
+        ensure!(signal("-STOP")?.success(), "kill -STOP");
+        std::thread::sleep(span);
+        ensure!(signal("-CONT")?.success(), "kill -CONT");
+        Ok(())
     }
 
     pub(crate) fn load(&mut self, clients: usize) -> anyhow::Result<()> {

@@ -211,13 +211,33 @@ fn a_relay_is_started_asked_and_stopped() {
     assert!(!wrong.status.success() && text(&wrong.stderr).contains("did not ask to join"), "{}", text(&wrong.stderr));
     let wrong = run(dir.path(), &["admin", "mode", "nobody.example", "forward"]);
     assert!(!wrong.status.success() && text(&wrong.stderr).contains("did not ask to join"), "{}", text(&wrong.stderr));
-    let second = shearwater(dir.path()).arg("serve").output().expect("it runs");
-    assert!(!second.status.success() && text(&second.stderr).contains("in use"), "{}", text(&second.stderr));
     let pid = running.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
     assert!(running.child.wait().expect("a status").success(), "a good stop is a success");
     let gone = run(dir.path(), &["admin", "workers"]);
     assert!(text(&gone.stderr).contains("is `shearwater serve` running"), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn a_second_relay_on_the_same_folder_refuses_to_start_and_the_first_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    place_keys(&dir.path().join("data"));
+    let mut running = Running::start(dir.path(), |_command| {});
+    let mut second = shearwater(dir.path());
+    let mut second =
+        second.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let ended = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        second.try_wait().expect("a status").is_some()
+    });
+    if !ended {
+        second.kill().expect("killed");
+    }
+    let output = second.wait_with_output().expect("it ended");
+    assert!(ended && output.status.code() == Some(1), "two relays run on one folder");
+    assert!(text(&output.stderr).contains("in use"), "{}", text(&output.stderr));
+    assert!(running.child.try_wait().expect("a status").is_none(), "the first one is not disturbed");
+    assert!(run(dir.path(), &["admin", "workers"]).status.success());
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! `docs/THREATS.md` is true: each test that it names exists, each threat that the corpus covers stands in it, and what it
-//! says is absent is absent.
+//! says is absent is absent. And each test that `docs/RELIABILITY.md` names exists.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -62,6 +62,39 @@ fn every_threat_names_a_test_that_exists() -> io::Result<()> {
     let corpus = crate::attacks::threats();
     let missing: Vec<&String> = corpus.iter().filter(|id| !ids.contains(*id)).collect();
     assert!(missing.is_empty(), "the corpus has cases of {missing:?}, which docs/THREATS.md does not name");
+    Ok(())
+}
+
+#[test]
+fn every_promise_of_reliability_names_a_test_that_exists() -> io::Result<()> {
+    let text = std::fs::read_to_string(root().join("docs/RELIABILITY.md"))?;
+    let begun = text.split_once("## Which test holds which promise").map_or("", |(_, rest)| rest);
+    let table = begun.split("\n## ").next().unwrap_or_default();
+    let mut source = String::new();
+    for folder in ["src", "tests/it"] {
+        gather(&root().join(folder), &mut source)?;
+    }
+    let parts = std::fs::read_to_string(root().join("tests/crash/main.rs"))?;
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for row in rows(table).iter().filter(|row| row.first() != Some(&"promise")) {
+        let [promise, tests, taken_out] = row.as_slice() else {
+            wrong.push(format!("{row:?} has not three cells"));
+            continue;
+        };
+        let (mut named, sees) = (0, |name: &str| source.contains(&format!("fn {name}(")));
+        // A word alone is a part of the crash suite.
+        for name in quoted(tests) {
+            named += 1;
+            if !(sees(name) || parts.contains(&format!("(\"{name}\","))) {
+                wrong.push(format!("{promise}: the test {name} is not there"));
+            }
+        }
+        if named == 0 || taken_out.is_empty() {
+            wrong.push(format!("{promise}: no test, or it was not tried"));
+        }
+        count += 1;
+    }
+    assert!(wrong.is_empty() && count > 20, "docs/RELIABILITY.md, {count} rows:\n{}", wrong.join("\n"));
     Ok(())
 }
 
