@@ -87,8 +87,7 @@ impl Document {
         let short = |text: &str, most: usize| first(people.leave_out(text.to_owned()), most);
 
         let options = options(post);
-        let options: Vec<String> =
-            options.map(|text| short(&Plain::verbatim(text).text, MAX_OPTION)).collect();
+        let options: Vec<String> = options.map(|text| short(&Plain::verbatim(text).text, MAX_OPTION)).collect();
         let (media, links_card) = media(post, |alt| short(alt, MAX_ALT));
         let mut document = Self {
             title: short(&Plain::shown(field("name", "nameMap")).text, MAX_TITLE),
