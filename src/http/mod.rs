@@ -40,6 +40,7 @@ pub fn public(state: HttpState) -> Router {
         .route("/nodeinfo/{version}", get(federation::nodeinfo))
         // Programs that search, people's own among them.
         .route("/api/v1/search", get(search::search))
+        .route("/api/v1/search/consent", get(search::consent))
         .route("/api/v2/search", get(search::as_mastodon))
         .route("/api/v1/statuses/{id}", get(search::status))
         // People.

@@ -5,6 +5,7 @@
 //! Promises: what is asked for is not written down anywhere; an address is kept in memory alone, for its limit; answers ask
 //! not to be stored or indexed by others. Nothing is fetched because somebody asked.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Extension;
@@ -128,23 +129,59 @@ pub(super) async fn status(State(search): State<Search>, Path(id): Path<String>)
     }
 }
 
+/// Whose standing is asked for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Whose {
+    #[serde(default)]
+    acct: String,
+}
+
+/// `GET /api/v1/search/consent`: how one account stands with the search, and why.
+pub(super) async fn consent(
+    State(search): State<Search>,
+    State(searchers): State<Searchers>,
+    Extension(client): Extension<Client>,
+    headers: HeaderMap,
+    Query(whose): Query<Whose>,
+) -> Response {
+    if let Err(refusal) = admit(&search, &searchers, client.of(&headers)).await {
+        return refusal;
+    }
+    let standing = tokio::task::spawn_blocking(move || search.standing(&whose.acct));
+    let Ok(Ok(standing)) = standing.await else { return internal() };
+    let Some(standing) = standing else {
+        return refuse(StatusCode::BAD_REQUEST, "acct must be one handle: name@host", None);
+    };
+    let reasons: Vec<Value> = standing
+        .reasons
+        .iter()
+        .map(|reason| json!({ "reason": reason.as_str(), "meaning": reason.sentence() }))
+        .collect();
+    let read_at = standing.read_at.map(crate::clock::Timestamp::rfc3339);
+    private(json!({ "indexed": standing.indexed, "reasons": reasons, "read_at": read_at, "posts": standing.posts }))
+}
+
+/// Whether somebody may search here, and not too often.
+async fn admit(search: &Search, searchers: &Searchers, address: Option<IpAddr>) -> Result<(), Response> {
+    if !search.is_public() {
+        return Err(not_found().await);
+    }
+    match address.map_or(Ok(()), |address| searchers.rate.check(address)) {
+        Ok(()) => Ok(()),
+        Err(wait) => Err(refuse(StatusCode::TOO_MANY_REQUESTS, "too many searches from this address", Some(wait))),
+    }
+}
+
 async fn find(
     search: Search,
     searchers: &Searchers,
-    address: Option<std::net::IpAddr>,
+    address: Option<IpAddr>,
     text: String,
     page: Page,
     skip: usize,
     sensitive: bool,
 ) -> Result<Results, Response> {
-    if !search.is_public() {
-        return Err(not_found().await);
-    }
-    if let Some(address) = address
-        && let Err(wait) = searchers.rate.check(address)
-    {
-        return Err(refuse(StatusCode::TOO_MANY_REQUESTS, "too many searches from this address", Some(wait)));
-    }
+    admit(&search, searchers, address).await?;
     let busy = Duration::from_secs(1);
     let Ok(place) = searchers.places.clone().try_acquire_owned() else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "many search just now", Some(busy)));

@@ -14,8 +14,9 @@ use super::gather::known;
 use super::index::{Index, IndexFault, Page};
 use super::indexer::server_number;
 use super::query::{Fault, Query, Reach, Sort};
+use crate::clock::Timestamp;
 use crate::config::SearchApi;
-use crate::consent::{self, Decision, Occasion};
+use crate::consent::{self, Decision, Occasion, Reason};
 use crate::ids::{Authority, Iri};
 use crate::store::{IndexedAuthor, IndexedPost, LedgerView, StoreError, first_number_at};
 use crate::wire::searchable::Said;
@@ -122,6 +123,43 @@ impl Search {
     /// The store's.
     pub fn post(&self, number: u64) -> Result<Option<Hit>, StoreError> {
         Ok(Shown::new(self)?.hit(number))
+    }
+}
+
+/// How somebody stands with the search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Posts of theirs may be found.
+    pub indexed: bool,
+    /// Everything that stands against it, as far as it is known without asking their server.
+    pub reasons: Vec<Reason>,
+    /// When their profile was last read.
+    pub read_at: Option<Timestamp>,
+    /// How many posts are held.
+    pub posts: u64,
+}
+
+impl Search {
+    /// How the account with this handle, `name@host`, stands. Asks nobody: of whom nothing is held, only what is known of
+    /// their server is told.
+    ///
+    /// # Errors
+    /// The store's. `None`: that is no handle.
+    pub fn standing(&self, handle: &str) -> Result<Option<Standing>, StoreError> {
+        let Some((name, host)) = handle.trim_start_matches('@').split_once('@') else { return Ok(None) };
+        let (Ok(authority), false) = (Authority::parse(host), name.is_empty()) else { return Ok(None) };
+        let actor = self.0.store.indexed_actor(&format!("{name}@{authority}"))?;
+        let author = actor.as_ref().map(|actor| self.0.store.ledger()?.author(actor)).transpose()?.flatten();
+        let Some((actor, author)) = actor.zip(author) else {
+            let on = self.0.store.search_servers().contains_key(&authority);
+            let reason = if on { Reason::Unread } else { Reason::ServerOff };
+            return Ok(Some(Standing { indexed: false, reasons: vec![reason], read_at: None, posts: 0 }));
+        };
+        let says = consent::Reading { signals: &author.signals, at: author.read_at };
+        let mut reasons = self.reasons(&actor, says, known(&author, None));
+        reasons.extend(author.hidden.is_some().then_some(Reason::Refused));
+        let posts = self.0.store.posts_of(author.number)?;
+        Ok(Some(Standing { indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
     }
 }
 

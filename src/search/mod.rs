@@ -28,7 +28,7 @@ use self::index::Index;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::consent::{self, Case, Decision, Occasion, Terms, Use};
+use crate::consent::{self, Case, Decision, Occasion, Reason, Terms, Use};
 use crate::ids::Iri;
 use crate::log::Log;
 use crate::peers::Peers;
@@ -120,14 +120,25 @@ impl Search {
         post: Option<consent::Post<'_>>,
         occasion: Occasion,
     ) -> Decision {
-        let terms = Terms {
+        let case = Case { reading, author, server: self.server(actor, words), post, terms: self.terms(occasion) };
+        consent::consent(Use::Posts, &case)
+    }
+
+    /// Everything that stands against an author's posts in general.
+    fn reasons(&self, actor: &Iri, reading: consent::Reading<'_>, author: consent::Author) -> Vec<Reason> {
+        let (server, terms) = (self.server(actor, ""), self.terms(Occasion::Keeping));
+        let case = Case { reading: Some(reading), author, server, post: None, terms };
+        consent::reasons(Use::Posts, &case).collect()
+    }
+
+    fn terms(&self, occasion: Occasion) -> Terms {
+        Terms {
             now: self.0.clock.now(),
             occasion,
             strictness: self.0.config.consent,
             read_within: consent::READ_TO_KEEP,
             retention: self.0.config.retention,
-        };
-        consent::consent(Use::Posts, &Case { reading, author, server: self.server(actor, words), post, terms })
+        }
     }
 
     fn count(&self, word: &str) {

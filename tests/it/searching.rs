@@ -222,7 +222,14 @@ async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     assert!(!status["content"].to_string().contains("<b>"), "{status}");
     let id = status["id"].as_str().expect("an id");
     assert_eq!(crate::support::json(&get(format!("/api/v1/statuses/{id}")).await.body)["uri"], posts[0].id.as_str());
+    let ask = async |who: String| crate::support::json(&get(format!("/api/v1/search/consent?acct={who}")).await.body);
+    let (host, off) = (authority(&yes), relay.joined(Family::Mastodon, "off").await);
+    let ada = ask(format!("ada@{host}")).await;
+    assert_eq!((&ada["indexed"], &ada["posts"]), (&json!(true), &json!(2)), "{ada}");
+    let stranger = ask(format!("ada@{}", authority(&off))).await;
+    assert_eq!((&stranger["indexed"], &stranger["reasons"][0]["reason"]), (&json!(false), &json!("server-off")));
     for (path, status) in [
+        ("/api/v1/search/consent?acct=ada", 400),
         ("/api/v1/statuses/1", 404),
         ("/api/v1/statuses/x", 404),
         ("/api/v1/search?q=", 400),
