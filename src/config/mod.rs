@@ -545,9 +545,7 @@ mod tests {
     fn the_search_is_off_unless_it_is_said_and_its_actor_has_a_name_of_its_own() {
         let with = |text: &str| read(&format!("public_url = \"https://r.example\"\n{text}"));
         assert!(!with("").expect("read").search.is_on());
-        for api in ["subscribers", "tokens", "public"] {
-            assert!(with(&format!("[search]\napi = {api:?}")).expect(api).search.is_on());
-        }
+        assert!(with("[search]\napi = \"public\"").expect("read").search.is_on());
         for wrong in ["[search]\nusername = \"Relay\"", "[search]\nusername = \"\"", "[search]\napi = \"yes\""] {
             assert!(with(wrong).is_err(), "{wrong}");
         }

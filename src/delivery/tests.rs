@@ -338,7 +338,8 @@ fn a_kill_loses_nothing_and_repeats_only_what_was_not_yet_written_down() {
     let all = numbers(&world.delivered("sub.example"));
     let repeated = first.iter().filter(|number| all[first.len()..].contains(number)).count();
     assert_eq!(all.iter().copied().collect::<BTreeSet<_>>(), (1..=40).collect());
-    assert!(repeated <= 8, "{repeated} were sent again");
+    // What is promised whatever `delivery.save_every` is.
+    assert!(repeated <= 16, "{repeated} were sent again");
 }
 
 #[tokio::test(start_paused = true)]

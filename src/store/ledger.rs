@@ -586,6 +586,20 @@ mod tests {
         (dir, store)
     }
 
+    /// The writer lets go of the file a moment after its last handle.
+    fn reopen(dir: &std::path::Path) -> Store {
+        let open = || Store::open(dir, Clock::manual(NOON)).ok();
+        let pause = || std::thread::sleep(Duration::from_millis(10));
+        (0..500)
+            .find_map(|_| {
+                open().or_else(|| {
+                    pause();
+                    None
+                })
+            })
+            .unwrap()
+    }
+
     async fn fill(store: &Store, posts: std::ops::Range<u64>) -> Vec<u64> {
         let put = move |tx: &mut Tx<'_>| {
             let number = tx.put_indexed_author(&ada(), author())?.number;
@@ -681,7 +695,7 @@ mod tests {
         assert_eq!(*follow.borrow_and_update(), Seq(5));
         assert_eq!(store.write(|tx| tx.trim_changes(Seq(5), 100)).await.unwrap(), 5);
         drop((store, follow));
-        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let store = reopen(dir.path());
         assert_eq!(*store.follow_changes().borrow(), Seq(5), "after a restart too");
         fill(&store, 5..6).await;
         assert_eq!(store.changes(Seq(0), 9).unwrap().first().map(|(seq, _)| *seq), Some(Seq(6)));
