@@ -1,11 +1,11 @@
 //! JSON, judged a second time: by `serde_json`'s own reader, and by a scanner that only counts colons, commas and
 //! brackets outside of strings. We take a document exactly if `serde_json` does, no key stands twice, and it is neither
-//! too deep nor too large; and what we read is what `serde_json` reads.
+//! too deep, too large, too wide nor too long anywhere; and what we read is what `serde_json` reads.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use shearwater::wire::json::{self, JsonFault, MAX_DEPTH, MAX_NODES};
+use shearwater::wire::json::{self, JsonFault, MAX_DEPTH, MAX_ITEMS, MAX_KEY, MAX_NODES, MAX_STRING};
 
 struct Scan {
     members: usize,
@@ -44,6 +44,32 @@ fn count(value: &Value) -> (usize, usize) {
     }
 }
 
+/// Whether a value, or one within, is one of these.
+fn holds(value: &Value, is: fn(&Value) -> bool) -> bool {
+    is(value)
+        || match value {
+            Value::Array(items) => items.iter().any(|one| holds(one, is)),
+            Value::Object(fields) => fields.values().any(|one| holds(one, is)),
+            _ => false,
+        }
+}
+
+fn is_long(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() > MAX_STRING,
+        Value::Object(fields) => fields.keys().any(|key| key.len() > MAX_KEY),
+        _ => false,
+    }
+}
+
+fn is_wide(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.len() > MAX_ITEMS,
+        Value::Object(fields) => fields.len() > MAX_ITEMS,
+        _ => false,
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
     let ours = json::parse(data);
     let theirs = serde_json::from_slice::<Value>(data);
@@ -53,7 +79,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(ours, theirs, "read as something else");
             let (kept, nodes) = count(ours);
             assert_eq!(kept, members, "a key twice");
-            assert!(depth <= MAX_DEPTH && nodes <= MAX_NODES);
+            assert!(depth <= MAX_DEPTH && nodes <= MAX_NODES && !holds(ours, is_long) && !holds(ours, is_wide));
         }
         (Ok(_), Err(fault)) => panic!("taken, though {fault}"),
         (Err(fault), Ok(theirs)) => {
@@ -63,6 +89,8 @@ fuzz_target!(|data: &[u8]| {
                 JsonFault::TooDeep => assert!(depth > MAX_DEPTH),
                 // A key that stands twice has two values, of which one is left.
                 JsonFault::TooMany => assert!(nodes > MAX_NODES || kept < members),
+                JsonFault::TooLong => assert!(holds(theirs, is_long) || kept < members),
+                JsonFault::TooWide => assert!(holds(theirs, is_wide) || kept < members),
                 JsonFault::NotJson => panic!("a document was refused as none"),
             }
         }

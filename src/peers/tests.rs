@@ -361,6 +361,19 @@ async fn a_second_look_that_the_budget_refuses_is_our_trouble() {
     // Nor is it held against the key: as soon as there is a place again, it is looked at.
     tokio::time::sleep(Duration::from_millis(2100)).await;
     assert_eq!(world.peers.refetch_key(&refused[0]).await, Err(PeerFault::Gone { status: 404 }));
+
+    // The same where the host has a rest: when that is over, it is asked, though ten minutes are not.
+    let (addr, hits) = raw_server(OTHER, b"").await;
+    let key_id = |n: usize| Iri::parse(&format!("http://{addr}/{n}#main-key")).unwrap();
+    for n in 0..5 {
+        assert!(world.peers.refetch_key(&key_id(n)).await.is_err());
+    }
+    let before = hits.load(Ordering::SeqCst);
+    assert_eq!(world.peers.refetch_key(&key_id(5)).await, Err(PeerFault::TryLater("resting")));
+    assert_eq!(hits.load(Ordering::SeqCst), before);
+    world.clock.advance(Duration::from_secs(61));
+    assert_ne!(world.peers.refetch_key(&key_id(5)).await, Err(PeerFault::TryLater("resting")));
+    assert!(hits.load(Ordering::SeqCst) > before);
 }
 
 #[tokio::test]

@@ -266,6 +266,7 @@ mod tests {
             json!({"@vocab": "_:", "as": "https://www.w3.org/ns/activitystreams#", "id": "@id", "type": "@type",
                 "actor": {"@id": "as:actor", "@type": "@id"}, "Create": "as:Create",
                 "published": {"@id": "as:published", "@type": "xsd:dateTime"},
+                "to": {"@id": "as:to", "@type": "@id", "@container": "@set"},
                 "orderedItems": {"@id": "as:items", "@type": "@id", "@container": "@list"}}),
         ];
         for context in contexts {
@@ -316,6 +317,8 @@ mod tests {
             json!({"x": {"@id": "ex:x", "@context": [{"y": {"@id": "ex:y", "@context": {"victim": "as:object"}}}]}}),
             json!({"x": {"@id": "ex:x", "@reverse": "as:object"}}),
             json!({"x": {"@id": "ex:x", "@type": "@id", "@container": ["@graph", "@id"]}}),
+            json!({"x": {"@id": "ex:x", "@container": "@graph"}}),
+            json!({"x": {"@id": "ex:x", "@container": ["@graph"]}}),
             json!({"@graph": {}}),
             json!({"@included": "x"}),
             json!({"@reverse": "x"}),
