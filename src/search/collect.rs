@@ -147,8 +147,9 @@ pub(super) fn best(
         if docs.is_empty() || deadline.is_over() {
             continue;
         }
-        let threshold = top.threshold(column.at(docs.start));
-        weight.for_each_pruning(threshold, segment, &mut |doc, score| {
+        // Nothing is passed over for its score: the engine's bounds of a block are a rounding below what some of its posts
+        // reach, and of posts that fit equally well one would be missing between two pages.
+        weight.for_each_pruning(Score::MIN, segment, &mut |doc, score| {
             steps += 1;
             if deadline.was_over() || (steps.is_multiple_of(STEPS) && deadline.is_over()) || doc >= docs.end {
                 return Score::INFINITY;
@@ -157,7 +158,7 @@ pub(super) fn best(
             if doc >= docs.start && !segment.is_deleted(doc) && top.wants(score, id) && alive(id) {
                 top.push(score, id);
             }
-            top.threshold(id)
+            Score::MIN
         })?;
     }
     let ids = top.into_ids().into_iter().skip(skip).collect();
@@ -183,16 +184,6 @@ impl Top {
         self.heap.push(Reverse(Rank { score, id }));
         if self.heap.len() > self.kept {
             self.heap.pop();
-        }
-    }
-
-    /// What a post must exceed, with an id below `id`, as all later ones of its segment have. One that fits as well as the
-    /// worst counts only while it may be newer.
-    fn threshold(&self, id: u64) -> Score {
-        match self.worst() {
-            None => Score::MIN,
-            Some(worst) if worst.id < id => worst.score.next_down(),
-            Some(worst) => worst.score,
         }
     }
 

@@ -359,6 +359,20 @@ fn those_that_fit_best_come_first_and_then_the_newest() {
 }
 
 #[test]
+fn of_posts_that_fit_equally_well_none_is_missing_between_two_pages() {
+    let tagged = |id: u64| {
+        let mut post = Post::saying(id, "");
+        post.document.tags = vec!["dog".to_owned()];
+        post
+    };
+    let mut scene = Scene::new();
+    scene.add(&[tagged(262_144)]);
+    scene.add(&[tagged(0), tagged(589_824), tagged(1)]);
+    let page = |skip| scene.index.best(&compiled("#dog"), skip, 1, &|_| true, AMPLE).unwrap().ids;
+    assert_eq!([page(0), page(1), page(2), page(3)].concat(), scene.best("#dog"));
+}
+
+#[test]
 fn pages_are_full_whatever_may_not_be_shown() {
     let posts: Vec<Post> = (1..=1000).map(|id| Post::saying(id, "cat")).collect();
     let mut scene = Scene::new();
