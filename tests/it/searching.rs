@@ -11,7 +11,8 @@ use shearwater::store::{Leftover, SearchServer, SwitchedBy};
 use crate::support::{TestRelay, authority, publish};
 
 async fn searching() -> TestRelay {
-    TestRelay::start_with(|config| config.search.api = SearchApi::Public).await
+    // Tests search as often as they like; the one about floods says what is allowed.
+    TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 0)).await
 }
 
 async fn switch_on(relay: &TestRelay, instance: &Instance) {
@@ -240,10 +241,19 @@ async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     ] {
         assert_eq!(get(path.to_owned()).await.status, status, "{path}");
     }
-    for _ in 0..40 {
-        get("/api/v1/search?q=puffin".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_may_search_so_often_and_no_oftener() {
+    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 1)).await;
+    let one = relay.joined(Family::Mastodon, "one").await;
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        let path = format!("{}/api/v1/search/consent?acct=ada@one.example", relay.url());
+        statuses.push(one.fetch(&path).await.expect("an answer").status);
     }
-    assert_eq!(get("/api/v1/search?q=puffin".to_owned()).await.status, 429, "too many from one address");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
+    assert!(statuses[10..].iter().all(|status| *status == 429), "{statuses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
