@@ -34,8 +34,6 @@ const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledg
 /// The counters of [`Tx::next_number`].
 const AUTHORS_EVER: &str = "ledger_authors_ever";
 const LAST_CHANGE: &str = "ledger_last_change";
-/// Numbers tried for a post of one millisecond before it is given up.
-const TRIES: u64 = 64;
 
 /// A post that may be found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,7 +340,7 @@ impl Tx<'_> {
                 self.delete(BY_AUTHOR, (before.author_number, number))?;
                 number
             }
-            None => self.free_number(&post.object, post.published)?,
+            None => self.free_number(post.published)?,
         };
         self.insert(POSTS, number, codec::encode(post)?.as_slice())?;
         self.insert(IDS, id_key(&post.object), number)?;
@@ -351,18 +349,16 @@ impl Tx<'_> {
         Ok(number)
     }
 
-    /// The time in milliseconds, and 16 bits that tell posts of one millisecond apart.
-    fn free_number(&self, object: &Iri, published: Timestamp) -> Result<u64, StoreError> {
+    /// The time in milliseconds, and 16 bits that tell posts of one millisecond apart, in the order in which they came: most
+    /// servers date posts to the second.
+    fn free_number(&self, published: Timestamp) -> Result<u64, StoreError> {
         let posts = self.engine().open_table(POSTS)?;
-        let millis = u64::try_from(published.millis()).unwrap_or(0) << 16;
-        let first = u64::try_from(id_key(object) & 0xffff).unwrap_or(0);
-        for step in 0..TRIES {
-            let number = millis | ((first + step) & 0xffff);
-            if number != 0 && posts.get(number)?.is_none() {
-                return Ok(number);
-            }
+        let first = first_number_at(published).max(1);
+        let last = posts.range(first..=first | 0xffff)?.next_back().transpose()?;
+        match last.map_or(first, |(number, _)| number.value() + 1) {
+            number if number <= first | 0xffff => Ok(number),
+            _full => Err(StoreError::Declined("too many posts claim the same millisecond".to_owned())),
         }
-        Err(StoreError::Declined("too many posts claim the same millisecond".to_owned()))
     }
 
     /// Forgets a post; whether it was held.
