@@ -10,7 +10,7 @@ fn check(key: &PublicKey, data: &[u8]) {
     match key {
         PublicKey::Ed25519(_) => {
             assert_eq!(key.bytes().len(), 32);
-            let text = key.to_multibase().unwrap();
+            let text = key.to_multibase();
             assert_eq!(PublicKey::from_multibase(&text).as_ref(), Ok(key));
         }
         PublicKey::Rsa(_) => {
@@ -38,6 +38,6 @@ fuzz_target!(|data: &[u8]| {
     }
     if let Ok(key) = PublicKey::from_multibase(text) {
         check(&key, data);
-        assert_eq!(key.to_multibase().as_deref(), Some(text), "two spellings of one key");
+        assert_eq!(key.to_multibase(), text, "two spellings of one key");
     }
 });

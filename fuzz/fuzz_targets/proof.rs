@@ -29,6 +29,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some(members) = document.as_object_mut() else { return };
     members.remove("proof");
+    // One that is put beside a proof afterwards is not covered by it; we prove nothing that bears one.
+    members.remove("signature");
     let Some(made) = proof::prove(&document, &KEY, NOON) else { return };
     let Ok(made) = serde_json::to_value(&made) else { return };
     let Some(members) = document.as_object_mut() else { return };

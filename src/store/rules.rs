@@ -62,7 +62,7 @@ impl FromStr for Target {
             Some(("https" | "http", _rest)) => match Iri::parse(text) {
                 // A pasted address of a server means the server.
                 Ok(id) if id.as_str().strip_prefix(id.origin()).is_some_and(|path| matches!(path, "" | "/")) => {
-                    Ok(Self::Domain(id.authority()))
+                    domain(id.authority().as_str())
                 }
                 Ok(id) => Ok(Self::Actor(id)),
                 Err(why) => fault(format!("{text:?} is no actor's id: {why}")),
@@ -381,6 +381,7 @@ mod tests {
         check("domain:software", "domain:software");
         check("https://evil.example/", "domain:evil.example");
         check("https://evil.example", "domain:evil.example");
+        check("http://evil.example:443", "domain:evil.example");
         check("https://evil.example/users/eve", "actor:https://evil.example/users/eve");
         check("actor:https://evil.example/users/eve", "actor:https://evil.example/users/eve");
         check("software:ActivityRelay", "software:activityrelay");
@@ -399,6 +400,8 @@ mod tests {
             (".\"", "no server's name"),
             ("@eve@evil.example", "not its handle"),
             ("https://Evil.example/users/eve", "canonical"),
+            // Pasted with the bracket behind it: written down, it could not be read again.
+            ("https://evil.example)", "no server's name"),
             ("actor:evil.example", "no actor's id"),
             ("software:", "no name of software"),
             ("software:two words", "no name of software"),

@@ -275,6 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_named_is_cut_and_holds_no_control_characters() {
+        let said = |context: &Value| restructured(&with_context(context)).expect("a fault");
+        assert_eq!(said(&json!({ "object": "toot:object" })), "its context redefines `object`");
+        let long = format!("@{}\u{7}\n{}", "x".repeat(20), "y".repeat(500));
+        let cut = format!("its context uses `@{}{}`", "x".repeat(20), "y".repeat(19));
+        assert_eq!(said(&json!({ long: {} })), cut);
+    }
+
+    #[test]
     fn a_context_that_changes_what_we_act_on_is_named() {
         let contexts = [
             json!({"object": "toot:object"}),

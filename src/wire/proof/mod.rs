@@ -209,8 +209,9 @@ pub struct Proof {
     proof_value: String,
 }
 
-/// The proof of `document`, which has none yet, by `key`; `created` to the second. The same in, the same out: Ed25519
-/// needs no chance. `None` if the key is no Ed25519 key, or a number in the document is none that can be proven.
+/// The proof of `document`, which has none yet, and no LD signature, by `key`; `created` to the second. The same in, the
+/// same out: Ed25519 needs no chance. `None` if the key is no Ed25519 key, or a number in the document is none that can be
+/// proven.
 #[must_use]
 pub fn prove(document: &Value, key: &SigningKey, created: Timestamp) -> Option<Proof> {
     if !key.is_ed25519() {
