@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use url::Url;
 
@@ -124,6 +125,13 @@ impl Iri {
             Some(at) => Self { text: self.text[..at].into(), origin_len: self.origin_len },
             None => self.clone(),
         }
+    }
+
+    /// The first half of a SHA-256 of it, for tables: two ids of one key are nothing that anybody finds.
+    #[must_use]
+    pub fn key(&self) -> u128 {
+        let digest = Sha256::digest(self.text.as_bytes());
+        digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
     }
 
     /// As a URL to fetch.

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
@@ -109,12 +108,7 @@ impl Draft {
     /// repeat after a crash says the same.
     #[must_use]
     pub fn announce_hash(&self) -> String {
-        let digest = Sha256::digest(self.object.as_str().as_bytes());
-        digest.iter().take(16).fold(String::with_capacity(32), |mut text, byte| {
-            use std::fmt::Write as _;
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        format!("{:032x}", self.object.key())
     }
 
     /// As bytes: a frame around the length of the head, the head as JSON, the body.

@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::Relay;
@@ -161,7 +160,7 @@ impl Resolver {
             let Some((last, _)) = page.last() else { break };
             from = format!("{last}\0");
             for (text, hint) in page {
-                let key = key_of(&hint.object);
+                let key = hint.object.key();
                 self.errands.queue.put(key, &hint.object.authority(), hint.due);
                 if text != row(key) {
                     misplaced.push((text, hint));
@@ -174,7 +173,7 @@ impl Resolver {
             let moved = move |tx: &mut Tx<'_>| {
                 misplaced.iter().try_for_each(|(old, hint)| {
                     tx.remove::<WaitingHint>(old)?;
-                    tx.put(&row(key_of(&hint.object)), hint)
+                    tx.put(&row(hint.object.key()), hint)
                 })
             };
             store.write(moved).await?;
@@ -192,7 +191,7 @@ impl Resolver {
             if entry.kind != Kind::Hint {
                 continue;
             }
-            let (key, server) = (key_of(&entry.object), entry.object.authority());
+            let (key, server) = (entry.object.key(), entry.object.authority());
             let mut hint = WaitingHint::of(&entry);
             match self.errands.queue.standing(key, &server) {
                 Standing::New => {
@@ -492,13 +491,7 @@ impl Relay {
 /// Whether a hint about this object waits or is being read. One that is still in the log alone does not count: its reading
 /// has not begun.
 pub(super) fn waits(tx: &Tx<'_>, object: &Iri) -> Result<bool, StoreError> {
-    Ok(tx.get::<WaitingHint>(&row(key_of(object)))?.is_some())
-}
-
-/// The first half of a SHA-256 of the id: two objects of one key are nothing that anybody finds.
-fn key_of(object: &Iri) -> Key {
-    let digest = Sha256::digest(object.as_str().as_bytes());
-    digest.iter().take(16).fold(0, |key, byte| key << 8 | Key::from(*byte))
+    Ok(tx.get::<WaitingHint>(&row(object.key()))?.is_some())
 }
 
 fn row(key: Key) -> String {

@@ -5,16 +5,16 @@
 //! show themselves to us is hidden, and forgotten if that is so again a day later; whose server does not answer is hidden
 //! after two weeks and forgotten after thirty days.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::Search;
 use super::gather::Found;
 use crate::clock::Timestamp;
-use crate::ids::{Iri, Seq};
+use crate::ids::{Authority, Iri, Seq};
 use crate::peers::errands::Errands;
 use crate::peers::queue::{Key, Standing};
 use crate::peers::{PeerFault, Reading};
@@ -56,6 +56,10 @@ pub struct AuthorToRead {
     at: Timestamp,
     due: Timestamp,
     attempts: u32,
+    /// How often it was asked for: whoever asks while it is being read is answered by another reading.
+    asks: u64,
+    /// For the author's own sake: a reading of earlier today does not do.
+    anew: bool,
     /// Log entries that wait for it.
     posts: Vec<Seq>,
 }
@@ -65,32 +69,34 @@ impl Record for AuthorToRead {
 }
 
 impl AuthorToRead {
-    /// Asks for this author to be read now, for the sake of a post in the log or of the author themself.
-    pub(super) fn ask(tx: &mut Tx<'_>, actor: &Iri, post: Option<Seq>, now: Timestamp) -> Result<(), StoreError> {
-        let key = row(key_of(actor));
-        let mut known = tx.get::<Self>(&key)?.unwrap_or_else(|| Self {
-            actor: actor.clone(),
-            at: now,
-            due: now,
-            attempts: 0,
-            posts: Vec::new(),
-        });
-        // A post may be the first sign that its server answers again, but does not make us ask it for every one.
-        if post.is_none() {
-            known.due = now;
+    fn of(actor: &Iri, now: Timestamp) -> Self {
+        Self { actor: actor.clone(), at: now, due: now, attempts: 0, asks: 0, anew: false, posts: Vec::new() }
+    }
+
+    /// What stays of this row if it was asked for since the reading of `begun` began: that may be older than what it was
+    /// asked for. `None`: it was not.
+    fn asked_again(mut self, begun: &Self, is_read: bool, now: Timestamp) -> Option<Self> {
+        if self.asks == begun.asks {
+            return None;
         }
-        known.posts.extend(post.filter(|_| known.posts.len() < MOST_POSTS));
-        tx.put(&key, &known)
+        if is_read {
+            self.posts.retain(|post| !begun.posts.contains(post));
+        }
+        self.due = now;
+        Some(self)
     }
 }
+
+/// Authors to be read that the queue does not know yet: whose they are, and when they are due.
+pub(super) type Asked = HashMap<Key, (Authority, Timestamp)>;
 
 /// The worker.
 pub struct AuthorReader {
     search: Search,
     errands: Errands<AuthorToRead, Finding>,
     done: Vec<Arc<Done>>,
-    looked_at: Timestamp,
-    loaded: bool,
+    /// When all rows were looked through; until then the queue does not know those of earlier runs.
+    looked_at: Option<Timestamp>,
     busy: bool,
 }
 
@@ -114,13 +120,15 @@ impl AuthorReader {
     #[must_use]
     pub fn new(search: Search) -> Self {
         let errands = Errands::new(AT_ONCE);
-        Self { search, errands, done: Vec::new(), looked_at: Timestamp::default(), loaded: false, busy: false }
+        Self { search, errands, done: Vec::new(), looked_at: None, busy: false }
     }
 
     async fn round(&mut self) -> Result<bool, StoreError> {
         let settled = self.settle().await?;
         self.look().await?;
-        self.load()?;
+        for (key, (server, due)) in self.search.asked() {
+            self.enqueue(key, &server, due);
+        }
         let (search, now) = (self.search.clone(), self.search.0.clock.now());
         let read = |row: AuthorToRead| {
             let search = search.clone();
@@ -130,23 +138,23 @@ impl AuthorReader {
         Ok(settled || begun)
     }
 
-    /// Puts rows that are new into the queue.
-    fn load(&mut self) -> Result<(), StoreError> {
-        if std::mem::replace(&mut self.loaded, true) {
-            return Ok(());
+    /// One that is being read comes again by its row, if there is reason to.
+    fn enqueue(&mut self, key: Key, server: &Authority, due: Timestamp) {
+        match self.errands.queue.standing(key, server) {
+            Standing::New | Standing::Waiting(_) => self.errands.queue.put(key, server, due),
+            Standing::Running | Standing::Full => {}
         }
+    }
+
+    /// Puts all rows into the queue: those of an earlier run, and those for which there was no room.
+    fn load(&mut self) -> Result<(), StoreError> {
         let mut from = String::new();
         loop {
             let page = self.search.0.store.page::<AuthorToRead>(&from, PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             from = format!("{last}\0");
             for (_, row) in page {
-                let (key, server) = (key_of(&row.actor), row.actor.authority());
-                match self.errands.queue.standing(key, &server) {
-                    Standing::New | Standing::Waiting(_) => self.errands.queue.put(key, &server, row.due),
-                    Standing::Running => self.errands.queue.repeat(key),
-                    Standing::Full => {}
-                }
+                self.enqueue(row.actor.key(), &row.actor.authority(), row.due);
             }
         }
     }
@@ -154,7 +162,7 @@ impl AuthorReader {
     /// Once an hour: whose reading is about a week old?
     async fn look(&mut self) -> Result<(), StoreError> {
         let now = self.search.0.clock.now();
-        if now.since(self.looked_at) < LOOK_EVERY {
+        if self.looked_at.is_some_and(|at| now.since(at) < LOOK_EVERY) {
             return Ok(());
         }
         let mut from = String::new();
@@ -172,20 +180,18 @@ impl AuthorReader {
                 tokio::task::yield_now().await;
                 continue;
             }
+            let search = self.search.clone();
             let ask = move |tx: &mut Tx<'_>| {
                 old.iter().try_for_each(|actor| {
                     // One that does not answer waits in its row for its next try.
-                    if tx.get::<AuthorToRead>(&row(key_of(actor)))?.is_none() {
-                        AuthorToRead::ask(tx, actor, None, now)?;
-                    }
-                    Ok(())
+                    let waits = tx.get::<AuthorToRead>(&row(actor.key()))?.is_some();
+                    if waits { Ok(()) } else { search.ask(tx, actor, None, true) }
                 })
             };
             self.search.0.store.write(ask).await?;
         }
-        self.looked_at = now;
-        self.loaded = false;
-        Ok(())
+        self.looked_at = Some(now);
+        self.load()
     }
 
     /// Writes down what came of readings; whether there were any.
@@ -202,12 +208,9 @@ impl AuthorReader {
         if self.done.is_empty() {
             return Ok(false);
         }
-        let repeats: Vec<bool> = self.done.iter().map(|one| self.errands.queue.repeats(one.key)).collect();
         let (search, done) = (self.search.clone(), self.done.clone());
-        let conclude = move |tx: &mut Tx<'_>| {
-            let all = done.iter().zip(repeats);
-            all.map(|(one, repeat)| search.conclude(tx, one, repeat)).collect::<Result<Vec<_>, _>>()
-        };
+        let conclude =
+            move |tx: &mut Tx<'_>| done.iter().map(|one| search.conclude(tx, one)).collect::<Result<Vec<_>, _>>();
         let ends = self.search.0.store.write(conclude).await?;
         for (one, (words, due)) in std::mem::take(&mut self.done).iter().zip(ends) {
             self.errands.queue.finish(one.key, due);
@@ -236,7 +239,7 @@ impl Worker for AuthorReader {
         let nap = self.errands.queue.next_due().map_or(POLL, |due| due.since(now).min(POLL));
         let search = self.search.clone();
         tokio::select! {
-            () = search.0.to_read.notified() => self.loaded = false,
+            () = search.0.to_read.notified() => {}
             () = self.errands.next_end() => {}
             () = tokio::time::sleep(nap) => {}
         }
@@ -244,20 +247,45 @@ impl Worker for AuthorReader {
 }
 
 impl Search {
+    /// Has an author read, for a post in the log that waits as the case may be. `anew`: a reading of earlier today does not
+    /// do, because there is a newer word of theirs.
+    pub(super) fn ask(&self, tx: &mut Tx<'_>, actor: &Iri, post: Option<Seq>, anew: bool) -> Result<(), StoreError> {
+        let (key, now) = (actor.key(), self.0.clock.now());
+        let mut known = tx.get::<AuthorToRead>(&row(key))?.unwrap_or_else(|| AuthorToRead::of(actor, now));
+        known.asks += 1;
+        // A post may be the first sign that its server answers again, but does not make us ask it for every one.
+        if anew {
+            (known.anew, known.due) = (true, now);
+        }
+        known.posts.extend(post.filter(|_| known.posts.len() < MOST_POSTS));
+        tx.put(&row(key), &known)?;
+        let (search, server, due) = (self.clone(), actor.authority(), known.due);
+        tx.after_commit(move |_store| {
+            search.0.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (server, due));
+            search.0.to_read.notify_one();
+        });
+        Ok(())
+    }
+
+    /// Who was asked for since the last call, and when they are due.
+    fn asked(&self) -> Asked {
+        std::mem::take(&mut *self.0.asked.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Reads an author, and what their posts that wait are to the search.
     async fn find_out(&self, row: &AuthorToRead) -> Finding {
-        // For a post, a reading of today does; when they are to be looked at themselves, only a new one.
-        let reading = match row.posts.is_empty() {
+        let reading = match row.anew {
             true => self.0.peers.reading_now(&row.actor).await,
             false => self.0.peers.reading(&row.actor).await,
         };
         match reading {
-            Ok(reading) => {
-                let entries = row.posts.iter().filter_map(|seq| self.0.log.at_or_after(*seq).ok()?);
-                let entries = entries.filter(|entry| entry.actor == row.actor && row.posts.contains(&entry.seq));
-                let found = entries.filter_map(|entry| self.judge(&entry, reading.clone())).collect();
-                Finding::Read(reading, found)
-            }
+            Ok(reading) => match self.judge_all(row, &reading) {
+                Ok(found) => Finding::Read(reading, found),
+                Err(error) => {
+                    tracing::warn!(%error, "posts that wait for their author could not be read");
+                    Finding::Later
+                }
+            },
             Err(PeerFault::Gone { .. }) => Finding::Gone,
             Err(PeerFault::Forbidden) => Finding::Forbidden,
             Err(PeerFault::TryLater(_)) => Finding::Later,
@@ -265,24 +293,26 @@ impl Search {
         }
     }
 
+    fn judge_all(&self, row: &AuthorToRead, reading: &Arc<Reading>) -> Result<Vec<Found>, StoreError> {
+        let mut found = Vec::new();
+        for seq in &row.posts {
+            // One that was trimmed meanwhile is no news any more.
+            if let Some(entry) = self.0.log.at_or_after(*seq)?.filter(|entry| entry.seq == *seq) {
+                found.extend(self.judge(&entry, reading.clone())?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Does what follows from a finding; in words, what came of it, and until when the row waits if it stays.
-    fn conclude(
-        &self,
-        tx: &mut Tx<'_>,
-        done: &Done,
-        repeats: bool,
-    ) -> Result<(Vec<&'static str>, Option<Timestamp>), StoreError> {
+    fn conclude(&self, tx: &mut Tx<'_>, done: &Done) -> Result<(Vec<&'static str>, Option<Timestamp>), StoreError> {
         let now = self.0.clock.now();
         let actor = &done.row.actor;
         let key = row(done.key);
         let (mut words, mut due) = (Vec::new(), None);
         match &done.finding {
-            Finding::Read(reading, found) => {
-                words.push(self.renew(tx, actor, reading)?);
-                for one in found {
-                    words.push(self.take(tx, one.clone())?);
-                }
-            }
+            // What follows is done when the row is settled: it may be asked for again.
+            Finding::Read(..) => {}
             Finding::Gone => words.push(Self::forget(tx, actor, "gone")?),
             Finding::Unreadable => words.push(Self::forget(tx, actor, "unreadable")?),
             Finding::Forbidden => {
@@ -315,20 +345,25 @@ impl Search {
                 }
             }
         }
-        if repeats {
-            // Something was asked for since this reading began.
-            return Ok((words, Some(now)));
+        let is_read = matches!(done.finding, Finding::Read(..));
+        let current = tx.get::<AuthorToRead>(&key)?;
+        if let Some(again) = current.and_then(|row| row.asked_again(&done.row, is_read, now)) {
+            tx.put(&key, &again)?;
+        } else if let Some(due) = due {
+            let late = now.since(done.row.at) > PATIENCE;
+            let posts = if late { Vec::new() } else { done.row.posts.clone() };
+            let attempts = done.row.attempts.saturating_add(1);
+            tx.put(&key, &AuthorToRead { due, attempts, posts, ..done.row.clone() })?;
+        } else {
+            tx.remove::<AuthorToRead>(&key)?;
         }
-        match due {
-            None => drop(tx.remove::<AuthorToRead>(&key)?),
-            Some(due) => {
-                let late = now.since(done.row.at) > PATIENCE;
-                let posts = if late { Vec::new() } else { done.row.posts.clone() };
-                let attempts = done.row.attempts.saturating_add(1);
-                tx.put(&key, &AuthorToRead { due, attempts, posts, ..done.row.clone() })?;
+        if let Finding::Read(reading, found) = &done.finding {
+            words.push(self.renew(tx, actor, reading)?);
+            for one in found {
+                words.push(self.take(tx, one.clone())?);
             }
         }
-        Ok((words, due))
+        Ok((words, tx.get::<AuthorToRead>(&key)?.map(|row| row.due)))
     }
 
     /// What an author's own document says now, of whom posts may be held.
@@ -372,15 +407,40 @@ fn gap(attempts: u32) -> Duration {
 
 /// Between six and seven days: each author has a day of their own in the week.
 fn reread_after(actor: &Iri) -> Duration {
-    let share = u64::try_from(key_of(actor) % u128::from(SPREAD)).unwrap_or(0);
+    let share = u64::try_from(actor.key() % u128::from(SPREAD)).unwrap_or(0);
     REREAD + Duration::from_secs(share)
-}
-
-fn key_of(actor: &Iri) -> Key {
-    let digest = Sha256::digest(actor.as_str().as_bytes());
-    digest.iter().take(16).fold(0, |key, byte| key << 8 | Key::from(*byte))
 }
 
 fn row(key: Key) -> String {
     format!("{key:032x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+    #[test]
+    fn who_is_asked_for_while_they_are_being_read_is_read_once_more() {
+        let ada = Iri::parse("https://a.example/users/ada").unwrap();
+        let begun = AuthorToRead { asks: 1, posts: vec![Seq(7)], ..AuthorToRead::of(&ada, NOON) };
+        assert_eq!(begun.clone().asked_again(&begun, true, NOON), None);
+        let later = NOON.plus(Duration::from_secs(1));
+        // A second post, and a change of the profile, came meanwhile.
+        let current = AuthorToRead { asks: 3, anew: true, posts: vec![Seq(7), Seq(9)], ..begun.clone() };
+        let again = current.clone().asked_again(&begun, true, later).unwrap();
+        assert_eq!((again.anew, again.due, again.posts), (true, later, vec![Seq(9)]), "what was judged is not again");
+        let unread = current.asked_again(&begun, false, later).unwrap();
+        assert_eq!(unread.posts, [Seq(7), Seq(9)], "nothing was judged");
+    }
+
+    #[test]
+    fn everybody_is_read_again_between_six_and_seven_days_and_not_all_at_once() {
+        let days: Vec<Duration> =
+            (0..100).map(|n| reread_after(&Iri::parse(&format!("https://a.example/users/{n}")).unwrap())).collect();
+        assert!(days.iter().all(|after| *after >= REREAD && *after < REREAD + Duration::from_secs(SPREAD)));
+        let early = days.iter().filter(|after| **after < REREAD + Duration::from_secs(SPREAD / 2)).count();
+        assert!((25..75).contains(&early), "{early}");
+    }
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::authors::AuthorToRead;
 use super::{Search, language};
 use crate::clock::Timestamp;
 use crate::consent::{self, Decision, Occasion, Reason};
@@ -84,7 +83,7 @@ impl Gatherer {
         for _ in 0..BATCH {
             let Some(entry) = parts.log.at_or_after(next)? else { break };
             next = entry.seq.next();
-            found.extend(self.search.look(&entry).await);
+            found.extend(self.search.look(&entry).await?);
         }
         let now = parts.clock.now();
         self.next = Some(next);
@@ -134,43 +133,43 @@ impl Worker for Gatherer {
 
 impl Search {
     /// What an entry is to the search; nothing, as a rule.
-    async fn look(&self, entry: &Entry) -> Option<Found> {
+    async fn look(&self, entry: &Entry) -> Result<Option<Found>, StoreError> {
         if !matches!(entry.kind, Kind::Create | Kind::Update) {
-            return None;
+            return Ok(None);
         }
         let author = &entry.actor;
         if entry.object == *author {
             // Only of those whose posts are held, or who said no and may say yes now.
-            let held = self.0.store.ledger().ok()?.author(author).ok()?.is_some();
-            let of_use = held || self.0.store.refused(author).ok()?.is_some_and(|no| !no.lasting);
-            return of_use.then(|| Found::Unread { author: author.clone(), entry: None });
+            let held = self.0.store.ledger()?.author(author)?.is_some();
+            let of_use = held || self.0.store.refused(author)?.is_some_and(|no| !no.lasting);
+            return Ok(of_use.then(|| Found::Unread { author: author.clone(), entry: None }));
         }
         if !self.may_search(author) {
             self.count(Reason::ServerOff.as_str());
-            return None;
+            return Ok(None);
         }
         match self.0.peers.kept_reading(author).await {
             Some(reading) => self.judge(entry, reading),
-            None => Some(Found::Unread { author: author.clone(), entry: Some(entry.seq) }),
+            None => Ok(Some(Found::Unread { author: author.clone(), entry: Some(entry.seq) })),
         }
     }
 
     /// What a post is to the search, by what its author's document says.
-    pub(super) fn judge(&self, entry: &Entry, reading: Arc<Reading>) -> Option<Found> {
+    pub(super) fn judge(&self, entry: &Entry, reading: Arc<Reading>) -> Result<Option<Found>, StoreError> {
         let (object, author) = (entry.object.clone(), entry.actor.clone());
         let Some(document) = said(entry) else {
             self.count("no-body");
-            return None;
+            return Ok(None);
         };
         let signals = ObjectSignals::of(&document);
         // Whether it was deleted, and who said no, is asked in the transaction.
-        let held = self.0.store.ledger().and_then(|view| view.author(&author)).ok()?;
+        let held = self.0.store.ledger()?.author(&author)?;
         let known = held.as_ref().map_or_else(consent::Author::default, |held| known(held, None));
         let post = consent::Post { signals: &signals, deleted: false };
         if let Decision::Deny(reason) =
             self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking)
         {
-            return Some(Found::Refused { object, author, reason, reading });
+            return Ok(Some(Found::Refused { object, author, reason, reading }));
         }
         let published = signals.published.unwrap_or(entry.at).min(entry.at);
         let mut document = Document::of(&document);
@@ -179,7 +178,7 @@ impl Search {
         }
         let language = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
         let post = IndexedPost { object, author, author_number: 0, published, seq: entry.seq, language, document };
-        Some(Found::Post(Box::new(Candidate { post, signals, reading })))
+        Ok(Some(Found::Post(Box::new(Candidate { post, signals, reading }))))
     }
 
     /// Does what follows; in a word, what came of it.
@@ -193,7 +192,7 @@ impl Search {
                 Ok(reason.as_str())
             }
             Found::Unread { author, entry } => {
-                self.ask(tx, &author, entry)?;
+                self.ask(tx, &author, entry, entry.is_none())?;
                 Ok("author-unread")
             }
         }
@@ -208,7 +207,7 @@ impl Search {
             Some(held) if held.read_at >= reading.read_at => held,
             Some(held) => held.renewed(&reading),
             None if refused.as_ref().is_some_and(|no| no.at >= reading.read_at) => {
-                self.ask(tx, &actor, Some(post.seq))?;
+                self.ask(tx, &actor, Some(post.seq), true)?;
                 return Ok("author-unread");
             }
             None => IndexedAuthor {
@@ -265,14 +264,6 @@ impl Search {
             tx.refuse_author(author, reason.as_str(), false)?;
         }
         Ok(true)
-    }
-
-    /// Has an author read: for a post that waits, or for themself.
-    pub(super) fn ask(&self, tx: &mut Tx<'_>, author: &Iri, post: Option<Seq>) -> Result<(), StoreError> {
-        AuthorToRead::ask(tx, author, post, self.0.clock.now())?;
-        let search = self.clone();
-        tx.after_commit(move |_store| search.0.to_read.notify_one());
-        Ok(())
     }
 }
 

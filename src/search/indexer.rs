@@ -196,6 +196,8 @@ impl Search {
             }
         }
         writer.commit(last.0, self.0.clock.now())?;
+        let newest = *self.0.store.follow_changes().borrow();
+        self.0.metrics.index_lag.set(i64::try_from(newest.0.saturating_sub(last.0)).unwrap_or(i64::MAX));
         Ok((changes.len(), *last))
     }
 

@@ -20,7 +20,7 @@ pub mod sweep;
 pub mod tokens;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
@@ -50,8 +50,10 @@ struct Parts {
     clock: Clock,
     supervisor: Supervisor,
     metrics: Metrics,
-    /// There are authors to be read.
+    /// There are authors to be read,
     to_read: Notify,
+    /// and these are new.
+    asked: Mutex<authors::Asked>,
     /// Where the index is.
     folder: PathBuf,
     index: watch::Sender<Option<Index>>,
@@ -77,7 +79,20 @@ impl Search {
     pub fn new(services: Services) -> Self {
         let Services { config, folder, store, log, peers, rules, clock, supervisor, metrics } = services;
         let (to_read, index) = (Notify::new(), watch::Sender::default());
-        Self(Arc::new(Parts { config, store, log, peers, rules, clock, supervisor, metrics, to_read, folder, index }))
+        Self(Arc::new(Parts {
+            config,
+            store,
+            log,
+            peers,
+            rules,
+            clock,
+            supervisor,
+            metrics,
+            to_read,
+            asked: Mutex::default(),
+            folder,
+            index,
+        }))
     }
 
     /// Starts the room's workers.

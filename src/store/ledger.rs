@@ -12,7 +12,6 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
 use super::{META, Record, SeenSet, Store, StoreError, Tx, codec, existing, seen, table, tx};
@@ -204,7 +203,7 @@ impl Store {
     pub fn indexed_number(&self, object: &Iri) -> Result<Option<u64>, StoreError> {
         let read = self.engine().begin_read()?;
         let Some(ids) = existing(read.open_table(IDS))? else { return Ok(None) };
-        Ok(ids.get(id_key(object))?.map(|row| row.value()))
+        Ok(ids.get(object.key())?.map(|row| row.value()))
     }
 
     /// The author with this handle, `name@host`, of whom posts are held.
@@ -325,7 +324,7 @@ impl Tx<'_> {
     }
 
     fn number_of(&self, object: &Iri) -> Result<Option<u64>, StoreError> {
-        Ok(self.engine().open_table(IDS)?.get(id_key(object))?.map(|row| row.value()))
+        Ok(self.engine().open_table(IDS)?.get(object.key())?.map(|row| row.value()))
     }
 
     /// Takes a post in, or what it says now; its number, which grows with the time when it was published. The first
@@ -343,7 +342,7 @@ impl Tx<'_> {
             None => self.free_number(post.published)?,
         };
         self.insert(POSTS, number, codec::encode(post)?.as_slice())?;
-        self.insert(IDS, id_key(&post.object), number)?;
+        self.insert(IDS, post.object.key(), number)?;
         self.insert(BY_AUTHOR, (post.author_number, number), ())?;
         self.note_change(Change::Put(number))?;
         Ok(number)
@@ -374,7 +373,7 @@ impl Tx<'_> {
 
     fn erase(&mut self, number: u64, post: &IndexedPost) -> Result<(), StoreError> {
         self.delete(POSTS, number)?;
-        self.delete(IDS, id_key(&post.object))?;
+        self.delete(IDS, post.object.key())?;
         self.delete(BY_AUTHOR, (post.author_number, number))?;
         Ok(())
     }
@@ -527,12 +526,6 @@ pub fn first_number_at(at: Timestamp) -> u64 {
 
 fn leftover_key(number: u64) -> String {
     format!("{number:016x}")
-}
-
-/// Half a SHA-256 of the id: two ids of one hash are nothing that anybody finds.
-fn id_key(object: &Iri) -> u128 {
-    let digest = Sha256::digest(object.as_str().as_bytes());
-    digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shearwater::delivery::LaneState;
 use shearwater::demo::{Family, Fault, Instance, Options};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish, receipts_of};
@@ -165,7 +166,14 @@ async fn what_was_deleted_while_a_subscriber_was_down_is_not_brought_to_it() {
     let (poster, down) = (relay.joined(Family::Mastodon, "poster").await, relay.joined(Family::Mastodon, "down").await);
     down.kill().await;
     let (gone, stays) = (publish(&poster, "regretted").await, publish(&poster, "kept").await);
+    let lane = || {
+        let lanes = relay.server.app().state.delivery.lanes();
+        lanes.into_iter().find(|lane| lane.authority == authority(&down)).expect("a lane")
+    };
+    eventually("it was tried", || lane().state == LaneState::Failing).await;
     poster.delete(&gone.id).await.expect("an answer");
+    // What left before the deletion came may arrive: it comes before it.
+    eventually("nothing is under way to it", || lane().in_flight == 0).await;
     down.revive().await.expect("the port is free");
     arrival(&down, &stays.id).await;
     let marker = publish(&poster, "a marker").await;

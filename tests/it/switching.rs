@@ -14,6 +14,7 @@ use shearwater::store::{
     SwitchedBy,
 };
 use shearwater::wire::document::Document;
+use shearwater::wire::searchable::{ActorSignals, Profile};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, json as parse, publish, silence_about};
 
@@ -82,13 +83,14 @@ async fn indexed(relay: &TestRelay, instance: &Instance, posts: &[&str]) -> Iri 
     let objects: Vec<Iri> = posts.iter().map(|id| iri(id)).collect();
     let (actor, now) = (author.clone(), Clock::system().now());
     let write = move |tx: &mut shearwater::store::Tx<'_>| {
+        // The gatherer runs: it would take a post of somebody who never said yes out again.
+        let said = json!({ "id": actor.as_str(), "type": "Person", "indexable": true });
         let row = IndexedAuthor {
             number: 0,
             since: None,
             read_at: now,
-            signals: shearwater::wire::searchable::ActorSignals::default(),
-            profile: shearwater::wire::searchable::Profile::of(&json!({ "id": actor.as_str(), "type": "Person" }))
-                .expect("a profile"),
+            signals: ActorSignals::of(&said),
+            profile: Profile::of(&said).expect("a profile"),
             hidden: None,
         };
         let author_number = tx.put_indexed_author(&actor, row)?.number;
