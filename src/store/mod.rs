@@ -309,21 +309,20 @@ where
 
 fn start_writer(store: Store, mut queue: mpsc::Receiver<Job>) -> Result<(), StoreError> {
     // The thread holds the store weakly: the last handle that goes closes the queue, and so ends the thread.
-    let weak = Arc::downgrade(&store.0);
+    let (weak, failed) = (Arc::downgrade(&store.0), store.0.failed.clone());
     drop(store);
     let run = move || {
         while let Some(first) = queue.blocking_recv() {
             let Some(inner) = weak.upgrade() else { break };
-            let store = Store(inner);
             let mut batch = vec![first];
             while batch.len() < BATCH {
                 let Ok(job) = queue.try_recv() else { break };
                 batch.push(job);
             }
-            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write_batch(&store, batch)));
+            let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| write_batch(Store(inner), batch)));
             if !matches!(written, Ok(Ok(()))) {
                 tracing::error!(result = ?written.map_err(|_panic| "panic"), "the store failed; nothing more is taken");
-                store.0.failed.cancel();
+                failed.cancel();
                 break;
             }
         }
@@ -336,9 +335,11 @@ fn start_writer(store: Store, mut queue: mpsc::Receiver<Job>) -> Result<(), Stor
 }
 
 /// One transaction for all: answers are given when it is durable, or has failed.
-fn write_batch(store: &Store, batch: Vec<Job>) -> Result<(), StoreError> {
+fn write_batch(store: Store, batch: Vec<Job>) -> Result<(), StoreError> {
     let mut answers = Vec::with_capacity(batch.len());
-    let done = fill_and_commit(store, batch, &mut answers);
+    let done = fill_and_commit(&store, batch, &mut answers);
+    // Before it answers: whoever hears the last answer may drop the last handle and open the file anew.
+    drop(store);
     for answer in answers {
         answer(done.clone());
     }

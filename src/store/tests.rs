@@ -49,6 +49,18 @@ where
     [a, b, c]
 }
 
+#[test]
+fn whoever_heard_the_last_answer_may_open_the_file_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..100 {
+        let store = Store::open(dir.path(), Clock::system()).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let mut write = Box::pin(store.write(|tx| tx.next_number("numbers").map(drop)));
+        // Asked without a pause, so that the answer is heard while the writer has hardly given it.
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        while write.as_mut().poll(&mut context).is_pending() {}
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_says_no_takes_nobody_along_and_leaves_nothing() {
     let (_dir, store) = store();
