@@ -1,4 +1,4 @@
-//! Keeps one lane per active subscriber: starts those that are missing, lets go those whose subscriber left, writes down
+//! Keeps one lane per active subscriber: starts those that are missing or were parked until now, lets go those whose subscriber left, writes down
 //! how they fare, and shows it.
 
 use std::collections::HashMap;
@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::health::LaneState;
-use super::lane::Lane;
+use super::lane::{Lane, Parked};
 use super::plan::forwards_creates;
 use super::{Handle, Shared};
 use crate::ids::Authority;
@@ -36,8 +37,9 @@ impl Dispatcher {
     }
 
     fn reconcile(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
-        let mut missing: Vec<Arc<Subscriber>> = Vec::new();
+        let mut due: Vec<(Arc<Subscriber>, Arc<Handle>, Option<Parked>)> = Vec::new();
         {
+            let soon = Instant::now() + ROUND;
             let mut lanes = self.shared.lanes();
             lanes.retain(|authority, handle| {
                 let stays = subscribers.get(authority).is_some_and(|one| one.is_active() && one.slot == handle.slot);
@@ -47,29 +49,45 @@ impl Dispatcher {
                 stays
             });
             for subscriber in subscribers.values().filter(|one| one.is_active()) {
-                if !lanes.contains_key(&subscriber.authority) {
-                    lanes.insert(subscriber.authority.clone(), Arc::new(Handle::new(subscriber.slot)));
-                    missing.push(subscriber.clone());
+                match lanes.get(&subscriber.authority) {
+                    Some(handle) => {
+                        let parked = handle.parked().take_if(|parked| parked.until <= soon);
+                        due.extend(parked.map(|parked| (subscriber.clone(), handle.clone(), Some(parked))));
+                    }
+                    None => {
+                        let handle = Arc::new(Handle::new(subscriber.slot));
+                        lanes.insert(subscriber.authority.clone(), handle.clone());
+                        due.push((subscriber.clone(), handle, None));
+                    }
                 }
             }
         }
-        for subscriber in missing {
-            self.start(&subscriber);
+        for (subscriber, handle, parked) in due {
+            self.start(&subscriber, handle, parked);
         }
     }
 
-    fn start(&self, subscriber: &Arc<Subscriber>) {
-        let Some(handle) = self.shared.lanes().get(&subscriber.authority).cloned() else { return };
-        let place = Place { shared: self.shared.clone(), authority: subscriber.authority.clone(), handle };
+    /// Starts a lane, or lets one go on that was parked.
+    fn start(&self, subscriber: &Arc<Subscriber>, handle: Arc<Handle>, parked: Option<Parked>) {
+        let place =
+            Place { shared: self.shared.clone(), authority: subscriber.authority.clone(), handle, is_kept: false };
         let (shared, subscriber) = (self.shared.clone(), subscriber.clone());
         let lane = self.shared.lane_tasks.track_future(async move {
             // Dropped last, however the lane ends: then the next round starts another one if its subscriber is still there.
-            let place = place;
-            // Boxed, or each wrapper around it would hold its size once more.
-            let lane = Box::pin(Lane::new(shared.clone(), place.handle.clone(), &subscriber).run());
+            let mut place = place;
+            let handle = place.handle.clone();
+            let lane = match parked {
+                Some(parked) => Lane::resume(shared.clone(), handle, &subscriber, parked),
+                None => Lane::new(shared.clone(), handle, &subscriber),
+            };
             drop(subscriber);
-            // A hard stop cuts it, requests in hand included; those are sent again at the next start.
-            shared.supervisor.cut().run_until_cancelled(lane).await;
+            // Boxed, or each wrapper around it would hold its size once more. A hard stop cuts it, requests in hand
+            // included; those are sent again at the next start.
+            let lane = Box::pin(lane.run());
+            if let Some(Some(parked)) = shared.supervisor.cut().run_until_cancelled(lane).await {
+                place.is_kept = true;
+                place.handle.park(parked);
+            }
         });
         drop(self.shared.supervisor.spawn(lane));
     }
@@ -123,22 +141,28 @@ impl Worker for Dispatcher {
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.changes.changed() => tokio::time::sleep(SETTLE).await,
+            () = self.shared.roused.notified() => tokio::time::sleep(SETTLE).await,
             () = tokio::time::sleep(ROUND) => {}
         }
     }
 }
 
-/// A lane's place in the table, given back when the lane ends, in whatever way.
+/// A lane's place in the table, given back when the lane ends, in whatever way but by being parked.
 struct Place {
     shared: Arc<Shared>,
     authority: Authority,
     handle: Arc<Handle>,
+    /// The lane was parked.
+    is_kept: bool,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             tracing::error!(peer.host = %self.authority, "a lane fell; it is made anew");
+        }
+        if self.is_kept {
+            return;
         }
         let mut lanes = self.shared.lanes();
         if lanes.get(&self.authority).is_some_and(|one| Arc::ptr_eq(one, &self.handle)) {

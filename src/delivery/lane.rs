@@ -3,8 +3,8 @@
 //! it is done.
 //!
 //! Promises: nothing is marked done before its final answer; a lane that waits holds no place that another could use; a
-//! lane that is far behind holds one entry of the log in memory and those under way, no more. At a stop the requests in
-//! hand are finished. A crash at any moment repeats no more than [`repeats`] entries of a lane: those under way, and those
+//! lane that is far behind holds one entry of the log in memory and those under way, no more; one that has long to wait
+//! gives its task back and is [`Parked`]. At a stop the requests in hand are finished. A crash at any moment repeats no more than [`repeats`] entries of a lane: those under way, and those
 //! done whose place is not on disk yet.
 
 mod landing;
@@ -48,6 +48,10 @@ const SUSPECT_AFTER: Duration = Duration::from_millis(100);
 const SUSPICION: u32 = 3;
 /// Entries passed over in one go before other tasks get their turn.
 const STRIDE: u32 = 64;
+/// A lane that has longer than this to wait for its next try is parked. Shorter: lanes that fail now and then are made
+/// anew for each try. Longer: more of those that are dead hold a task.
+const PARK_BEYOND: Duration = Duration::from_secs(20);
+
 /// What a crash may repeat of a lane, if its window is no wider. Fewer: a lane waits for the disk more often, and each
 /// wait is an fsync's; at this figure a fast subscriber still takes thousands a second.
 const REPEATS: usize = 16;
@@ -83,6 +87,18 @@ pub(super) struct Lane {
     saved: watch::Receiver<u64>,
 }
 
+/// A lane without a task: a few hundred bytes, whatever it is owed. With thousands of dead subscribers that is nearly all.
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// When it goes on.
+    pub(super) until: Instant,
+    helm: Helm,
+    written: Health,
+    spent: Option<Instant>,
+    usual: Duration,
+    unsaved: VecDeque<u64>,
+}
+
 /// What a lane does next.
 enum Step {
     Launch(Arc<Outgoing>, Plan),
@@ -107,35 +123,64 @@ impl Lane {
         shared.book.set(subscriber.slot, position);
         let now = Now { instant: Instant::now(), wall: shared.clock.now(), roll: backoff::roll() };
         let config = &shared.config;
+        let helm = Helm::new(position, config.in_flight_per_host, health.clone(), shared.limits, &config.retry, now);
+        let parked = Parked {
+            until: now.instant,
+            helm,
+            written: health,
+            spent: None,
+            usual: Duration::ZERO,
+            unsaved: VecDeque::new(),
+        };
+        Self::resume(shared, handle, subscriber, parked)
+    }
+
+    /// The lane that was parked.
+    pub(super) fn resume(shared: Arc<Shared>, handle: Arc<Handle>, subscriber: &Subscriber, parked: Parked) -> Self {
+        let Parked { until: _, helm, written, spent, usual, unsaved } = parked;
         Self {
-            helm: Helm::new(position, config.in_flight_per_host, health.clone(), shared.limits, &config.retry, now),
+            helm,
             authority: subscriber.authority.clone(),
             slot: subscriber.slot,
-            written: health,
+            written,
             facts: AuthorityFacts::default(),
             facts_until: Instant::now(),
             flights: JoinSet::new(),
             carried: HashMap::new(),
             paced: None,
-            spent: None,
-            usual: Duration::ZERO,
+            spent,
+            usual,
             last_read: None,
-            unsaved: VecDeque::new(),
+            unsaved,
             saved: shared.book.saved(),
             handle,
             shared,
         }
     }
 
+    /// Until when there is nothing to do, if that is long.
+    fn has_long_to_wait(&self) -> Option<Instant> {
+        let far = Instant::now() + PARK_BEYOND;
+        self.helm.resume().filter(|until| *until > far && self.flights.is_empty())
+    }
+
+    fn park(self, until: Instant) -> Parked {
+        let Self { helm, written, spent, usual, unsaved, .. } = self;
+        Parked { until, helm, written, spent, usual, unsaved }
+    }
+
     fn now(&self) -> Now {
         Now { instant: Instant::now(), wall: self.shared.clock.now(), roll: backoff::roll() }
     }
 
-    /// Runs until the subscriber leaves or the relay stops.
-    pub(super) async fn run(mut self) {
+    /// Runs until the subscriber leaves, the relay stops, or there is nothing to do for long.
+    pub(super) async fn run(mut self) -> Option<Parked> {
         let mut head = self.shared.log.follow();
         let stopping = self.shared.supervisor.stopping().clone();
         let mut stride = 0;
+        if self.handle.is_woken() {
+            self.wake();
+        }
         while !stopping.is_cancelled() && !self.handle.leave.is_cancelled() {
             let subscriber = self.shared.store.subscriber(&self.authority);
             let Some(subscriber) = subscriber.filter(|one| self.still_serves(one)) else { break };
@@ -144,7 +189,10 @@ impl Lane {
             self.tell();
             match step {
                 Step::Launch(outgoing, plan) => self.launch(&subscriber, outgoing, plan).await,
-                Step::Rest(until) => self.rest(until, &mut head).await,
+                Step::Rest(until) => match self.has_long_to_wait() {
+                    Some(until) => return Some(self.park(until)),
+                    None => self.rest(until, &mut head).await,
+                },
                 Step::Again => {
                     stride += 1;
                     if stride % STRIDE == 0 {
@@ -162,6 +210,7 @@ impl Lane {
             self.land(landed).await;
         }
         self.tell();
+        None
     }
 
     fn still_serves(&self, subscriber: &Subscriber) -> bool {

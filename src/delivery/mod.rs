@@ -29,12 +29,14 @@ mod tests;
 mod window;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,6 +55,7 @@ use crate::wire::author::{AnnounceAudience, OurIds};
 use attempt::Courier;
 use control::Errands;
 use health::{Ledger, Limits};
+use lane::Parked;
 use outgoing::Outbox;
 use pace::Pace;
 use plan::Rules;
@@ -127,6 +130,8 @@ struct Shared {
     saving: tokio::sync::Mutex<()>,
     ledger: Ledger,
     lanes: Mutex<HashMap<Authority, Arc<Handle>>>,
+    /// A parked lane is to go on before its time.
+    roused: Notify,
     lane_tasks: TaskTracker,
     errands: Errands,
 }
@@ -143,6 +148,8 @@ struct Handle {
     /// The operator wants it to try now, whatever it waits for.
     forced: AtomicBool,
     shown: Mutex<Shown>,
+    /// The lane, while it has no task.
+    parked: Mutex<Option<Parked>>,
 }
 
 #[derive(Clone)]
@@ -182,6 +189,7 @@ impl Delivery {
             saving: tokio::sync::Mutex::default(),
             ledger: Ledger::new(store.clone()),
             lanes: Mutex::default(),
+            roused: Notify::new(),
             lane_tasks: TaskTracker::new(),
             errands: Errands::default(),
             config,
@@ -216,7 +224,7 @@ impl Delivery {
         if let Some(handle) = self.0.lanes().get(authority)
             && handle.asleep.load(Ordering::Relaxed)
         {
-            handle.woken.notify_one();
+            self.0.rouse(handle);
         }
         self.0.errands.revive(authority);
     }
@@ -226,7 +234,7 @@ impl Delivery {
         let lanes = self.0.lanes();
         let Some(handle) = lanes.get(authority) else { return false };
         handle.forced.store(true, Ordering::Relaxed);
-        handle.woken.notify_one();
+        self.0.rouse(handle);
         true
     }
 
@@ -382,6 +390,15 @@ impl Shared {
         unless_busy(self.ledger.save().await)
     }
 
+    /// Makes a lane that waits look up, a parked one too.
+    fn rouse(&self, handle: &Handle) {
+        handle.woken.notify_one();
+        if let Some(parked) = handle.parked().as_mut() {
+            parked.until = Instant::now();
+            self.roused.notify_one();
+        }
+    }
+
     /// The last thing at a stop: when the lanes have finished the requests in hand, how far they came is written down, so
     /// that nothing is sent twice.
     async fn finish(&self) {
@@ -424,7 +441,27 @@ impl Handle {
                 last_reason: None,
                 next_attempt: None,
             }),
+            parked: Mutex::default(),
         }
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Option<Parked>> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what goes on later; at once, if the lane was woken while it gave its task back.
+    fn park(&self, mut parked: Parked) {
+        let mut place = self.parked();
+        if self.is_woken() {
+            self.woken.notify_one();
+            parked.until = Instant::now();
+        }
+        *place = Some(parked);
+    }
+
+    /// Whether it was woken since somebody last took note of that; now it is noted.
+    fn is_woken(&self) -> bool {
+        pin!(self.woken.notified()).enable()
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
