@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::health::LaneState;
@@ -36,8 +36,9 @@ impl Dispatcher {
         Self { changes: shared.store.follow_subscribers(), shared, round: 0 }
     }
 
+    /// One lane for each active subscriber and none for others; those whose time has come go on.
     fn reconcile(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
-        let mut due: Vec<(Arc<Subscriber>, Arc<Handle>, Option<Parked>)> = Vec::new();
+        let (mut fresh, mut due) = (Vec::new(), Vec::new());
         {
             let soon = Instant::now() + ROUND;
             let mut lanes = self.shared.lanes();
@@ -49,44 +50,72 @@ impl Dispatcher {
                 stays
             });
             for subscriber in subscribers.values().filter(|one| one.is_active()) {
-                match lanes.get(&subscriber.authority) {
-                    Some(handle) => {
-                        let parked = handle.parked().take_if(|parked| parked.until <= soon);
-                        due.extend(parked.map(|parked| (subscriber.clone(), handle.clone(), Some(parked))));
+                let handle = lanes.entry(subscriber.authority.clone()).or_insert_with(|| {
+                    let (handle, parked) = (Handle::new(subscriber.slot), Parked::new(&self.shared, subscriber));
+                    parked.tell(&self.shared, &handle);
+                    if parked.waits() {
+                        handle.park(parked);
+                    } else {
+                        fresh.push((subscriber.clone(), parked));
                     }
-                    None => {
-                        let handle = Arc::new(Handle::new(subscriber.slot));
-                        lanes.insert(subscriber.authority.clone(), handle.clone());
-                        due.push((subscriber.clone(), handle, None));
-                    }
-                }
+                    Arc::new(handle)
+                });
+                let until = handle.parked().as_ref().map(|parked| parked.until);
+                due.extend(
+                    until.filter(|until| *until <= soon).map(|until| (until, subscriber.clone(), handle.clone())),
+                );
             }
         }
-        for (subscriber, handle, parked) in due {
-            self.start(&subscriber, handle, parked);
+        for (subscriber, parked) in fresh {
+            let handle = self.shared.lanes().get(&subscriber.authority).cloned();
+            if let Some(handle) = handle {
+                self.start(&subscriber, handle, parked, None);
+            }
+        }
+        // Who waits longest first: when many are due, the last of them waits for all others.
+        due.sort_by_key(|(until, ..)| *until);
+        for (_, subscriber, handle) in due {
+            let Ok(turn) = self.shared.turns.clone().try_acquire_owned() else { break };
+            let parked = handle.parked().take();
+            if let Some(parked) = parked {
+                self.start(&subscriber, handle, parked, Some(turn));
+            }
         }
     }
 
-    /// Starts a lane, or lets one go on that was parked.
-    fn start(&self, subscriber: &Arc<Subscriber>, handle: Arc<Handle>, parked: Option<Parked>) {
-        let place =
-            Place { shared: self.shared.clone(), authority: subscriber.authority.clone(), handle, is_kept: false };
-        let (shared, subscriber) = (self.shared.clone(), subscriber.clone());
+    /// Lets parked lanes go on whose servers showed that they live.
+    fn go_on(&self, roused: Vec<Authority>) {
+        for authority in roused {
+            let handle = self.shared.lanes().get(&authority).cloned();
+            let (Some(handle), Some(subscriber)) = (handle, self.shared.store.subscriber(&authority)) else { continue };
+            let parked = handle.parked().take();
+            if let Some(parked) = parked {
+                self.start(&subscriber, handle, parked, None);
+            }
+        }
+    }
+
+    /// Lets a lane go on.
+    fn start(
+        &self,
+        subscriber: &Subscriber,
+        handle: Arc<Handle>,
+        parked: Box<Parked>,
+        turn: Option<OwnedSemaphorePermit>,
+    ) {
+        let authority = subscriber.authority.clone();
+        let mut place = Place { shared: self.shared.clone(), authority, handle: handle.clone(), is_kept: false };
+        // Boxed, or each wrapper around it would hold its size once more.
+        let lane = Box::pin(Lane::resume(self.shared.clone(), handle, subscriber, *parked, turn).run());
         let lane = self.shared.lane_tasks.track_future(async move {
-            // Dropped last, however the lane ends: then the next round starts another one if its subscriber is still there.
-            let mut place = place;
-            let handle = place.handle.clone();
-            let lane = match parked {
-                Some(parked) => Lane::resume(shared.clone(), handle, &subscriber, parked),
-                None => Lane::new(shared.clone(), handle, &subscriber),
-            };
-            drop(subscriber);
-            // Boxed, or each wrapper around it would hold its size once more. A hard stop cuts it, requests in hand
-            // included; those are sent again at the next start.
-            let lane = Box::pin(lane.run());
-            if let Some(Some(parked)) = shared.supervisor.cut().run_until_cancelled(lane).await {
+            // The place is dropped last, however the lane ends: then the next round starts another one if its subscriber
+            // is still there. A hard stop cuts it, requests in hand included; those are sent again at the next start.
+            let cut = place.shared.supervisor.cut().clone();
+            if let Some(Some(parked)) = cut.run_until_cancelled(lane).await {
                 place.is_kept = true;
-                place.handle.park(parked);
+                if place.handle.park(parked) {
+                    place.shared.rouse_parked(&place.authority);
+                }
             }
         });
         drop(self.shared.supervisor.spawn(lane));
@@ -96,11 +125,14 @@ impl Dispatcher {
     fn count_audience(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
         let now = self.shared.clock.now();
         let (mut everybody, mut announced) = (0, 0);
+        // All in one look: ten thousand would each cost a transaction.
+        let facts = self.shared.store.all::<AuthorityFacts>().unwrap_or_default();
+        let facts: HashMap<String, AuthorityFacts> = facts.into_iter().collect();
+        let unknown = AuthorityFacts::default();
         for subscriber in subscribers.values().filter(|one| one.is_active()) {
-            let facts = self.shared.store.get::<AuthorityFacts>(subscriber.authority.as_str());
-            let facts = facts.ok().flatten().unwrap_or_default();
+            let facts = facts.get(subscriber.authority.as_str()).unwrap_or(&unknown);
             everybody += 1;
-            announced += usize::from(!forwards_creates(subscriber, &facts, now));
+            announced += usize::from(!forwards_creates(subscriber, facts, now));
         }
         self.shared.pace.set_audience(everybody, announced);
     }
@@ -141,7 +173,7 @@ impl Worker for Dispatcher {
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.changes.changed() => tokio::time::sleep(SETTLE).await,
-            () = self.shared.roused.notified() => tokio::time::sleep(SETTLE).await,
+            () = self.shared.some_roused.notified() => self.go_on(self.shared.take_roused()),
             () = tokio::time::sleep(ROUND) => {}
         }
     }

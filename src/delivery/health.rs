@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::ids::Authority;
-use crate::store::{Health, Store, StoreError};
+use crate::store::{Health, Store, StoreError, Tx};
 
 /// Answers 403 in a row, to what we say ourselves, that pause a lane.
 pub(super) const REFUSALS: u32 = 20;
@@ -26,6 +26,8 @@ pub(super) const PROBE: Duration = Duration::from_secs(24 * 3600);
 const GONE_TWICE: Duration = Duration::from_secs(24 * 3600);
 /// A success that changes nothing else is written down this often.
 const SUCCESS_EVERY: Duration = Duration::from_secs(600);
+/// Records written in one transaction: thousands may change in the second in which a network fails.
+const AT_ONCE: usize = 256;
 
 /// Where a lane stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,6 +110,7 @@ pub(super) fn refused(health: &mut Health, now: Timestamp, reason: &str) -> bool
 
 /// It answered, if only to say no: whatever was wrong with the lane is over.
 pub(super) fn answered(health: &mut Health) {
+    health.not_before = None;
     if health.refused < REFUSALS {
         health.failing_since = None;
     }
@@ -177,43 +180,47 @@ impl Ledger {
         true
     }
 
-    /// Writes what was noted in one transaction. A server that left, or left and came again, is passed over.
+    /// Writes what was noted, so many at a time that nobody who waits for the disk waits long. A server that left, or left
+    /// and came again, is passed over.
     ///
     /// # Errors
     /// The store's; what was not written is written next time.
     pub(super) async fn save(&self) -> Result<usize, StoreError> {
-        let changed = std::mem::take(&mut *self.changed());
-        if changed.is_empty() {
-            return Ok(0);
-        }
-        let rows = changed.clone();
-        let written = self.store.write(move |tx| {
-            let mut count = 0;
-            for (authority, (slot, health)) in rows {
-                let Some(mut subscriber) = tx.subscriber(&authority)? else { continue };
-                if subscriber.slot == slot && subscriber.health != health {
-                    subscriber.health = health;
-                    tx.put_subscriber(subscriber)?;
-                    count += 1;
+        let mut rest: Vec<_> = std::mem::take(&mut *self.changed()).into_iter().collect();
+        let mut count = 0;
+        while !rest.is_empty() {
+            let rows: Arc<[(Authority, (u32, Health))]> = rest.split_off(rest.len().saturating_sub(AT_ONCE)).into();
+            let writing = rows.clone();
+            match self.store.write(move |tx| write(tx, &writing)).await {
+                Ok(written) => count += written,
+                Err(error) => {
+                    let mut newer = self.changed();
+                    for (authority, row) in rows.iter().chain(&rest) {
+                        newer.entry(authority.clone()).or_insert_with(|| row.clone());
+                    }
+                    return Err(error);
                 }
             }
-            Ok(count)
-        });
-        match written.await {
-            Ok(count) => Ok(count),
-            Err(error) => {
-                let mut newer = self.changed();
-                for (authority, row) in changed {
-                    newer.entry(authority).or_insert(row);
-                }
-                Err(error)
-            }
         }
+        Ok(count)
     }
 
     fn changed(&self) -> std::sync::MutexGuard<'_, BTreeMap<Authority, (u32, Health)>> {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn write(tx: &mut Tx<'_>, rows: &[(Authority, (u32, Health))]) -> Result<usize, StoreError> {
+    let mut count = 0;
+    for (authority, (slot, health)) in rows {
+        let Some(mut subscriber) = tx.subscriber(authority)? else { continue };
+        if subscriber.slot == *slot && subscriber.health != *health {
+            subscriber.health = health.clone();
+            tx.put_subscriber(subscriber)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! and then tries with one request at a time; what one author's posts meet at a server never decides alone how that server
 //! is served from then on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -22,6 +23,8 @@ use crate::store::{Health, Position};
 /// Verified requests revive a lane at most so often; one that refuses us, more rarely.
 const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
+/// The longest that a server may ask us to wait. A clock that was set back must not make it longer.
+const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
 /// Refusals of posts of one registrable domain count as one for so long: anybody can write posts that a filter refuses, and
 /// twenty of them in a minute would pause a lane for all others. Longer: a server that refuses us is found out later.
 const REFUSALS_APART: Duration = Duration::from_secs(180);
@@ -76,7 +79,7 @@ pub(super) struct Helm {
     window: Window,
     health: Health,
     limits: Limits,
-    gaps: Vec<Duration>,
+    gaps: Arc<[Duration]>,
     /// The lane waits until then.
     resume: Option<Instant>,
     /// It waits because it was asked to.
@@ -98,7 +101,7 @@ impl Helm {
         most: usize,
         health: Health,
         limits: Limits,
-        gaps: &[Duration],
+        gaps: Arc<[Duration]>,
         now: Now,
     ) -> Self {
         let mut helm = Self {
@@ -106,7 +109,7 @@ impl Helm {
             retrying: health.consecutive > 0,
             health,
             limits,
-            gaps: gaps.to_vec(),
+            gaps,
             resume: None,
             asked: false,
             last_launch: None,
@@ -116,7 +119,9 @@ impl Helm {
         if helm.state() != LaneState::Healthy
             && let Some(last) = helm.health.last_failure
         {
-            helm.resume = Some(now.instant + helm.pause(now).saturating_sub(now.wall.since(last)));
+            let asked = helm.health.not_before.map_or(Duration::ZERO, |until| until.since(now.wall)).min(LONGEST_ASKED);
+            helm.asked = !asked.is_zero();
+            helm.resume = Some(now.instant + helm.pause(now).saturating_sub(now.wall.since(last)).max(asked));
         }
         helm
     }
@@ -182,6 +187,18 @@ impl Helm {
         let count = self.window.give_up_before(seq);
         self.health.expired = self.health.expired.saturating_add(count);
         count
+    }
+
+    /// The log has nothing before `seq` any more: what was not done there is given up; how many.
+    pub(super) fn missing_to(&mut self, seq: Seq) -> u64 {
+        let count = self.window.missing_to(seq);
+        self.health.expired = self.health.expired.saturating_add(count);
+        count
+    }
+
+    /// Forgets what can be read again.
+    pub(super) fn slim(&mut self) {
+        self.window.slim();
     }
 
     /// The entry is too old, and is not sent.
@@ -251,8 +268,15 @@ impl Helm {
     /// A verified request came from this server, or, `forced`, the operator wants it tried. What a dormant lane is not
     /// owed any more is given up: how many entries; `None` if nothing changes.
     pub(super) fn wake(&mut self, forced: bool, head: Seq, now: Now) -> Option<u64> {
-        let resume = self.resume?;
         let state = self.state();
+        let Some(resume) = self.resume else {
+            // It was due, and nothing was there to try it with: it lives all the same, and is owed everything from now on.
+            let is_idle = state == LaneState::Dormant && self.window.flying() == 0;
+            return is_idle.then(|| {
+                health::woken(&mut self.health);
+                self.give_up_before(head.next())
+            });
+        };
         if forced {
             self.health.refused = 0;
             self.asked = false;
@@ -323,6 +347,7 @@ impl Helm {
         if let Some(after) = after {
             self.asked = true;
             self.wait(now, after);
+            self.health.not_before = Some(now.wall.plus(after));
         }
         alone && self.health.consecutive == 1
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -26,7 +26,7 @@ use super::outgoing::Outgoing;
 use super::plan::{BLOCKED, EXPIRED, Plan, is_barred, plan};
 use super::slots::{PATIENCE, Pool, Slot};
 use super::window::Next;
-use super::{Handle, Shared};
+use super::{Handle, Shared, Shown};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Seq};
 use crate::log::Entry;
@@ -85,6 +85,8 @@ pub(super) struct Lane {
     /// For each entry that landed and whose place may not be on disk: the save that puts it there.
     unsaved: VecDeque<u64>,
     saved: watch::Receiver<u64>,
+    /// One of the few that are tried again at a time, until it is known how it fares.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// A lane without a task: a few hundred bytes, whatever it is owed. With thousands of dead subscribers that is nearly all.
@@ -106,14 +108,16 @@ enum Step {
     Rest(Option<Instant>),
 }
 
-impl Lane {
-    /// A lane for `subscriber`, which stands where the cursors say, or where it joined.
-    pub(super) fn new(shared: Arc<Shared>, handle: Arc<Handle>, subscriber: &Subscriber) -> Self {
+impl Parked {
+    /// A lane for `subscriber`, which stands where the cursors say, or where it joined. One that was failing before the
+    /// relay was started goes on waiting where it was.
+    pub(super) fn new(shared: &Shared, subscriber: &Subscriber) -> Box<Self> {
         let health = subscriber.health.clone();
         let mut position = shared.book.get(subscriber.slot);
         let after_head = shared.log.head().next();
         let start = if subscriber.start == Seq(0) { after_head } else { subscriber.start };
-        if position.next == Seq(0) {
+        let is_new = position.next == Seq(0);
+        if is_new {
             position.skip_to(start);
         }
         if position.next > after_head {
@@ -121,22 +125,57 @@ impl Lane {
             position = crate::store::Position::at(after_head);
         }
         shared.book.set(subscriber.slot, position);
-        let now = Now { instant: Instant::now(), wall: shared.clock.now(), roll: backoff::roll() };
-        let config = &shared.config;
-        let helm = Helm::new(position, config.in_flight_per_host, health.clone(), shared.limits, &config.retry, now);
-        let parked = Parked {
-            until: now.instant,
+        let (now, most) = (now(shared), shared.config.in_flight_per_host);
+        let helm = Helm::new(position, most, health.clone(), shared.limits, shared.gaps.clone(), now);
+        Box::new(Self {
+            until: helm.resume().unwrap_or(now.instant),
             helm,
             written: health,
-            spent: None,
+            // What is left of a server's allowance after a restart is not known: as if it had been used up.
+            spent: (!is_new).then(|| now.instant + GOTOSOCIAL_GAP * GOTOSOCIAL_BURST),
             usual: Duration::ZERO,
             unsaved: VecDeque::new(),
-        };
-        Self::resume(shared, handle, subscriber, parked)
+        })
     }
 
+    /// Whether it is to wait for something, and not to go on right away.
+    pub(super) fn waits(&self) -> bool {
+        self.helm.resume().is_some()
+    }
+
+    /// Shows how the lane fares.
+    pub(super) fn tell(&self, shared: &Shared, handle: &Handle) {
+        tell(&self.helm, shared, handle);
+    }
+}
+
+fn now(shared: &Shared) -> Now {
+    Now { instant: Instant::now(), wall: shared.clock.now(), roll: backoff::roll() }
+}
+
+fn tell(helm: &Helm, shared: &Shared, handle: &Handle) {
+    let resume = helm.resume();
+    let state = match helm.state() {
+        LaneState::Healthy if resume.is_some() => LaneState::Failing,
+        state => state,
+    };
+    let wait = resume.map(|at| at.saturating_duration_since(Instant::now()));
+    let next_attempt = wait.map(|wait| shared.clock.now().plus(wait));
+    let (limit, flying) = helm.in_flight();
+    // A dormant one would like to hear that its server lives, even while nothing is there to try it with.
+    let asleep = resume.is_some() || state == LaneState::Dormant;
+    handle.show(Shown { state, window: limit, in_flight: flying, last_reason: None, next_attempt }, asleep);
+}
+
+impl Lane {
     /// The lane that was parked.
-    pub(super) fn resume(shared: Arc<Shared>, handle: Arc<Handle>, subscriber: &Subscriber, parked: Parked) -> Self {
+    pub(super) fn resume(
+        shared: Arc<Shared>,
+        handle: Arc<Handle>,
+        subscriber: &Subscriber,
+        parked: Parked,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Self {
         let Parked { until: _, helm, written, spent, usual, unsaved } = parked;
         Self {
             helm,
@@ -153,6 +192,7 @@ impl Lane {
             last_read: None,
             unsaved,
             saved: shared.book.saved(),
+            turn,
             handle,
             shared,
         }
@@ -164,17 +204,18 @@ impl Lane {
         self.helm.resume().filter(|until| *until > far && self.flights.is_empty())
     }
 
-    fn park(self, until: Instant) -> Parked {
-        let Self { helm, written, spent, usual, unsaved, .. } = self;
-        Parked { until, helm, written, spent, usual, unsaved }
+    fn park(self, until: Instant) -> Box<Parked> {
+        let Self { mut helm, written, spent, usual, unsaved, .. } = self;
+        helm.slim();
+        Box::new(Parked { until, helm, written, spent, usual, unsaved })
     }
 
     fn now(&self) -> Now {
-        Now { instant: Instant::now(), wall: self.shared.clock.now(), roll: backoff::roll() }
+        now(&self.shared)
     }
 
     /// Runs until the subscriber leaves, the relay stops, or there is nothing to do for long.
-    pub(super) async fn run(mut self) -> Option<Parked> {
+    pub(super) async fn run(mut self) -> Option<Box<Parked>> {
         let mut head = self.shared.log.follow();
         let stopping = self.shared.supervisor.stopping().clone();
         let mut stride = 0;
@@ -187,6 +228,9 @@ impl Lane {
             let end = *head.borrow_and_update();
             let step = self.choose(&subscriber, end).await;
             self.tell();
+            if !self.helm.is_retrying() {
+                self.turn = None;
+            }
             match step {
                 Step::Launch(outgoing, plan) => self.launch(&subscriber, outgoing, plan).await,
                 Step::Rest(until) => match self.has_long_to_wait() {
@@ -253,8 +297,8 @@ impl Lane {
             Err(error) => return self.stumble(seq, &error),
         };
         if entry.seq > seq {
-            self.helm.window().missing_to(entry.seq);
-            self.save_place();
+            let count = self.helm.missing_to(entry.seq);
+            self.gave_up(count);
             return Step::Again;
         }
         match plan(&entry, subscriber, &self.facts, &self.shared.rules, now) {
@@ -268,7 +312,7 @@ impl Lane {
             Plan::Skip(why) => self.pass_over(seq, why),
             Plan::Announce => {
                 let outgoing = self.shared.outbox.outgoing(&entry).await;
-                self.helm.window().hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority));
+                self.helm.window().hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority, now));
             }
             Plan::Forward | Plan::UndoAnnounce => self.helm.window().hold(seq, entry.object.clone(), now),
         }
@@ -302,7 +346,7 @@ impl Lane {
             return Step::Again;
         }
         let outgoing = self.shared.outbox.outgoing(&entry).await;
-        let release = outgoing.spread.release(&self.authority);
+        let release = outgoing.spread.release(&self.authority, now);
         if plan == Plan::Announce && release > now {
             // It was to be forwarded when it was read.
             self.helm.window().delay(seq, release);
@@ -477,14 +521,6 @@ impl Lane {
 
     /// Shows how the lane fares.
     fn tell(&self) {
-        let resume = self.helm.resume();
-        let state = match self.helm.state() {
-            LaneState::Healthy if resume.is_some() => LaneState::Failing,
-            state => state,
-        };
-        let wait = resume.map(|at| at.saturating_duration_since(Instant::now()));
-        let next_attempt = wait.map(|wait| self.shared.clock.now().plus(wait));
-        let (limit, flying) = self.helm.in_flight();
-        self.handle.show(state, limit, flying, next_attempt);
+        tell(&self.helm, &self.shared, &self.handle);
     }
 }

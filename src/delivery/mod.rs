@@ -35,8 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -130,8 +129,14 @@ struct Shared {
     saving: tokio::sync::Mutex<()>,
     ledger: Ledger,
     lanes: Mutex<HashMap<Authority, Arc<Handle>>>,
-    /// A parked lane is to go on before its time.
-    roused: Notify,
+    /// The gaps between tries.
+    gaps: Arc<[Duration]>,
+    /// Parked lanes that are to go on before their time.
+    roused: Mutex<Vec<Authority>>,
+    /// There are some.
+    some_roused: Notify,
+    /// How many that are tried again may have a task at once; when a thousand are due together the others wait, parked.
+    turns: Arc<Semaphore>,
     lane_tasks: TaskTracker,
     errands: Errands,
 }
@@ -149,7 +154,7 @@ struct Handle {
     forced: AtomicBool,
     shown: Mutex<Shown>,
     /// The lane, while it has no task.
-    parked: Mutex<Option<Parked>>,
+    parked: Mutex<Option<Box<Parked>>>,
 }
 
 #[derive(Clone)]
@@ -189,7 +194,10 @@ impl Delivery {
             saving: tokio::sync::Mutex::default(),
             ledger: Ledger::new(store.clone()),
             lanes: Mutex::default(),
-            roused: Notify::new(),
+            gaps: config.retry.as_slice().into(),
+            roused: Mutex::default(),
+            some_roused: Notify::new(),
+            turns: Arc::new(Semaphore::new(config.in_flight.clamp(1, Semaphore::MAX_PERMITS))),
             lane_tasks: TaskTracker::new(),
             errands: Errands::default(),
             config,
@@ -224,7 +232,7 @@ impl Delivery {
         if let Some(handle) = self.0.lanes().get(authority)
             && handle.asleep.load(Ordering::Relaxed)
         {
-            self.0.rouse(handle);
+            self.0.rouse(authority, handle);
         }
         self.0.errands.revive(authority);
     }
@@ -234,7 +242,7 @@ impl Delivery {
         let lanes = self.0.lanes();
         let Some(handle) = lanes.get(authority) else { return false };
         handle.forced.store(true, Ordering::Relaxed);
-        self.0.rouse(handle);
+        self.0.rouse(authority, handle);
         true
     }
 
@@ -391,12 +399,24 @@ impl Shared {
     }
 
     /// Makes a lane that waits look up, a parked one too.
-    fn rouse(&self, handle: &Handle) {
+    fn rouse(&self, authority: &Authority, handle: &Handle) {
         handle.woken.notify_one();
-        if let Some(parked) = handle.parked().as_mut() {
-            parked.until = Instant::now();
-            self.roused.notify_one();
+        if handle.parked().is_some() {
+            self.rouse_parked(authority);
         }
+    }
+
+    fn rouse_parked(&self, authority: &Authority) {
+        let mut roused = self.roused.lock().unwrap_or_else(PoisonError::into_inner);
+        if !roused.contains(authority) {
+            roused.push(authority.clone());
+            self.some_roused.notify_one();
+        }
+    }
+
+    /// Those roused since the last call.
+    fn take_roused(&self) -> Vec<Authority> {
+        std::mem::take(&mut *self.roused.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The last thing at a stop: when the lanes have finished the requests in hand, how far they came is written down, so
@@ -445,18 +465,19 @@ impl Handle {
         }
     }
 
-    fn parked(&self) -> MutexGuard<'_, Option<Parked>> {
+    fn parked(&self) -> MutexGuard<'_, Option<Box<Parked>>> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what goes on later; at once, if the lane was woken while it gave its task back.
-    fn park(&self, mut parked: Parked) {
+    /// Keeps what goes on later. Whether it was woken while it gave its task back.
+    fn park(&self, parked: Box<Parked>) -> bool {
         let mut place = self.parked();
-        if self.is_woken() {
-            self.woken.notify_one();
-            parked.until = Instant::now();
-        }
         *place = Some(parked);
+        let woken = self.is_woken();
+        if woken {
+            self.woken.notify_one();
+        }
+        woken
     }
 
     /// Whether it was woken since somebody last took note of that; now it is noted.
@@ -480,9 +501,10 @@ impl Handle {
         }
     }
 
-    fn show(&self, state: LaneState, window: usize, in_flight: usize, next_attempt: Option<Timestamp>) {
-        self.asleep.store(next_attempt.is_some(), Ordering::Relaxed);
-        let mut shown = self.shown();
-        (shown.state, shown.window, shown.in_flight, shown.next_attempt) = (state, window, in_flight, next_attempt);
+    fn show(&self, shown: Shown, asleep: bool) {
+        self.asleep.store(asleep, Ordering::Relaxed);
+        let mut place = self.shown();
+        let last_reason = place.last_reason.take();
+        *place = Shown { last_reason, ..shown };
     }
 }

@@ -34,16 +34,17 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// When the Announce to `subscriber` may leave.
-    pub(super) fn release(&self, subscriber: &Authority) -> Timestamp {
+    /// When the Announce to `subscriber` may leave; never later than [`LONGEST`] from `now`, also if the clock was set back
+    /// since the entry came.
+    pub(super) fn release(&self, subscriber: &Authority, now: Timestamp) -> Timestamp {
         if self.over.is_zero() {
-            return self.from;
+            return self.from.min(now);
         }
         let mut hasher = DefaultHasher::new();
         (self.salt, subscriber).hash(&mut hasher);
         #[expect(clippy::cast_precision_loss, reason = "a fraction needs no more than 53 bits")]
         let place = hasher.finish() as f64 / u64::MAX as f64;
-        self.from.plus(self.over.mul_f64(place.clamp(0.0, 1.0)))
+        self.from.plus(self.over.mul_f64(place.clamp(0.0, 1.0))).min(now.plus(LONGEST))
     }
 }
 
@@ -146,10 +147,13 @@ mod tests {
         let spread = pace.spread(&announced);
         let release = |number| {
             let subscriber = Authority::parse(&format!("s{number}.example")).unwrap();
-            spread.release(&subscriber).since(NOON).as_millis()
+            spread.release(&subscriber, NOON).since(NOON).as_millis()
         };
         let mut places: Vec<u128> = (0..200).map(release).collect();
         assert_eq!(release(7), release(7));
+        let (subscriber, before) = (Authority::parse("s7.example").unwrap(), NOON.minus(Duration::from_secs(10_800)));
+        let held = spread.release(&subscriber, before).since(before);
+        assert!(held <= LONGEST, "a clock that was set back by hours holds nobody up for hours: {held:?}");
         places.sort_unstable();
         assert!(places[199] <= 10_000);
         // Any second of the ten holds about a tenth.

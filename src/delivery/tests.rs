@@ -700,6 +700,78 @@ async fn who_leaves_gets_nothing_more_and_who_comes_again_starts_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lane_that_waits_long_has_no_task_and_goes_on_where_it_was() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    let tasks = |rig: &Rig| rig.delivery.0.lane_tasks.len();
+    assert_eq!(tasks(&rig), 1);
+    world.set("sub.example", "refuse");
+    rig.append_many(3).await;
+    eventually("it waits for an hour", || {
+        let wait = rig.lane("sub.example").and_then(|lane| lane.next_attempt);
+        wait.is_some_and(|at| at.since(NOON) > Duration::from_secs(1800))
+    })
+    .await;
+    eventually("its task is over", || tasks(&rig) == 0).await;
+    assert_eq!((rig.state("sub.example"), rig.lane("sub.example").unwrap().lag), (Some(LaneState::Failing), 3));
+    world.set("sub.example", "202");
+    rig.caught_up("sub.example").await;
+    assert_eq!(numbers(&world.delivered("sub.example")), [1, 2, 3, 4]);
+    // Also one that was dead before the relay was started.
+    world.set("sub.example", "refuse");
+    rig.append_many(1).await;
+    eventually("it has failed four times", || rig.row("sub.example").is_some_and(|row| row.health.consecutive >= 4))
+        .await;
+    rig.stop().await;
+    let rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    eventually("it is known", || rig.state("sub.example") == Some(LaneState::Failing)).await;
+    assert_eq!((tasks(&rig), rig.lane("sub.example").unwrap().next_attempt.is_some()), (0, true));
+    let before = world.posts().len();
+    world.set("sub.example", "202");
+    rig.delivery.wake(&Authority::parse("sub.example").unwrap());
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.posts().len(), before + 1);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_are_due_together_a_few_have_a_task_and_each_gets_its_turn() {
+    const DEAD: usize = 60;
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    let host = |number: usize| format!("sub{number}.example");
+    for number in 0..DEAD {
+        rig.join(&host(number), "mastodon").await;
+        world.set(&host(number), "refuse");
+    }
+    rig.append_many(1).await;
+    eventually("each has failed", || (0..DEAD).all(|number| rig.state(&host(number)) == Some(LaneState::Failing)))
+        .await;
+    rig.stop().await;
+    clock.advance(Duration::from_secs(86_400));
+    for number in 0..DEAD {
+        world.set(&host(number), "slow 9");
+    }
+    let rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight = 8);
+    let mut most = 0;
+    for _ in 0..3000 {
+        sleep(Duration::from_millis(100)).await;
+        most = most.max(
+            rig.delivery.0.lane_tasks.len()
+                - (0..DEAD).filter(|n| rig.state(&host(*n)) == Some(LaneState::Healthy)).count(),
+        );
+    }
+    assert!((1..=8).contains(&most), "{most} tried again at once");
+    for number in 0..DEAD {
+        rig.caught_up(&host(number)).await;
+    }
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
     let (dir, clock, world) = noon();
     let rig = Rig::open(dir.path(), &clock, &world, |config| config.retry = vec![Duration::from_millis(100)]);

@@ -141,18 +141,24 @@ impl Window {
         self.position.mark(seq);
     }
 
-    /// The log has nothing from the place last offered to just before `next`.
-    pub(super) fn missing_to(&mut self, next: Seq) {
+    /// The log has nothing from the place last offered to just before `next`; how many entries are passed over.
+    pub(super) fn missing_to(&mut self, next: Seq) -> u64 {
         if self.held.is_empty() {
-            self.position.skip_to(next);
-            self.read_to = self.read_to.max(self.position.next);
-            return;
+            return self.give_up_before(next);
         }
-        let bound = next.min(self.end());
+        let (bound, mut count) = (next.min(self.end()), 0);
         while self.read_to < bound {
+            count += u64::from(!self.position.is_done(self.read_to));
             self.position.mark(self.read_to);
             self.read_to = self.read_to.next();
         }
+        count
+    }
+
+    /// Lets go of what was read and never tried: it is read again when its time comes.
+    pub(super) fn slim(&mut self) {
+        self.held.retain(|_, held| held.flying || held.failures > 0);
+        self.read_to = self.position.next;
     }
 
     /// Nothing before `next` is wanted any more; how many entries that were not done this gives up. What is under way may
@@ -399,16 +405,37 @@ mod tests {
         assert_eq!(window.position().next, Seq(1000));
         window.done(Seq(3), true);
         assert_eq!(window.next(NOON, false, Seq(2000)), Next::Read(Seq(1000)));
-        window.missing_to(Seq(1500));
+        assert_eq!(window.missing_to(Seq(1500)), 500, "none of them was done");
         assert_eq!((window.position().next, window.next(NOON, false, Seq(2000))), (Seq(1500), Next::Read(Seq(1500))));
         window.hold(Seq(1500), object(4), NOON);
         window.start(Seq(1500));
-        window.missing_to(Seq(1900));
+        assert_eq!(window.missing_to(Seq(1900)), Position::WINDOW - 1, "as far as it reaches");
         assert_eq!(window.position().next, Seq(1500), "what is under way is not passed over");
         assert_eq!(window.next(NOON, false, Seq(2000)), Next::Idle);
         window.done(Seq(1500), true);
-        window.missing_to(Seq(1900));
+        assert_eq!(window.missing_to(Seq(1900)), 400 - Position::WINDOW);
         assert_eq!(window.next(NOON, false, Seq(2000)), Next::Read(Seq(1900)));
+    }
+
+    #[test]
+    fn what_was_never_tried_is_let_go_and_read_again_and_what_failed_is_remembered() {
+        let mut bench = Bench::new(&[1, 2, 3, 4, 5], 8);
+        assert_eq!(bench.launch(false), [1, 2]);
+        assert_eq!(bench.window.failed(Seq(1), true), Trouble::Lane);
+        bench.window.done(Seq(2), true);
+        while let Next::Read(_) = bench.window.next(NOON, false, bench.head()) {
+            bench.next(false);
+        }
+        bench.window.slim();
+        assert_eq!(bench.window.held.keys().copied().collect::<Vec<_>>(), [Seq(1)]);
+        assert_eq!(bench.window.held[&Seq(1)].failures, 1);
+        let mut sent = Vec::new();
+        while let Next::Send(seq) = bench.next(false) {
+            bench.window.start(seq);
+            bench.window.done(seq, true);
+            sent.push(seq.0);
+        }
+        assert_eq!(sent, [1, 3, 4, 5], "each that was not done, in order");
     }
 
     /// What the world does next.

@@ -29,7 +29,8 @@ pub(super) async fn subscribers(
     let (lanes, searched) = (delivery.lanes(), store.search_servers());
     let mut rows: Vec<Value> = Vec::new();
     for subscriber in store.subscribers().values() {
-        let lane = lanes.iter().find(|lane| lane.authority == subscriber.authority);
+        let place = lanes.binary_search_by(|lane| lane.authority.cmp(&subscriber.authority));
+        let lane = place.ok().and_then(|place| lanes.get(place));
         let facts = relay.facts(&subscriber.authority).unwrap_or_default();
         let health = &subscriber.health;
         let search = searched.get(&subscriber.authority);

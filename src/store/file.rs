@@ -11,6 +11,9 @@ use redb::{Database, ReadableTable as _};
 use super::{LONG_REPAIR, META, StoreError};
 
 const LAYOUT: &[u8] = b"shearwater-1";
+/// Bytes of the file that the engine keeps in memory, beside what the operating system does: left to itself it would keep
+/// a GiB. Smaller: look-ups that come back to the same pages read them again.
+const PAGES: usize = 32 << 20;
 
 /// Makes the data folder, which nobody but its owner may enter: the keys and the store lie in it. Whatever writes there
 /// first calls this.
@@ -75,6 +78,7 @@ fn open_file(path: &Path, file: File) -> Result<Database, StoreError> {
     let create = std::panic::AssertUnwindSafe(|| {
         let mut builder = redb::Builder::new();
         // Every page's checksum, while that takes a moment; beyond it, damage shows when it is read.
+        builder.set_cache_size(PAGES);
         builder.set_check_integrity_on_open(file.metadata()?.len() < LONG_REPAIR);
         builder.create_with_backend(FileBackend::new(file)?)
     });

@@ -93,6 +93,9 @@ pub struct Health {
     /// When inbox and actor were first found gone (410, then 404 or 410).
     #[serde(default)]
     pub gone_since: Option<Timestamp>,
+    /// It asked to be left alone until then (`Retry-After`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
     /// Entries it took, all in all. Written down with what else is news: a crash loses up to ten minutes' worth.
     #[serde(default, skip_serializing_if = "is_nought")]
     pub delivered: u64,
@@ -176,13 +179,21 @@ impl Store {
 
     pub(super) fn reload_subscribers(&self) -> Result<(), StoreError> {
         let rows = self.all::<Subscriber>()?;
-        let map = rows.into_iter().map(|(_, one)| (one.authority.clone(), Arc::new(one))).collect();
+        let map = rows.into_iter().map(|(_, one)| (one.authority.clone(), Arc::new(one.trimmed()))).collect();
         self.set_subscribers(|all| *all = map);
         Ok(())
     }
 
     fn set_subscribers(&self, change: impl FnOnce(&mut HashMap<Authority, Arc<Subscriber>>)) {
         self.0.subscribers.send_modify(|all| change(Arc::make_mut(all)));
+    }
+}
+
+impl Subscriber {
+    /// The same in as little memory: all of them are held at all times, and a list that was read has room for four.
+    fn trimmed(mut self) -> Self {
+        self.registrations.shrink_to_fit();
+        self
     }
 }
 
@@ -195,7 +206,7 @@ impl Tx<'_> {
         self.put(subscriber.authority.as_str(), &subscriber)?;
         self.after_commit(move |store| {
             store.set_subscribers(|all| {
-                all.insert(subscriber.authority.clone(), Arc::new(subscriber));
+                all.insert(subscriber.authority.clone(), Arc::new(subscriber.trimmed()));
             });
         });
         Ok(())

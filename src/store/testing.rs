@@ -61,6 +61,7 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         failing_since: Some(at),
         refused: 1,
         gone_since: Some(at),
+        not_before: None,
         delivered: 0,
         dropped: 0,
         expired: 0,

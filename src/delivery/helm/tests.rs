@@ -102,7 +102,7 @@ impl World {
             failing_since: failing,
             ..Health::default()
         };
-        let helm = Helm::new(Position::at(Seq(1)), MOST, health.clone(), LIMITS, &GAPS, now);
+        let helm = Helm::new(Position::at(Seq(1)), MOST, health.clone(), LIMITS, GAPS.as_slice().into(), now);
         Self {
             start,
             passed: 0,
@@ -220,7 +220,7 @@ impl World {
     fn kill(&mut self) {
         self.flying.clear();
         let (position, health) = self.saved.clone();
-        self.helm = Helm::new(position, MOST, health, LIMITS, &GAPS, self.now());
+        self.helm = Helm::new(position, MOST, health, LIMITS, GAPS.as_slice().into(), self.now());
         for seq in std::mem::take(&mut self.unsaved) {
             if !position.is_done(Seq(seq)) {
                 self.settled.remove(&seq);
@@ -317,7 +317,7 @@ fn failing(helm: &mut Helm, now: Now, authors: &[&str]) -> Vec<Event> {
 
 fn fresh() -> (Helm, Now) {
     let now = Now { instant: Instant::now(), wall: NOON, roll: 0.5 };
-    (Helm::new(Position::at(Seq(1)), MOST, Health::default(), LIMITS, &GAPS, now), now)
+    (Helm::new(Position::at(Seq(1)), MOST, Health::default(), LIMITS, GAPS.as_slice().into(), now), now)
 }
 
 #[test]
@@ -355,4 +355,42 @@ fn forwards_are_given_up_when_two_servers_posts_were_refused_with_none_taken_bet
     assert!(!helm.judge_forwards(false, &one));
     assert!(!helm.judge_forwards(true, &other));
     assert!(helm.judge_forwards(true, &one));
+}
+
+#[test]
+fn a_wait_that_was_asked_for_outlives_a_restart_and_no_clock_makes_it_longer_than_a_day() {
+    let (mut helm, now) = fresh();
+    let author = Authority::parse("a.example").unwrap();
+    helm.window().hold(Seq(1), iri("https://a.example/notes/1"), NOON);
+    helm.start(Seq(1), now);
+    let outcome = Outcome::Later { after: Some(Duration::from_secs(20 * HOUR)), answered: true };
+    helm.land(&Landed { seq: Seq(1), outcome, reason: "HTTP 429", author: &author }, now);
+    let restarted = |wall: Timestamp, wake: bool| {
+        let now = Now { wall, ..now };
+        let health = helm.health().clone();
+        let mut helm = Helm::new(Position::at(Seq(1)), MOST, health, LIMITS, GAPS.as_slice().into(), now);
+        if wake {
+            helm.wake(false, Seq(9), now);
+        }
+        helm.resume().map(|at| at - now.instant)
+    };
+    let hours = |hours: u64| Some(Duration::from_secs(hours * HOUR));
+    assert_eq!(restarted(NOON.plus(Duration::from_secs(HOUR)), false), hours(19));
+    assert_eq!(restarted(NOON.plus(Duration::from_secs(HOUR)), true), hours(19), "not against its wish");
+    assert_eq!(restarted(NOON.plus(Duration::from_secs(21 * HOUR)), false), Some(Duration::ZERO));
+    assert_eq!(restarted(NOON.minus(Duration::from_secs(300 * HOUR)), false), hours(24));
+}
+
+#[test]
+fn a_dormant_server_that_shows_itself_while_nothing_is_there_for_it_is_owed_all_from_then_on() {
+    let world = World::new(7);
+    let (mut helm, mut now) = (world.helm, Now { instant: world.start, wall: NOON, roll: 0.5 });
+    assert_eq!(helm.state(), LaneState::Dormant);
+    now.instant += Duration::from_secs(3 * DAY);
+    // The probe is due, and the newest entry is not for it.
+    assert!(matches!(helm.next(now, Seq(1)).0, Next::Read(_)));
+    helm.window().skip(Seq(1));
+    assert_eq!(helm.next(now, Seq(1)).0, Next::Idle);
+    assert_eq!(helm.wake(false, Seq(1), now), Some(0));
+    assert_eq!((helm.state(), helm.health().failed_days), (LaneState::Failing, 0));
 }
