@@ -48,11 +48,18 @@ impl Flight {
         let started = Instant::now();
         let (seq, at) = (self.outgoing.entry.seq, self.outgoing.entry.at);
         let author = self.outgoing.entry.actor.authority();
-        let landing = slot.run(self.exchange()).await.unwrap_or(Landing {
+        // Each request has a timeout of its own; all that belong to one entry, knocks and announcements, have one as well.
+        let whole = self.shared.config.timeout * 3 / 2;
+        let (landing, reason) = match slot.run(tokio::time::timeout(whole, self.exchange())).await {
+            Some(Ok(landing)) => (Some(landing), ""),
+            Some(Err(_elapsed)) => (None, "timeout"),
+            None => (None, "slow"),
+        };
+        let landing = landing.unwrap_or(Landing {
             seq,
             at,
             outcome: Outcome::Later { after: None, answered: false },
-            reason: Cow::Borrowed("slow"),
+            reason: Cow::Borrowed(reason),
             learned: None,
             forwarded: false,
             downgraded: false,

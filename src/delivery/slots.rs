@@ -92,7 +92,9 @@ impl Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::future::pending;
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -127,6 +129,48 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::from_secs(10));
         let slot = slots.acquire(Pool::Slow).await.unwrap();
         assert_eq!(slot.run(async { 7 }).await, Some(7));
+    }
+
+    proptest::proptest! {
+        /// Lanes with much to send, with little, and with slow servers, over two pools: whoever stands in a queue is served
+        /// after those who stood there before, and nobody's work grows anybody's wait.
+        #[test]
+        fn no_lane_starves(
+            in_flight in 1_usize..9,
+            lanes in proptest::collection::vec((1_u32..40, 1_u64..5_000, proptest::bool::ANY), 2..12),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let slots = Slots::new(in_flight);
+                let served = Arc::new(Mutex::new(vec![Vec::new(), Vec::new()]));
+                let mut running = tokio::task::JoinSet::new();
+                for (lane, (work, takes, slow)) in lanes.iter().copied().enumerate() {
+                    let (slots, served) = (slots.clone(), served.clone());
+                    running.spawn(async move {
+                        let pool = if slow { Pool::Slow } else { Pool::Fresh };
+                        for _ in 0..work {
+                            let before = served.lock().unwrap()[usize::from(slow)].len();
+                            let slot = slots.acquire(pool).await.unwrap();
+                            {
+                                let order: &mut Vec<usize> = &mut served.lock().unwrap()[usize::from(slow)];
+                                let others = order[before..].iter().filter(|one| **one != lane);
+                                let mut turns = HashMap::new();
+                                others.for_each(|one| *turns.entry(*one).or_insert(0) += 1);
+                                // One that was called before and comes in now, and one that stood in front.
+                                assert!(turns.values().all(|turns| *turns <= 2), "{lane} waited while others had {turns:?}");
+                                order.push(lane);
+                            }
+                            slot.run(tokio::time::sleep(Duration::from_millis(takes))).await;
+                        }
+                    });
+                }
+                while let Some(end) = running.join_next().await {
+                    end.unwrap();
+                }
+                let sent: usize = served.lock().unwrap().iter().map(Vec::len).sum();
+                assert_eq!(sent, lanes.iter().map(|(work, ..)| *work as usize).sum::<usize>());
+            });
+        }
     }
 
     /// Everybody hangs for a while, as when the network or this machine stood still.

@@ -45,13 +45,19 @@ pub(crate) fn power(call: &Call) -> anyhow::Result<String> {
     Ok(format!("  {} power cuts\n{verdict}\n  ready again after {}", call.count, stage.start_times()))
 }
 
-/// `full ROUNDS MOUNT`: a small tmpfs is mounted there. It is filled by posts until nothing more is acknowledged; then it
-/// is made larger. A relay that ends is started again after a moment, as a supervisor does.
+/// `full ROUNDS MOUNT [RESERVE]`: a small tmpfs is mounted there. It is filled by posts until nothing more is acknowledged;
+/// then it is made larger. A relay that ends is started again after a moment, as a supervisor does; with a reserve it must
+/// not come to that.
 pub(crate) fn full(call: &Call) -> anyhow::Result<String> {
-    let [mount] = call.words.as_slice() else { bail!("which mount?") };
+    let (mount, reserve) = match call.words.as_slice() {
+        [mount] => (mount, "0"),
+        [mount, reserve] => (mount, reserve.as_str()),
+        _ => bail!("which mount?"),
+    };
     let place = PathBuf::from(mount).join("relay");
     std::fs::create_dir_all(&place)?;
-    let mut stage = Stage::set(Setting { place: Some(place), padding: 8_000, ..Setting::of(4) })?;
+    let env = vec![("SHEARWATER_STORE__RESERVE", reserve.to_owned())];
+    let mut stage = Stage::set(Setting { place: Some(place), padding: 8_000, env, ..Setting::of(4) })?;
     let mut megabytes: u64 = 24;
     let mut ends = Vec::new();
     for round in 1..=call.count {
@@ -92,8 +98,9 @@ pub(crate) fn full(call: &Call) -> anyhow::Result<String> {
     let verdict = stage.judge()?;
     ensure!(stage.panics() == 0, "a panic:\n{}", stage.said());
     ensure!(ends.iter().all(|code| *code == Some(1)), "it ended otherwise than with 1: {ends:?}");
+    ensure!(reserve == "0" || ends.is_empty(), "it had a reserve of {reserve} and ended: {ends:?}");
     Ok(format!(
-        "  {} times full; it ended with exit code 1 and was started again {} times\n{verdict}",
+        "  {} times full, with a reserve of {reserve}; it ended with exit code 1 and was started again {} times\n{verdict}",
         call.count,
         ends.len()
     ))
