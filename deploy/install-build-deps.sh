@@ -2,6 +2,7 @@
 # What a fresh Debian or Ubuntu needs, beside Rust, to build and test Shearwater. Run it once, as root.
 #
 #   gcc, libc6-dev   compile and link: the crypto library (aws-lc) is C and assembly, built from source by `cc`
+#   make             the memory allocator (jemalloc) is C, built by its own makefile
 #   ca-certificates  root certificates: Cargo needs them to download, the relay to talk to other servers
 #
 # Neither CMake nor Clang nor pkg-config nor OpenSSL is needed on x86-64 and ARM64. On other processors the crypto
@@ -19,4 +20,4 @@ fi
 
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
-apt-get install --yes --no-install-recommends gcc libc6-dev ca-certificates
+apt-get install --yes --no-install-recommends gcc libc6-dev make ca-certificates

@@ -57,7 +57,7 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
             style: Style::Mastodon,
             inbox: at("/inbox"),
             actor_inbox: at("/actor/inbox"),
-            follow: json!({}),
+            follow: (&json!({})).into(),
             at: NOON,
             personal: false,
         }],

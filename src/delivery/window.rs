@@ -4,8 +4,6 @@
 //! Promises: an entry is marked done only when the lane says so; entries about the same object leave one after the other
 //! in log order; what it holds is small and at most [`Position::WINDOW`] entries; each entry is offered again until done.
 
-use std::collections::BTreeMap;
-
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 use crate::store::Position;
@@ -47,7 +45,8 @@ pub(super) struct Window {
     position: Position,
     /// The first place that was not read.
     read_to: Seq,
-    held: BTreeMap<Seq, Held>,
+    /// In the order of their places; seldom more than a few.
+    held: Vec<Held>,
     limit: usize,
     most: usize,
     /// Successes since the limit last changed.
@@ -60,6 +59,7 @@ pub(super) struct Window {
 /// An entry that was read, is wanted, and is not done.
 #[derive(Debug)]
 struct Held {
+    seq: Seq,
     object: Iri,
     due: Timestamp,
     flying: bool,
@@ -80,16 +80,7 @@ impl Window {
     pub(super) fn new(position: Position, most: usize) -> Self {
         let most = most.max(1);
         let limit = FIRST_LIMIT.min(most);
-        Self {
-            read_to: position.next,
-            position,
-            held: BTreeMap::new(),
-            limit,
-            most,
-            clean: 0,
-            tick: 1,
-            last_success: 0,
-        }
+        Self { read_to: position.next, position, held: Vec::new(), limit, most, clean: 0, tick: 1, last_success: 0 }
     }
 
     /// What is done.
@@ -104,7 +95,7 @@ impl Window {
 
     /// How many are.
     pub(super) fn flying(&self) -> usize {
-        self.held.values().filter(|held| held.flying).count()
+        self.held.iter().filter(|held| held.flying).count()
     }
 
     /// What to do at `now`, when the log ends at `head`. A lane that is `failing` has one request under way.
@@ -121,7 +112,7 @@ impl Window {
         if let Some(seq) = self.ready(now, false) {
             return Next::Send(seq);
         }
-        let waiting = self.held.values().filter(|held| !held.flying && held.due > now);
+        let waiting = self.held.iter().filter(|held| !held.flying && held.due > now);
         waiting.map(|held| held.due).min().map_or(Next::Idle, Next::Wait)
     }
 
@@ -129,15 +120,17 @@ impl Window {
     pub(super) fn hold(&mut self, seq: Seq, object: Iri, due: Timestamp) {
         self.read_to = self.read_to.max(seq.next());
         if !self.position.is_done(seq) {
-            let held = Held { object, due, flying: false, failures: 0, answered: false, failed_at: 0 };
-            self.held.entry(seq).or_insert(held);
+            let held = Held { seq, object, due, flying: false, failures: 0, answered: false, failed_at: 0 };
+            if let Err(place) = self.find(seq) {
+                self.held.insert(place, held);
+            }
         }
     }
 
     /// The entry read at `seq` is not for this subscriber.
     pub(super) fn skip(&mut self, seq: Seq) {
         self.read_to = self.read_to.max(seq.next());
-        self.held.remove(&seq);
+        self.let_go(seq);
         self.position.mark(seq);
     }
 
@@ -157,7 +150,8 @@ impl Window {
 
     /// Lets go of what was read and never tried: it is read again when its time comes.
     pub(super) fn slim(&mut self) {
-        self.held.retain(|_, held| held.flying || held.failures > 0);
+        self.held.retain(|held| held.flying || held.failures > 0);
+        self.held.shrink_to_fit();
         self.read_to = self.position.next;
     }
 
@@ -165,8 +159,8 @@ impl Window {
     /// still land.
     pub(super) fn give_up_before(&mut self, next: Seq) -> u64 {
         let before = self.position;
-        self.held.retain(|seq, held| *seq >= next || held.flying);
-        let flying = self.held.range(..next).count();
+        self.held.retain(|held| held.seq >= next || held.flying);
+        let flying = self.held.iter().filter(|held| held.seq < next).count();
         self.position.skip_to(next);
         self.read_to = self.read_to.max(self.position.next);
         let passed = next.0.saturating_sub(before.next.0);
@@ -176,21 +170,21 @@ impl Window {
 
     /// The entry is under way.
     pub(super) fn start(&mut self, seq: Seq) {
-        if let Some(held) = self.held.get_mut(&seq) {
+        if let Some(held) = self.get_mut(seq) {
             held.flying = true;
         }
     }
 
     /// The entry is not to be sent before `due`.
     pub(super) fn delay(&mut self, seq: Seq, due: Timestamp) {
-        if let Some(held) = self.held.get_mut(&seq) {
+        if let Some(held) = self.get_mut(seq) {
             held.due = due;
         }
     }
 
     /// The entry got its final answer.
     pub(super) fn done(&mut self, seq: Seq, success: bool) {
-        self.held.remove(&seq);
+        self.let_go(seq);
         self.position.mark(seq);
         self.tick += 1;
         if success {
@@ -208,12 +202,13 @@ impl Window {
         self.tick += 1;
         self.clean = 0;
         self.limit = (self.limit / 2).max(1);
-        let Some(held) = self.held.get_mut(&seq) else { return Trouble::Lane };
-        let others_went_through = held.failures > 0 && self.last_success > held.failed_at;
+        let (tick, last_success) = (self.tick, self.last_success);
+        let Some(held) = self.get_mut(seq) else { return Trouble::Lane };
+        let others_went_through = held.failures > 0 && last_success > held.failed_at;
         held.flying = false;
         held.answered = answered;
         held.failures = held.failures.saturating_add(1);
-        held.failed_at = self.tick;
+        held.failed_at = tick;
         let failures = held.failures;
         if !(answered && others_went_through) {
             return Trouble::Lane;
@@ -221,7 +216,7 @@ impl Window {
         if failures < POISON_AFTER {
             return Trouble::Entry(failures);
         }
-        self.held.remove(&seq);
+        self.let_go(seq);
         self.position.mark(seq);
         Trouble::Poison
     }
@@ -229,10 +224,10 @@ impl Window {
     /// The first entry that may leave at `now`: nothing about the same object is before it.
     fn ready(&self, now: Timestamp, pass_over_suspects: bool) -> Option<Seq> {
         let mut before: Vec<&Iri> = Vec::new();
-        for (seq, held) in &self.held {
+        for held in &self.held {
             let may_leave = !held.flying && held.due <= now && !(pass_over_suspects && held.is_suspect());
             if may_leave && !before.contains(&&held.object) {
-                return Some(*seq);
+                return Some(held.seq);
             }
             before.push(&held.object);
         }
@@ -242,10 +237,24 @@ impl Window {
     /// The first place that was not read, is not done, and is in reach.
     fn unread(&mut self, head: Seq) -> Option<Seq> {
         self.read_to = self.read_to.max(self.position.next);
-        while self.position.is_done(self.read_to) || self.held.contains_key(&self.read_to) {
+        while self.position.is_done(self.read_to) || self.find(self.read_to).is_ok() {
             self.read_to = self.read_to.next();
         }
         (self.read_to <= head && self.read_to < self.end()).then_some(self.read_to)
+    }
+
+    fn find(&self, seq: Seq) -> Result<usize, usize> {
+        self.held.binary_search_by_key(&seq, |held| held.seq)
+    }
+
+    fn get_mut(&mut self, seq: Seq) -> Option<&mut Held> {
+        self.find(seq).ok().and_then(|place| self.held.get_mut(place))
+    }
+
+    fn let_go(&mut self, seq: Seq) {
+        if let Ok(place) = self.find(seq) {
+            self.held.remove(place);
+        }
     }
 
     /// The first place out of reach.
@@ -317,7 +326,7 @@ mod tests {
         assert_eq!((bench.window.limit(), bench.launch(false)), (3, vec![3, 4, 5]));
         let mut next = 3;
         for limit in [4, 5, 6, 7, 8, 8] {
-            for seq in bench.window.held.keys().copied().collect::<Vec<_>>() {
+            for seq in bench.window.held.iter().map(|held| held.seq).collect::<Vec<_>>() {
                 assert_eq!(seq, Seq(next));
                 bench.window.done(seq, true);
                 next += 1;
@@ -326,7 +335,7 @@ mod tests {
             bench.launch(false);
         }
         for limit in [4, 2, 1, 1] {
-            let seq = *bench.window.held.keys().next().unwrap();
+            let seq = bench.window.held[0].seq;
             bench.window.failed(seq, false);
             assert_eq!(bench.window.limit(), limit);
         }
@@ -427,8 +436,8 @@ mod tests {
             bench.next(false);
         }
         bench.window.slim();
-        assert_eq!(bench.window.held.keys().copied().collect::<Vec<_>>(), [Seq(1)]);
-        assert_eq!(bench.window.held[&Seq(1)].failures, 1);
+        assert_eq!(bench.window.held.iter().map(|held| held.seq).collect::<Vec<_>>(), [Seq(1)]);
+        assert_eq!(bench.window.held[0].failures, 1);
         let mut sent = Vec::new();
         while let Next::Send(seq) = bench.next(false) {
             bench.window.start(seq);

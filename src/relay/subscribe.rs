@@ -219,7 +219,7 @@ impl Relay {
                 _ => actor.inbox.clone(),
             },
             actor_inbox: actor.inbox.clone(),
-            follow,
+            follow: (&follow).into(),
             at: now,
             personal: !speaks_for_its_server(actor, authority),
         };
@@ -274,7 +274,7 @@ impl Relay {
         let (people, servers): (Vec<_>, Vec<_>) = subscriber.registrations.drain(..).partition(|one| one.personal);
         for one in &people {
             let why = "Your server joins this relay itself; people need not.";
-            tx.queue_control(self.rejection(&one.follow, &one.actor, &one.actor_inbox, why))?;
+            tx.queue_control(self.rejection(&one.follow.value(), &one.actor, &one.actor_inbox, why))?;
             self.unfollow_in_return(tx, &one.actor)?;
         }
         subscriber.registrations = servers;
@@ -353,7 +353,8 @@ impl Relay {
         let before = subscriber.registrations.len();
         let names = |one: &Registration| {
             // An Undo that names another Follow is about an older one, delivered late: it ends nothing.
-            let named = match (follow, one.follow.get("id").and_then(Value::as_str)) {
+            let ours = one.follow.value();
+            let named = match (follow, ours.get("id").and_then(Value::as_str)) {
                 (Some(id), Some(ours)) => ours == id.as_str(),
                 _ => style == Some(one.style),
             };
@@ -405,7 +406,7 @@ impl Relay {
     fn acceptance(&self, registration: &Registration) -> Directive {
         let ids = &self.0.identity.ids;
         let id = ids.activity("accept", &unique());
-        let body = text(author::accept(ids, &id, &registration.follow, &registration.actor));
+        let body = text(author::accept(ids, &id, &registration.follow.value(), &registration.actor));
         Directive { inbox: registration.actor_inbox.clone(), what: "accept".to_owned(), body, from: None }
     }
 
@@ -465,7 +466,7 @@ impl Relay {
     pub(super) fn evict(&self, tx: &mut Tx<'_>, authority: &Authority, why: &str) -> Result<bool, StoreError> {
         let Some(subscriber) = tx.subscriber(authority)? else { return Ok(false) };
         for one in &subscriber.registrations {
-            tx.queue_control(self.rejection(&one.follow, &one.actor, &one.actor_inbox, why))?;
+            tx.queue_control(self.rejection(&one.follow.value(), &one.actor, &one.actor_inbox, why))?;
             self.unfollow_in_return(tx, &one.actor)?;
         }
         tx.remove_subscriber(authority)

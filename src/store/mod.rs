@@ -57,7 +57,7 @@ pub use refusals::{Refusal, Refusals};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
-pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Registration, Style, Subscriber, SubscriberState};
+pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
 pub use tx::Tx;
 
 use crate::clock::Clock;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -50,6 +50,36 @@ pub enum SubscriberState {
     Active,
 }
 
+/// JSON that is seldom looked at, kept as text: a tree of it takes ten times the memory, for each of thousands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed(Box<str>);
+
+impl Packed {
+    /// What it says.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl From<&Value> for Packed {
+    fn from(value: &Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+impl Serialize for Packed {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Value::deserialize(from).map(|value| Self::from(&value))
+    }
+}
+
 /// One Follow of ours by one actor of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
@@ -63,7 +93,7 @@ pub struct Registration {
     /// The actor's own inbox, where answers to its Follow go.
     pub actor_inbox: Iri,
     /// The Follow as it came, to be embedded in Accept and Reject.
-    pub follow: Value,
+    pub follow: Packed,
     /// When.
     pub at: Timestamp,
     /// It came from one of the server's people, not from the server's own actor: the operator decides, and it counts only

@@ -71,7 +71,7 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         style: Style::Mastodon,
         inbox: iri("/inbox"),
         actor_inbox: iri("/actor/inbox"),
-        follow: json!({ "id": format!("https://{host}/follows/1"), "type": "Follow" }),
+        follow: (&json!({ "id": format!("https://{host}/follows/1"), "type": "Follow" })).into(),
         at,
         personal: false,
     };

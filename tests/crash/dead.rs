@@ -125,7 +125,9 @@ fn dead_one(number: usize, clock: &Clock, start: shearwater::ids::Seq) -> anyhow
             style: Style::Mastodon,
             inbox: at("/inbox")?,
             actor_inbox: at("/actor/inbox")?,
-            follow: json!({ "id": format!("{origin}/follow"), "type": "Follow", "actor": format!("{origin}/actor") }),
+            follow:
+                (&json!({ "id": format!("{origin}/follow"), "type": "Follow", "actor": format!("{origin}/actor") }))
+                    .into(),
             at: now,
             personal: false,
         }],

@@ -359,7 +359,13 @@ impl Scene {
         let store = self.relay.store();
         let subscribers = store.subscribers();
         let describe = |registration: &shearwater::store::Registration| {
-            format!("{} {:?} {} {}", registration.actor, registration.style, registration.inbox, registration.follow)
+            format!(
+                "{} {:?} {} {}",
+                registration.actor,
+                registration.style,
+                registration.inbox,
+                registration.follow.value()
+            )
         };
         Look {
             head: self.relay.server.app().state.log.head(),

@@ -81,7 +81,7 @@ impl Scene {
                     style: self.style,
                     inbox: iri("https://a.example/inbox"),
                     actor_inbox: iri("https://a.example/inbox"),
-                    follow: json!({}),
+                    follow: (&json!({})).into(),
                     at: NOW,
                     personal: false,
                 }],
