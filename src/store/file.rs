@@ -13,7 +13,7 @@ use super::{LONG_REPAIR, META, StoreError};
 const LAYOUT: &[u8] = b"shearwater-1";
 /// Bytes of the file that the engine keeps in memory, beside what the operating system does: left to itself it would keep
 /// a GiB. Smaller: look-ups that come back to the same pages read them again.
-const PAGES: usize = 16 << 20;
+const PAGES: usize = 8 << 20;
 
 /// Makes the data folder, which nobody but its owner may enter: the keys and the store lie in it. Whatever writes there
 /// first calls this.

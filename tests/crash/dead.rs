@@ -48,13 +48,13 @@ pub(crate) fn dead(call: &Call) -> anyhow::Result<String> {
     }
     let all_failed = began.elapsed();
     exercise(&mut stage)?;
-    let after = resident(&stage)?;
     let (counted, began) = (failures(&stage)?, Instant::now());
     std::thread::sleep(if call.brief { WATCHED / 10 } else { WATCHED });
     let a_second = (failures(&stage)? - counted) / began.elapsed().as_secs_f64();
+    let after = resident(&stage)?;
     let each = after.saturating_sub(before) as f64 / call.count as f64;
     let said = format!(
-        "  {} dead subscribers: resident {} KiB without them, {} KiB with them when each had failed once more: {each:.1} KiB each\n  \
+        "  {} dead subscribers: resident {} KiB without them, {} KiB with them when each had failed once more and waits: {each:.1} KiB each\n  \
          each had failed within {:.1} s after the start; {a_second:.2} attempts a second after that",
         call.count,
         before,
