@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use shearwater::config::SearchApi;
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec};
+use shearwater::ids::Iri;
+use shearwater::store::{IndexedPost, Scope, Tx};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::searching::{found, member, searching};
@@ -197,7 +199,7 @@ async fn accounts_are_found_if_they_are_discoverable_and_posts_of_theirs_are_hel
     yes.send_raw(update.activity.to_string(), &update.signer, &shearwater::demo::Tweaks::default())
         .await
         .expect("an answer");
-    let actor = shearwater::ids::Iri::parse(&yes.actor(&As::Author("ada".to_owned()))).expect("an id");
+    let actor = Iri::parse(&yes.actor(&As::Author("ada".to_owned()))).expect("an id");
     eventually("the new word was read", || {
         let author = relay.store().ledger().and_then(|ledger| ledger.author(&actor)).expect("the store reads");
         author.is_some_and(|author| !author.signals.discoverable.is_yes())
@@ -406,6 +408,7 @@ async fn results_end_at_a_depth_however_they_are_paged_through() {
         "/api/v1/search?kind=everything&q=dotterel",
         "/api/v2/search?q=domain:example.org&type=statuses",
         "/api/v2/search?q=dotterel&type=everything",
+        "/api/v2/search?q=",
     ] {
         let answer = get(&relay, path).await;
         assert_eq!(answer.status, 400, "{path}: {}", answer.body);
@@ -415,4 +418,72 @@ async fn results_end_at_a_depth_however_they_are_paged_through() {
     assert_eq!((beyond.status, &beyond.json()["statuses"]), (200, &json!([])));
     let everything = get(&relay, "/api/v2/search?q=domain:example.org").await.json();
     assert_eq!(everything, json!({ "accounts": [], "statuses": [], "hashtags": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_four_hundredth_result_is_the_last_whatever_id_somebody_begins_at() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    publish(&yes, "a dotterel").await;
+    eventually("it is found", || found(&relay, "dotterel").len() == 1).await;
+    let (_, first) = relay.store().indexed_posts(0, 1).expect("the store reads").remove(0);
+    let fill = move |tx: &mut Tx<'_>| {
+        for number in 0..420 {
+            let object = Iri::parse(&format!("{}/{number}", first.object)).expect("an id");
+            tx.put_indexed_post(&IndexedPost { object, ..first.clone() })?;
+        }
+        Ok(())
+    };
+    relay.store().write(fill).await.expect("written");
+    eventually("there are as many as are shown", || deep(&relay)).await;
+    let mut path = Some("/api/v1/search?q=dotterel&limit=40".to_owned());
+    let mut all = Vec::new();
+    let mut last = String::new();
+    while let Some(next) = path {
+        let answer = get(&relay, &next).await;
+        assert_eq!(answer.status, 200, "{next}: {}", answer.body);
+        all.extend(ids(&answer));
+        last = answer.json()["hits"].as_array().and_then(|hits| hits.last()).expect("hits")["id"].to_string();
+        path = link(&relay, &answer, "next");
+    }
+    assert_eq!(all.len(), 400);
+    let beyond = format!("/api/v1/search?q=dotterel&below={}", last.trim_matches('"'));
+    let beyond = get(&relay, &beyond).await;
+    assert!(beyond.status == 400 && beyond.body.contains("400 results"), "{}: {}", beyond.status, beyond.body);
+    let mastodon = format!("/api/v2/search?q=dotterel&type=statuses&max_id={}", last.trim_matches('"'));
+    assert_eq!(get(&relay, &mastodon).await.json()["statuses"], json!([]));
+}
+
+/// Whether the deepest page that is shown is full.
+fn deep(relay: &TestRelay) -> bool {
+    let page = shearwater::search::index::Page { limit: 400, ..shearwater::search::index::Page::default() };
+    relay.search().find("dotterel", page, 0, false).is_ok_and(|results| results.hits.len() == 400)
+}
+
+/// `SCHEMATHESIS=/path/to/schemathesis cargo test --test it -- --ignored every_answer --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs schemathesis, which CONTRIBUTING.md says how to install"]
+async fn every_answer_is_one_that_the_description_names() {
+    let program = std::env::var("SCHEMATHESIS").expect("SCHEMATHESIS names the program");
+    for api in [SearchApi::Public, SearchApi::Tokens] {
+        let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (api, 0)).await;
+        let yes = crowd(&relay, "crowd", 6).await;
+        for number in 0..60 {
+            let mut spec = PostSpec::public("a petrel over the bay").by(&format!("person{}", number % 6));
+            spec.tags = vec!["petrel".to_owned()];
+            spec.picture = number % 5 == 0;
+            yes.post(spec).await.expect("an answer");
+        }
+        eventually("all are found", || found(&relay, "petrel").len() == 60).await;
+        let made = relay.server.app().state.tokens.make("schemathesis", Scope::Search, None).await.expect("a token");
+        let url = format!("{}/api/v1/openapi.json", relay.url());
+        let mut command = std::process::Command::new(&program);
+        command.args(["run", &url, "--max-examples", "200", "--no-color", "--continue-on-failure"]);
+        command.args(["--checks", "all", "--exclude-checks", "positive_data_acceptance,ignored_auth"]);
+        if api == SearchApi::Tokens {
+            command.args(["--header", &format!("Authorization: Bearer {}", made.token)]);
+        }
+        let done = tokio::task::spawn_blocking(move || command.status()).await.expect("it ran");
+        assert!(done.expect("it runs").success(), "{api:?}: what it found stands above");
+    }
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use url::form_urlencoded;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 /// Why there is no answer, and what to do about it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -17,6 +17,47 @@ pub(super) struct Refusal {
     /// What to do about it.
     #[serde(skip_serializing_if = "str::is_empty")]
     remedy: &'static str,
+}
+
+/// For who may not search here.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described: `refuse` makes them")]
+pub(super) enum NotLetIn {
+    /// A token or a signature is needed, or is not right.
+    #[response(status = 401, headers(("WWW-Authenticate" = String, description = "What is needed.")))]
+    Unknown(Refusal),
+    /// Not for this server, or not with this token.
+    #[response(status = 403)]
+    Known(Refusal),
+}
+
+/// For who asks too often.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described: `refuse_for` makes them")]
+pub(super) enum TooOften {
+    /// Too many requests in so short a time.
+    #[response(
+        status = 429,
+        headers(
+            ("Retry-After" = u32, description = "How many seconds to wait."),
+            ("X-RateLimit-Limit" = u32, description = "How many requests may be made at once."),
+            ("X-RateLimit-Remaining" = u32, description = "How many of them are left: none."),
+            ("X-RateLimit-Reset" = String, description = "When all of them are there again."),
+        )
+    )]
+    TooMany(Refusal),
+}
+
+/// Not their fault.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described: `refuse_for` makes them")]
+pub(super) enum NotNow {
+    /// The relay failed.
+    #[response(status = 500)]
+    Failed(Refusal),
+    /// The index is being made, many search just now, or the key of the server that asks cannot be read.
+    #[response(status = 503, headers(("Retry-After" = u32, description = "How many seconds to wait.")))]
+    Busy(Refusal),
 }
 
 /// A refusal as a response.

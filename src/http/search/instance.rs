@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::Refusal;
+use super::answer::TooOften;
 use crate::config::Config;
 use crate::identity::Identity;
 use crate::store::Store;
@@ -140,7 +140,7 @@ struct Versions {
     operation_id = "instance_v1",
     responses(
         (status = 200, description = "What this is.", body = InstanceV1),
-        (status = 429, description = "Too many requests. `Retry-After` says how long to wait.", body = Refusal),
+        TooOften,
     )
 )]
 pub(super) async fn v1(
@@ -178,7 +178,7 @@ pub(super) async fn v1(
     operation_id = "instance_v2",
     responses(
         (status = 200, description = "What this is.", body = InstanceV2),
-        (status = 429, description = "Too many requests. `Retry-After` says how long to wait.", body = Refusal),
+        TooOften,
     )
 )]
 pub(super) async fn v2(State(config): State<Arc<Config>>, State(identity): State<Identity>) -> Response {

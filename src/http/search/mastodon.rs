@@ -2,12 +2,12 @@
 //! means nothing here is passed over: `resolve`, because nothing is fetched for who asks, and `following`, because nobody
 //! here follows anybody.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{Refusal, bad, failed, refuse, with_links};
+use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, with_links};
 use super::entities::{Found, Status, Tag};
 use super::own::{refusal, within};
 use super::query::{MAX_PAGE, MastodonAsked, MastodonKind, PAGE, read};
@@ -30,11 +30,9 @@ use crate::search::index::{MAX_RESULTS, Page};
     responses(
         (status = 200, description = "What was found. `Link` has the pages before and after, where one kind was asked for.", body = Found),
         (status = 400, description = "The query or a parameter cannot be read, or asks for too much.", body = Refusal),
-        (status = 401, description = "A token or a signature is needed, or is not right.", body = Refusal),
-        (status = 403, description = "Not for this server, or not with this token.", body = Refusal),
-        (status = 429, description = "Too many searches. `Retry-After` says how long to wait.", body = Refusal),
-        (status = 500, description = "The relay failed.", body = Refusal),
-        (status = 503, description = "The index is being made, or many search just now. `Retry-After` says how long to wait.", body = Refusal),
+        NotLetIn,
+        TooOften,
+        NotNow,
     ),
     security((), ("token" = []), ("signature" = []))
 )]
@@ -138,22 +136,20 @@ fn pages(asked: &MastodonAsked, found: &Found) -> Vec<(&'static str, Vec<(&'stat
     params(("id" = String, Path, description = "The post's id here.", min_length = 1)),
     responses(
         (status = 200, description = "The post.", body = Status),
-        (status = 401, description = "A token or a signature is needed, or is not right.", body = Refusal),
-        (status = 403, description = "Not for this server, or not with this token.", body = Refusal),
+        NotLetIn,
         (status = 404, description = "There is no such post that may be shown.", body = Refusal),
-        (status = 429, description = "Too many requests. `Retry-After` says how long to wait.", body = Refusal),
-        (status = 500, description = "The relay failed.", body = Refusal),
-        (status = 503, description = "The key of the server that asks cannot be read just now.", body = Refusal),
+        TooOften,
+        NotNow,
     ),
     security((), ("token" = []), ("signature" = []))
 )]
 pub(super) async fn status(
     State(search): State<Search>,
     State(identity): State<Identity>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
     let missing = || refuse(StatusCode::NOT_FOUND, "Record not found", "");
-    let Ok(number) = id.parse() else { return missing() };
+    let Some(number) = id.ok().and_then(|Path(id)| id.parse().ok()) else { return missing() };
     match tokio::task::spawn_blocking(move || search.post(number)).await {
         Ok(Ok(Some(hit))) => axum::Json(Status::of(&hit, &identity.ids.origin)).into_response(),
         Ok(Ok(None)) => missing(),

@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::answer::Refusal;
+use super::answer::TooOften;
 use super::{instance, mastodon, own};
 
 /// All of it.
@@ -46,7 +46,7 @@ impl Modify for Keys {
     operation_id = "description",
     responses(
         (status = 200, description = "This document.", body = serde_json::Value),
-        (status = 429, description = "Too many requests. `Retry-After` says how long to wait.", body = Refusal),
+        TooOften,
     )
 )]
 pub(super) async fn document() -> Response {

@@ -5,7 +5,7 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{Refusal, bad, failed, refuse, refuse_for, with_links};
+use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, refuse_for, with_links};
 use super::query::{Asked, Kind, PAGE, Whose, read};
 use super::shapes::{Answer, ShownAccount, ShownHit, ShownStanding};
 use crate::http::state::Searchers;
@@ -30,11 +30,9 @@ use crate::search::query::{Query, Sort};
     responses(
         (status = 200, description = "What was found. `Link` has the pages before and after.", body = Answer),
         (status = 400, description = "The query or a parameter cannot be read, or asks for too much.", body = Refusal),
-        (status = 401, description = "A token or a signature is needed, or is not right.", body = Refusal),
-        (status = 403, description = "Not for this server, or not with this token.", body = Refusal),
-        (status = 429, description = "Too many searches. `Retry-After` says how long to wait.", body = Refusal),
-        (status = 500, description = "The relay failed.", body = Refusal),
-        (status = 503, description = "The index is being made, or many search just now. `Retry-After` says how long to wait.", body = Refusal),
+        NotLetIn,
+        TooOften,
+        NotNow,
     ),
     security((), ("token" = []), ("signature" = []))
 )]
@@ -135,7 +133,7 @@ fn pages(asked: &Asked, answer: &Answer) -> Vec<(&'static str, Vec<(&'static str
     responses(
         (status = 200, description = "How it stands.", body = ShownStanding),
         (status = 400, description = "That is no handle.", body = Refusal),
-        (status = 429, description = "Too many requests. `Retry-After` says how long to wait.", body = Refusal),
+        TooOften,
         (status = 500, description = "The relay failed.", body = Refusal),
     )
 )]

@@ -1,4 +1,4 @@
-//! What is asked: the parameters, read strictly, because a parameter that is passed over makes somebody believe an answer to
+//! What is asked: the parameters, read strictly, because a value that is passed over makes somebody believe an answer to
 //! another question. Numbers that name posts travel as texts of digits, since programs read JSON numbers as doubles.
 
 use axum::extract::rejection::QueryRejection;
@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::bad;
+use crate::search::query::MAX_BYTES;
 
 /// Results of a page, if nothing else is asked for, and at most.
 pub(super) const PAGE: usize = 20;
@@ -41,7 +42,8 @@ impl Kind {
 pub(super) struct Asked {
     /// What to look for. Of posts, in the query language of `docs/SEARCH.md`: words, "phrases", `-not`, `OR`, `#tag`,
     /// `from:` and so on. Of accounts, words of a name or bio, or a handle. Of hashtags, how one begins.
-    #[param(min_length = 1, max_length = 1024)]
+    #[serde(deserialize_with = "words")]
+    #[param(value_type = String, min_length = 1, max_length = 1024, example = "petrel")]
     pub(super) q: String,
     /// What to look for it among.
     #[serde(default)]
@@ -78,7 +80,8 @@ pub(super) struct Asked {
 #[into_params(parameter_in = Query)]
 pub(super) struct MastodonAsked {
     /// What to look for.
-    #[param(min_length = 1, max_length = 1024)]
+    #[serde(deserialize_with = "words")]
+    #[param(value_type = String, min_length = 1, max_length = 1024, example = "petrel")]
     pub(super) q: String,
     /// One kind of results only.
     #[serde(rename = "type")]
@@ -132,7 +135,7 @@ impl MastodonKind {
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// One handle: `name@host`.
-    #[param(min_length = 3, max_length = 1024)]
+    #[param(min_length = 3, max_length = 1024, example = "ada@small.example")]
     pub(super) acct: String,
 }
 
@@ -147,6 +150,14 @@ pub(super) fn read<T>(asked: Result<axum::extract::Query<T>, QueryRejection>) ->
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// What is looked for. Of posts, the query itself has a limit in bytes.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let fits = !text.is_empty() && text.chars().nth(MAX_BYTES).is_none();
+    let wrong = || serde::de::Error::custom(format!("q must have from 1 to {MAX_BYTES} characters"));
+    if fits { Ok(text) } else { Err(wrong()) }
 }
 
 /// A count from `least` to `most`, in digits only.
@@ -210,8 +221,12 @@ mod tests {
             (bare.kind, bare.limit, bare.below, bare.sensitive, bare.facets),
             (Kind::Posts, None, None, false, false)
         );
+        assert!(
+            asked(&format!("q={}", "a".repeat(1025))).is_err() && asked(&format!("q={}", "a".repeat(1024))).is_ok()
+        );
         for wrong in [
             "",
+            "q=",
             "q=a&limit=0",
             "q=a&limit=41",
             "q=a&limit=-1",
