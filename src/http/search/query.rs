@@ -147,11 +147,6 @@ pub(super) fn read<T>(asked: Result<axum::extract::Query<T>, QueryRejection>) ->
     }
 }
 
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
 /// What is looked for. Of posts, the query itself has a limit in bytes.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -165,7 +160,7 @@ fn count<'de, D>(deserializer: D, least: usize, most: usize) -> Result<Option<us
 where
     D: Deserializer<'de>,
 {
-    let Some(text) = text(deserializer)? else { return Ok(None) };
+    let text = String::deserialize(deserializer)?;
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
     let wrong = || serde::de::Error::custom(format!("this must be a number from {least} to {most}"));
     number.filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())).map(Some).ok_or_else(wrong)
@@ -185,7 +180,7 @@ fn any_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>
 
 /// The id of a post.
 fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let Some(text) = text(deserializer)? else { return Ok(None) };
+    let text = String::deserialize(deserializer)?;
     let number = text.parse().ok().filter(|_| text.len() <= 19 && text.bytes().all(|byte| byte.is_ascii_digit()));
     number.map(Some).ok_or_else(|| serde::de::Error::custom("this must be the id of a post: up to 19 digits"))
 }
@@ -193,7 +188,7 @@ fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Erro
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     match String::deserialize(deserializer)?.as_str() {
         "true" | "1" => Ok(true),
-        "false" | "0" | "" => Ok(false),
+        "false" | "0" => Ok(false),
         _ => Err(serde::de::Error::custom("this must be true or false")),
     }
 }
@@ -216,7 +211,7 @@ mod tests {
             (Kind::Accounts, Some(40), Some(18_446_744_073_709_551), Some(0))
         );
         assert_eq!((all.skip, all.sensitive, all.facets), (Some(400), true, true));
-        let bare = asked("q=a&limit=&sensitive=").unwrap();
+        let bare = asked("q=a").unwrap();
         assert_eq!(
             (bare.kind, bare.limit, bare.below, bare.sensitive, bare.facets),
             (Kind::Posts, None, None, false, false)
@@ -227,6 +222,9 @@ mod tests {
         for wrong in [
             "",
             "q=",
+            "q=a&limit=",
+            "q=a&below=",
+            "q=a&sensitive=",
             "q=a&limit=0",
             "q=a&limit=41",
             "q=a&limit=-1",
