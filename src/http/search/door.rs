@@ -32,7 +32,7 @@ pub(super) async fn for_searchers(State(state): State<HttpState>, request: Reque
         Ok(asker) => in_turn(&state, asker, request, next).await,
         Err(refusal) => match take(&state, address.map(Asker::Address)) {
             Ok(_) => refusal,
-            Err(too_many) => too_many,
+            Err(too_many) => one_too_many(&state, too_many),
         },
     }
 }
@@ -119,21 +119,17 @@ async fn in_turn(state: &HttpState, asker: Option<Asker>, request: Request, next
     match take(state, asker) {
         Ok(None) => next.run(request).await,
         Ok(Some(turn)) => told(next.run(request).await, state, turn),
-        Err(too_many) => too_many,
+        Err(too_many) => one_too_many(state, too_many),
     }
 }
 
-fn take(state: &HttpState, asker: Option<Asker>) -> Result<Option<Turn>, Response> {
-    let Some(asker) = asker else { return Ok(None) };
-    state.searchers.turns.take(&asker).map_err(|TooMany { turn, wait }| {
-        let refusal = refuse_for(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many searches in so short a time",
-            "Wait as long as Retry-After says.",
-            wait,
-        );
-        told(refusal, state, turn)
-    })
+fn take(state: &HttpState, asker: Option<Asker>) -> Result<Option<Turn>, TooMany> {
+    asker.map_or(Ok(None), |asker| state.searchers.turns.take(&asker))
+}
+
+fn one_too_many(state: &HttpState, TooMany { turn, wait }: TooMany) -> Response {
+    let (error, remedy) = ("too many searches in so short a time", "Wait as long as Retry-After says.");
+    told(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait), state, turn)
 }
 
 /// In the headers that programs know from Mastodon.

@@ -45,7 +45,7 @@ pub(super) async fn search(
     let asked = match read(asked) {
         Ok(asked) if asked.account_id.as_ref().is_none_or(String::is_empty) => asked,
         Ok(_) => return bad("account_id means nothing here: write from:name@host into q"),
-        Err(refusal) => return refusal,
+        Err(wrong) => return bad(wrong),
     };
     let origin = identity.ids.origin.clone();
     let base = format!("{origin}/api/v2/search");

@@ -44,7 +44,7 @@ pub(super) async fn search(
 ) -> Response {
     let asked = match read(asked) {
         Ok(asked) => asked,
-        Err(refusal) => return refusal,
+        Err(wrong) => return bad(wrong),
     };
     let base = format!("{}/api/v1/search", identity.ids.origin);
     let found = match within(&searchers, move || answer(&search, &asked).map(|answer| (answer, asked))).await {
@@ -143,7 +143,7 @@ pub(super) async fn consent(
 ) -> Response {
     let whose = match read(whose) {
         Ok(whose) => whose,
-        Err(refusal) => return refusal,
+        Err(wrong) => return bad(wrong),
     };
     match tokio::task::spawn_blocking(move || search.standing(&whose.acct)).await {
         Ok(Ok(Some(standing))) => axum::Json(ShownStanding::from(standing)).into_response(),

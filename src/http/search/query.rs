@@ -2,11 +2,9 @@
 //! another question. Numbers that name posts travel as texts of digits, since programs read JSON numbers as doubles.
 
 use axum::extract::rejection::QueryRejection;
-use axum::response::Response;
 use serde::{Deserialize, Deserializer};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::bad;
 use crate::search::query::MAX_BYTES;
 
 /// Results of a page, if nothing else is asked for, and at most.
@@ -140,11 +138,8 @@ pub(super) struct Whose {
 }
 
 /// The parameters, or what is wrong with them.
-pub(super) fn read<T>(asked: Result<axum::extract::Query<T>, QueryRejection>) -> Result<T, Response> {
-    match asked {
-        Ok(axum::extract::Query(asked)) => Ok(asked),
-        Err(rejection) => Err(bad(rejection.body_text())),
-    }
+pub(super) fn read<T>(asked: Result<axum::extract::Query<T>, QueryRejection>) -> Result<T, String> {
+    asked.map(|asked| asked.0).map_err(|rejection| rejection.body_text())
 }
 
 /// What is looked for. Of posts, the query itself has a limit in bytes.
