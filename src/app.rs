@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::net::{Client, SignedClient, user_agent};
 use crate::peers::Peers;
 use crate::policy::Rules;
+use crate::policy::tokens::Tokens;
 use crate::relay::{Relay, Services, Signals};
 use crate::search::{self, Search};
 use crate::store::{Store, make_private};
@@ -96,6 +97,7 @@ impl App {
             metrics: metrics.clone(),
         });
         let searchers = Searchers::new(config.search.rate);
+        let tokens = Tokens::new(store.clone(), clock.clone());
         let inbox_slots = InboxSlots::new(config.http.inbox_in_flight);
         let state = HttpState {
             config: Arc::new(config),
@@ -109,6 +111,7 @@ impl App {
             metrics,
             inbox_slots,
             searchers,
+            tokens,
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

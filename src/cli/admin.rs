@@ -3,6 +3,7 @@
 
 mod rules;
 mod search;
+mod tokens;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -132,6 +133,8 @@ pub(super) enum AdminCommand {
     Rules(rules::RulesArgs),
     /// The servers whose posts may be searched here: list them, switch search on or off for one.
     Search(search::SearchArgs),
+    /// Tokens of programs that may search here (`search.api = "tokens"`): make, list and revoke them.
+    Token(tokens::TokenArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(ListArgs),
     /// List what is held back for you to look at, and why: servers, or the posts of one.
@@ -184,6 +187,7 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),
         AdminCommand::Search(args) => search::run(args),
+        AdminCommand::Token(args) => tokens::run(args),
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
         }

@@ -223,6 +223,10 @@ pub enum Admission {
 pub enum SearchApi {
     /// There is no search: nothing is taken for it, and its actor does not exist.
     Off,
+    /// Servers that joined: their instance actor signs the request.
+    Subscribers,
+    /// Who has a token that the operator made.
+    Tokens,
     /// Anybody.
     Public,
 }

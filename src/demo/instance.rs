@@ -271,7 +271,15 @@ impl Instance {
     /// # Errors
     /// When there is no answer.
     pub async fn fetch(&self, url: &str) -> Result<Answer, Trouble> {
-        self.shared.fetch(url).await
+        self.shared.fetch(url, &As::Fetcher).await
+    }
+
+    /// The same, signed by somebody else on this instance.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn fetch_as(&self, url: &str, who: &As) -> Result<Answer, Trouble> {
+        self.shared.fetch(url, who).await
     }
 
     /// Everything that came to its inboxes, in order of arrival.

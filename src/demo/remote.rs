@@ -8,6 +8,7 @@ use url::Url;
 
 use super::family::Family;
 use super::ledger::{Outcome, Standing};
+use super::parts::As;
 use super::shapes::{AS2, PUBLIC};
 use super::state::{RemoteKey, Shared};
 use super::verify::{Claim, Refusal};
@@ -62,7 +63,7 @@ impl Shared {
 
     /// A JSON document of type ActivityStreams, with a signed GET.
     pub(super) async fn document(&self, url: &str) -> Result<Value, String> {
-        let answer = self.fetch(url).await.map_err(|trouble| format!("{url}: {trouble}"))?;
+        let answer = self.fetch(url, &As::Fetcher).await.map_err(|trouble| format!("{url}: {trouble}"))?;
         if answer.status != 200 {
             return Err(format!("{url} answered {}", answer.status));
         }
@@ -116,7 +117,7 @@ impl Shared {
     }
 
     async fn fetched_post(&self, id: &str) -> Standing {
-        let answer = match self.fetch(id).await {
+        let answer = match self.fetch(id, &As::Fetcher).await {
             Ok(answer) => answer,
             Err(trouble) => return Standing::Failed(trouble.to_string()),
         };

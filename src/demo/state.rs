@@ -192,11 +192,11 @@ impl Shared {
         self.client.send(sign::post(url, body, &self.signer(who), self.profile(), self.now(), tweaks)).await
     }
 
-    /// GETs a document, signed by the actor that this family fetches with. Draft-cavage even where the instance sends
+    /// GETs a document, signed by `who`: as a rule the actor that this family fetches with. Draft-cavage even where the instance sends
     /// RFC 9421: half of its peers would not understand.
-    pub(super) async fn fetch(&self, url: &str) -> Result<Answer, Trouble> {
+    pub(super) async fn fetch(&self, url: &str, who: &As) -> Result<Answer, Trouble> {
         let url = Url::parse(url).map_err(|_cause| Trouble::NotLoopback(url.to_owned()))?;
-        self.client.send(sign::get(url, &self.signer(&As::Fetcher), self.family.profile(), self.now())).await
+        self.client.send(sign::get(url, &self.signer(who), self.family.profile(), self.now())).await
     }
 
     /// A number that this instance did not use before.

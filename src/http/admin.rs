@@ -2,6 +2,7 @@
 
 pub(super) mod rules;
 pub(super) mod search;
+pub(super) mod tokens;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};

@@ -32,17 +32,14 @@ pub fn public(state: HttpState) -> Router {
         .route(&path(&ids.outbox), get(federation::outbox))
         .route(&path(&ids.followers), get(federation::followers))
         .route(&path(&ids.following), get(federation::following))
-        .merge(search(&state))
+        .merge(search_actor(&state))
         .route("/announces/{hash}", get(federation::announce))
         .route("/.well-known/webfinger", get(federation::webfinger))
         .route("/.well-known/host-meta", get(federation::host_meta))
         .route("/.well-known/nodeinfo", get(federation::nodeinfo_links))
         .route("/nodeinfo/{version}", get(federation::nodeinfo))
         // Programs that search, people's own among them.
-        .route("/api/v1/search", get(search::search))
-        .route("/api/v1/search/consent", get(search::consent))
-        .route("/api/v2/search", get(search::as_mastodon))
-        .route("/api/v1/statuses/{id}", get(search::status))
+        .merge(search::routes(&state))
         // People.
         .route("/", get(pages::home))
         .route("/robots.txt", get(pages::robots))
@@ -53,7 +50,7 @@ pub fn public(state: HttpState) -> Router {
 }
 
 /// What belongs to the search actor. While search is off there is none, and who still posts to it is told.
-fn search(state: &HttpState) -> Router<HttpState> {
+fn search_actor(state: &HttpState) -> Router<HttpState> {
     let ids = &state.identity.search;
     if !state.config.search.is_on() {
         return Router::new().route(&path(&ids.inbox), post(federation::no_search));
@@ -102,6 +99,7 @@ pub fn admin(state: HttpState) -> Router {
         )
         .route("/api/admin/v1/search/servers", get(admin::search::list))
         .route("/api/admin/v1/search/servers/{authority}", post(admin::search::on).delete(admin::search::off))
+        .route("/api/admin/v1/tokens", get(admin::tokens::list).post(admin::tokens::make).delete(admin::tokens::revoke))
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

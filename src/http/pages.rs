@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
-use crate::config::{Admission, Config};
+use crate::config::{Admission, Config, SearchApi};
 use crate::identity::Identity;
 use crate::store::Store;
 
@@ -22,6 +22,7 @@ struct Home {
     inbox: String,
     actor: String,
     admission: &'static str,
+    search: &'static str,
     count: usize,
     hosts: Vec<String>,
     version: &'static str,
@@ -50,6 +51,14 @@ pub(super) async fn home(
             Admission::Approval => "The operator looks at each server that asks before it joins.",
             Admission::Allowlist => "Only servers on the operator's list may join.",
         },
+        search: match config.search.api {
+            SearchApi::Off => "",
+            SearchApi::Subscribers => "Posts whose authors asked for it can be searched here, by servers that joined.",
+            SearchApi::Tokens => {
+                "Posts whose authors asked for it can be searched here, by who has a token from the operator."
+            }
+            SearchApi::Public => "Posts whose authors asked for it can be searched here, by anybody.",
+        },
         count: hosts.len(),
         hosts: if config.relay.show_subscribers { hosts } else { Vec::new() },
         version: env!("CARGO_PKG_VERSION"),
@@ -74,5 +83,5 @@ pub(super) async fn home(
 
 /// The home page may be found; nothing else here is for search engines.
 pub(super) async fn robots() -> &'static str {
-    "User-agent: *\nAllow: /$\nDisallow: /\n"
+    "User-agent: *\nAllow: /$\nDisallow: /api/\nDisallow: /\n"
 }

@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::delivery::Delivery;
 use crate::identity::Identity;
 use crate::log::Log;
-use crate::policy::AddressLimit;
+use crate::policy::tokens::Tokens;
+use crate::policy::turns::Turns;
 use crate::relay::Relay;
 use crate::search::Search;
 use crate::store::{FollowState, Following, Store, StoreError};
@@ -33,6 +34,7 @@ pub struct HttpState {
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,
     pub searchers: Searchers,
+    pub tokens: Tokens,
     pub followed: Followed,
     pub clock: Clock,
 }
@@ -74,15 +76,15 @@ impl InboxSlots {
 pub struct Searchers {
     /// Searches under way: each has a thread and, at worst, 150 ms of it.
     pub places: Arc<Semaphore>,
-    /// How often one address may search.
-    pub rate: AddressLimit,
+    /// How often one of them may search.
+    pub turns: Turns,
 }
 
 impl Searchers {
-    /// `rate` searches a minute from one address, and a few at once in all.
+    /// `rate` searches a minute by one of them, and a few at once in all.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        Self { places: Arc::new(Semaphore::new(16)), rate: AddressLimit::new(rate) }
+        Self { places: Arc::new(Semaphore::new(16)), turns: Turns::new(rate) }
     }
 }
 

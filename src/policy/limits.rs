@@ -5,7 +5,6 @@
 //! foresee; two who meet in one share its rate, which matters only if both send at full speed.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
-use std::net::IpAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +18,7 @@ use crate::config;
 use crate::ids::{Authority, Iri};
 
 /// Buckets of each kind: about two megabytes if all are in use. With a thousand busy senders, one in a hundred shares.
-const CELLS: u64 = 1 << 17;
+pub(super) const CELLS: u64 = 1 << 17;
 
 /// A full bucket holds what comes in this part of a minute: twelve seconds' worth at once. A server that was cut off
 /// brings its backlog faster than its news.
@@ -56,32 +55,6 @@ impl Limits {
     /// How long to wait when it is one too many; then it counts for nobody else's limit.
     pub fn check(&self, server: &Authority, actor: Option<&Iri>) -> Result<(), Duration> {
         self.0.check(server, actor)
-    }
-}
-
-/// How many searches one address may make. Addresses are kept nowhere else, and here only as long as they have not
-/// their full share again. Cheap to clone.
-#[derive(Clone)]
-pub struct AddressLimit(Option<Arc<Buckets<DefaultClock>>>);
-
-impl AddressLimit {
-    /// So many a minute; 0: no limit.
-    #[must_use]
-    pub fn new(per_minute: u32) -> Self {
-        Self(Buckets::new(per_minute, &DefaultClock::default()).map(Arc::new))
-    }
-
-    /// Counts one request from `address`, of IPv6 from its /64: whoever has one address there has them all.
-    ///
-    /// # Errors
-    /// How long to wait when it is one too many.
-    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        let Some(buckets) = &self.0 else { return Ok(()) };
-        let sender = match address.to_canonical() {
-            IpAddr::V4(address) => u64::from(address.to_bits()),
-            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
-        };
-        buckets.take(sender)
     }
 }
 

@@ -1,6 +1,7 @@
-//! With whom the operator does not deal ([`rules`]), how much anybody may send ([`limits`]), and which posts the operator
-//! looks at first ([`screen`], with what [`wave`] and [`repeats`] count). Each is asked at every use (joining, sending,
-//! receiving, fetching), so that a rule takes effect everywhere as soon as it is made.
+//! With whom the operator does not deal ([`rules`]), how much anybody may send ([`limits`]) and ask ([`turns`]), which
+//! programs are let in ([`tokens`]), and which posts the operator looks at first ([`screen`], with what [`wave`] and
+//! [`repeats`] count). Each is asked at every use (joining, sending, receiving, fetching), so that a rule takes effect
+//! everywhere as soon as it is made.
 //!
 //! [`Rules`] holds the rules that count now: those of the configuration, and over them those that were made by command,
 //! which the store keeps. What a change means for those who are here already is `relay`'s to do.
@@ -10,11 +11,13 @@ pub mod lists;
 pub mod repeats;
 pub mod rules;
 pub mod screen;
+pub mod tokens;
+pub mod turns;
 pub mod wave;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use limits::{AddressLimit, Limits};
+pub use limits::Limits;
 pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;

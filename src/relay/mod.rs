@@ -8,6 +8,8 @@
 //! What comes for the search comes this way too: servers switch it on and off ([`switch`]), posts are taken for it alone,
 //! and authors go out of it (`withdraw`). What is done with them is the business of others, who read the log.
 //!
+//! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as.
+//!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
 pub mod effects;
@@ -15,6 +17,7 @@ pub mod enforce;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
+pub mod reader;
 pub mod resolver;
 pub mod route;
 mod screening;

@@ -104,7 +104,7 @@ impl Rejection {
         Self { status: 503, check, detail: detail.to_owned(), remedy, retry_after: Some(seconds) }
     }
 
-    fn new(status: u16, check: &'static str, detail: String, remedy: &'static str) -> Self {
+    pub(super) fn new(status: u16, check: &'static str, detail: String, remedy: &'static str) -> Self {
         Self { status, check, detail, remedy, retry_after: None }
     }
 }
@@ -177,7 +177,7 @@ impl Relay {
         })
     }
 
-    fn refuse_blocked(&self, authority: &Authority) -> Result<(), Rejection> {
+    pub(super) fn refuse_blocked(&self, authority: &Authority) -> Result<(), Rejection> {
         let ruling = self.0.rules.set().name(authority, self.0.clock.now());
         if ruling.verdict != Verdict::Block {
             return Ok(());
@@ -189,7 +189,7 @@ impl Relay {
     }
 
     /// The actor whose key made the signature. A key that fails is read again once per cool-down: it may have changed.
-    async fn check_signature(&self, claim: &http_sig::Claim, key_id: &Iri) -> Result<Iri, Refused> {
+    pub(super) async fn check_signature(&self, claim: &http_sig::Claim, key_id: &Iri) -> Result<Iri, Refused> {
         let wrong = || {
             let detail = format!("the signature does not match the key {key_id}");
             let remedy = "Sign with the key that your actor publishes now; if it changed, this relay reads it again within ten minutes.";

@@ -144,10 +144,10 @@ fn all(mut members: Vec<Plan>) -> Plan {
     if members.len() == 1 { members.swap_remove(0) } else { Plan::All(members) }
 }
 
-type Terms = Vec<(usize, String, Reading)>;
+pub(super) type Terms = Vec<(usize, String, Reading)>;
 
 /// The terms of a text by their places, the first at 0.
-fn terms(text: &str) -> Terms {
+pub(super) fn terms(text: &str) -> Terms {
     let mut found: Terms = Vec::new();
     tokens(text, |token| {
         if !matches!(token.reading, Reading::Part | Reading::Tail) {

@@ -9,20 +9,22 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::Search;
+use super::collect::Found;
 use super::compile::{Compiled, Names};
+use super::facets::{self, Facets};
 use super::gather::known;
-use super::index::{Index, IndexFault, Page};
+use super::index::{Index, IndexFault, MAX_RESULTS, Page};
 use super::indexer::server_number;
+use super::people::Person;
 use super::query::{Fault, Query, Reach, Sort};
 use crate::clock::Timestamp;
-use crate::config::SearchApi;
-use crate::consent::{self, Decision, Occasion, Reason};
+use crate::consent::{self, Case, Decision, Occasion, Reason, Use};
 use crate::ids::{Authority, Iri};
-use crate::store::{IndexedAuthor, IndexedPost, LedgerView, StoreError, first_number_at};
+use crate::store::{IndexedAuthor, IndexedPost, LedgerView, SearchServer, StoreError, first_number_at};
 use crate::wire::searchable::Said;
 
 /// How long one search may look.
-const WITHIN: Duration = Duration::from_millis(150);
+pub(super) const WITHIN: Duration = Duration::from_millis(150);
 
 /// A post that was found and may be shown.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ impl Hit {
 pub struct Results {
     /// The posts, in the order that was asked for.
     pub hits: Vec<Hit>,
+    /// There may be more after these, and they may be asked for.
+    pub more: bool,
     /// The time was over before the page was full.
     pub took_too_long: bool,
     /// A prefix stood for more words than were looked for.
@@ -66,6 +70,9 @@ pub enum FindFault {
     /// It asks for all that somebody wrote who is not to be browsed.
     #[error("this query asks for all that somebody wrote: give it a word as well")]
     NotBrowsable,
+    /// It asks for what lies deeper than results are shown.
+    #[error("{MAX_RESULTS} results are shown at most: ask for something narrower")]
+    TooDeep,
     /// There is no index just now: it is being made.
     #[error("the index is being made; try again in a minute")]
     NoIndex,
@@ -78,43 +85,40 @@ pub enum FindFault {
 }
 
 impl Search {
-    /// Whether anybody may search here.
-    #[must_use]
-    pub fn is_public(&self) -> bool {
-        self.0.config.api == SearchApi::Public
-    }
-
     /// The index, once there is one.
     pub(super) fn index(&self) -> Option<Index> {
         self.0.index.borrow().clone()
     }
 
-    /// The page of what `text` asks for. Sensitive posts only if the query names them, or `sensitive` says so. Blocks, for
-    /// milliseconds.
+    /// The page of what `text` asks for. Of the newest, `page.above` means the next ones above that id and not the newest
+    /// of all, so that somebody can turn pages back. Sensitive posts only if the query names them, or `sensitive` says so.
+    /// Blocks, for milliseconds.
     ///
     /// # Errors
     /// [`FindFault`].
     pub fn find(&self, text: &str, page: Page, skip: usize, sensitive: bool) -> Result<Results, FindFault> {
-        let query = Query::read(text)?;
-        let index = self.index().ok_or(FindFault::NoIndex)?;
-        let shown = Shown::new(self)?;
-        match query.reach() {
-            Reach::Text => {}
-            Reach::Authors(names) => {
-                if !names.iter().all(|name| shown.is_browsable(name)) {
-                    return Err(FindFault::NotBrowsable);
-                }
-            }
-            Reach::Everything => return Err(FindFault::Everything),
+        let asked = Asked::new(self, text, sensitive)?;
+        match asked.query.sort {
+            Sort::Newest => asked.newest(page),
+            Sort::Relevance => asked.best(skip, page.limit),
         }
-        let compiled = Compiled::new(&query, &shown, sensitive || query.wants_sensitive());
-        let alive = |number| shown.hit(number).is_some();
-        let found = match query.sort {
-            Sort::Newest => index.newest(&compiled, page, &alive, WITHIN)?,
-            Sort::Relevance => index.best(&compiled, skip, page.limit, &alive, WITHIN)?,
-        };
-        let hits = found.ids.iter().filter_map(|number| shown.hit(*number)).collect();
-        Ok(Results { hits, took_too_long: found.took_too_long, cut: found.cut })
+    }
+
+    /// What `text` finds, counted.
+    ///
+    /// # Errors
+    /// [`FindFault`].
+    pub fn facets(&self, text: &str, sensitive: bool) -> Result<Facets, FindFault> {
+        let asked = Asked::new(self, text, sensitive)?;
+        let page = Page { limit: MAX_RESULTS, ..Page::default() };
+        let (hits, found) = asked.shown.newest(&asked.index, &asked.compiled, page, WITHIN)?;
+        Ok(facets::count(&hits, found.took_too_long || hits.len() >= MAX_RESULTS))
+    }
+
+    /// Who switched search on for an author's server, and when: the second key.
+    #[must_use]
+    pub fn second_key(&self, author: &Iri) -> Option<Arc<SearchServer>> {
+        self.0.store.search_servers().get(&author.authority()).cloned()
     }
 
     /// One post by its number, if it may be shown.
@@ -123,6 +127,67 @@ impl Search {
     /// The store's.
     pub fn post(&self, number: u64) -> Result<Option<Hit>, StoreError> {
         Ok(Shown::new(self)?.hit(number))
+    }
+}
+
+/// A query that may be answered, with what it is asked of.
+struct Asked<'a> {
+    query: Query,
+    index: Index,
+    shown: Shown<'a>,
+    compiled: Compiled,
+}
+
+impl<'a> Asked<'a> {
+    fn new(search: &'a Search, text: &str, sensitive: bool) -> Result<Self, FindFault> {
+        let query = Query::read(text)?;
+        let index = search.index().ok_or(FindFault::NoIndex)?;
+        let shown = Shown::new(search)?;
+        match query.reach() {
+            Reach::Text => {}
+            Reach::Authors(names) if names.iter().all(|name| shown.is_browsable(name)) => {}
+            Reach::Authors(_) => return Err(FindFault::NotBrowsable),
+            Reach::Everything => return Err(FindFault::Everything),
+        }
+        let compiled = Compiled::new(&query, &shown, sensitive || query.wants_sensitive());
+        Ok(Self { query, index, shown, compiled })
+    }
+
+    fn newest(&self, page: Page) -> Result<Results, FindFault> {
+        let depth = self.depth(page.below)?;
+        if depth >= MAX_RESULTS {
+            return Err(FindFault::TooDeep);
+        }
+        let limit = page.limit.min(MAX_RESULTS - depth);
+        let back = page.above.is_some() && page.below.is_none();
+        let page = Page { limit: if back { MAX_RESULTS } else { limit }, ..page };
+        let (mut hits, found) = self.shown.newest(&self.index, &self.compiled, page, WITHIN)?;
+        if back {
+            hits.drain(..hits.len().saturating_sub(limit));
+        }
+        let full = hits.len() == limit && depth + limit < MAX_RESULTS;
+        let more = limit > 0 && (full || found.took_too_long);
+        Ok(Results { hits, more, took_too_long: found.took_too_long, cut: found.cut })
+    }
+
+    /// How many results lie above this id, the deleted ones that the index still has included. Counted, and not told by
+    /// whoever asks, because they might not tell the truth.
+    fn depth(&self, below: Option<u64>) -> Result<usize, FindFault> {
+        let Some(below) = below else { return Ok(0) };
+        let page = Page { above: below.checked_sub(1), below: None, limit: MAX_RESULTS };
+        Ok(self.index.newest(&self.compiled, page, &|_| true, WITHIN)?.ids.len())
+    }
+
+    fn best(&self, skip: usize, limit: usize) -> Result<Results, FindFault> {
+        if skip >= MAX_RESULTS {
+            return Err(FindFault::TooDeep);
+        }
+        let limit = limit.min(MAX_RESULTS - skip);
+        let alive = |number| self.shown.hit(number).is_some();
+        let found = self.index.best(&self.compiled, skip, limit, &alive, WITHIN)?;
+        let hits: Vec<Hit> = found.ids.iter().filter_map(|number| self.shown.hit(*number)).collect();
+        let more = limit > 0 && hits.len() == limit && skip + limit < MAX_RESULTS;
+        Ok(Results { hits, more, took_too_long: found.took_too_long, cut: found.cut })
     }
 }
 
@@ -173,9 +238,52 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn new(search: &'a Search) -> Result<Self, StoreError> {
+    pub(super) fn new(search: &'a Search) -> Result<Self, StoreError> {
         let oldest = first_number_at(search.0.clock.now().minus(search.0.config.retention));
         Ok(Self { search, view: search.0.store.ledger()?, oldest, authors: Mutex::default() })
+    }
+
+    /// The newest posts that `compiled` finds and that may be shown, as [`Index::newest`].
+    pub(super) fn newest(
+        &self,
+        index: &Index,
+        compiled: &Compiled,
+        page: Page,
+        within: Duration,
+    ) -> Result<(Vec<Hit>, Found), FindFault> {
+        let looked_up: Mutex<HashMap<u64, Hit>> = Mutex::default();
+        let alive = |number| {
+            let hit = self.hit(number);
+            let may_be_shown = hit.is_some();
+            if let Some(hit) = hit {
+                looked_up.lock().unwrap_or_else(PoisonError::into_inner).insert(number, hit);
+            }
+            may_be_shown
+        };
+        let found = index.newest(compiled, page, &alive, within)?;
+        let mut looked_up = looked_up.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let hits = found.ids.iter().filter_map(|number| looked_up.remove(number)).collect();
+        Ok((hits, found))
+    }
+
+    /// The account, if it may be shown.
+    pub(super) fn person(&self, actor: &Iri) -> Option<Person> {
+        let author = self.view.author(actor).ok()??;
+        self.is_listed(actor, &author).then(|| Person { actor: actor.clone(), author: Arc::new(author) })
+    }
+
+    /// Whether this account may be found as such.
+    pub(super) fn is_listed(&self, actor: &Iri, author: &IndexedAuthor) -> bool {
+        // The operator's words count for what a profile says, too.
+        let words = format!("{} {}", author.profile.name, author.profile.summary);
+        let case = Case {
+            reading: Some(consent::Reading { signals: &author.signals, at: author.read_at }),
+            author: known(author, None),
+            server: self.search.server(actor, &words),
+            post: None,
+            terms: self.search.terms(Occasion::Keeping),
+        };
+        author.hidden.is_none() && consent::consent(Use::Account, &case).is_allowed()
     }
 
     /// The post, if it may be shown. A row that cannot be read is shown to nobody.

@@ -9,6 +9,7 @@
 //! All calls block, some for seconds: not for async threads.
 
 mod fault;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod writer;

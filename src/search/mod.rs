@@ -2,18 +2,23 @@
 //! keeps; what arrives comes from the log. Other rooms are not known here.
 //!
 //! Two workers fill the ledger: [`gather`] judges posts, [`authors`] reads what their authors say. [`sweep`] empties it
-//! again, and [`indexer`] makes the [`index`] from it, which is no authority: [`find`] asks both. Pure are how a text
+//! again, and [`indexer`] makes the [`index`] from it, which is no authority: [`find`] asks both, and so do [`hashtags`] and
+//! [`people`]. Pure are how a text
 //! becomes terms ([`tokens`]), which language it is in ([`language`]), and how what somebody typed becomes a [`query`].
 
 pub mod authors;
 mod bounds;
 pub mod collect;
 pub mod compile;
+pub mod facets;
 pub mod find;
 pub mod gather;
+pub mod hashtags;
+pub mod highlight;
 pub mod index;
 pub mod indexer;
 pub mod language;
+pub mod people;
 pub mod query;
 pub mod schema;
 pub mod sweep;
@@ -57,6 +62,7 @@ struct Parts {
     /// Where the index is.
     folder: PathBuf,
     index: watch::Sender<Option<Index>>,
+    people: people::People,
 }
 
 /// What [`Search::new`] is given.
@@ -92,6 +98,7 @@ impl Search {
             asked: Mutex::default(),
             folder,
             index,
+            people: people::People::default(),
         }))
     }
 

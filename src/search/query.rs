@@ -210,7 +210,7 @@ fn reach(expr: &Expr) -> Reach {
 }
 
 /// Two letters, or one character that is a word by itself: an ideograph, an emoji. A lone kana is in every text.
-fn says_something(text: &str) -> bool {
+pub(super) fn says_something(text: &str) -> bool {
     let mut says = false;
     tokens(text, |token| {
         says |= match token.reading {

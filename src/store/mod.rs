@@ -30,6 +30,7 @@ mod subscribers;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tx;
 
 use std::collections::HashMap;
@@ -58,6 +59,7 @@ pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target
 pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
+pub use tokens::{ApiToken, MAX_TOKENS, Scope};
 pub use tx::Tx;
 
 use crate::clock::Clock;

@@ -285,6 +285,14 @@ fn records_keep_their_golden_bytes() {
     check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
     check(ControlTally { messages: 3 });
     check(HeldTally { posts: 3, since: NOON, reason: "hashtags".to_owned() });
+    check(ApiToken {
+        name: "a reader".to_owned(),
+        scope: Scope::Search,
+        hash: "00".repeat(32),
+        made_at: NOON,
+        expires_at: Some(NOON),
+        used_on: Some(20_688),
+    });
     check(Arrivals {
         since: NOON,
         touched: NOON,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on panics, in its helpers too")]
 
+mod asking;
 mod attacks;
 mod blocking;
 mod crash;

@@ -10,26 +10,26 @@ use shearwater::store::{Leftover, SearchServer, SwitchedBy};
 
 use crate::support::{TestRelay, authority, publish};
 
-async fn searching() -> TestRelay {
+pub(crate) async fn searching() -> TestRelay {
     // Tests search as often as they like; the one about floods says what is allowed.
     TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 0)).await
 }
 
-async fn switch_on(relay: &TestRelay, instance: &Instance) {
+pub(crate) async fn switch_on(relay: &TestRelay, instance: &Instance) {
     let (server, since) = (authority(instance), relay.server.app().state.clock.now());
     let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() };
     relay.store().write(move |tx| tx.switch_search(&server, Some(on))).await.expect("written");
 }
 
 /// A server that has joined, and whose admin wants search.
-async fn member(relay: &TestRelay, name: &str) -> Instance {
+pub(crate) async fn member(relay: &TestRelay, name: &str) -> Instance {
     let instance = relay.joined(Family::Mastodon, name).await;
     switch_on(relay, &instance).await;
     instance
 }
 
 /// The ids of the posts that are found, newest first.
-fn found(relay: &TestRelay, query: &str) -> Vec<String> {
+pub(crate) fn found(relay: &TestRelay, query: &str) -> Vec<String> {
     let page = Page { limit: 100, ..Page::default() };
     match relay.search().find(query, page, 0, false) {
         Ok(results) => results.hits.into_iter().map(|hit| hit.post.object.to_string()).collect(),

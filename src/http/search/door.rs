@@ -1,0 +1,145 @@
+//! Who may come in, and how often. For the search it is whom `search.api` names: everybody, who has a token, or a server
+//! that joined and signs. Asking how oneself stands, and what this is, is open to all wherever there is search.
+//!
+//! Who is let in takes a turn of their own bucket; who is not takes one of their address's, so that guessing is slow.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::answer::{failed, refuse, refuse_for};
+use crate::config::SearchApi;
+use crate::http::listen::Client;
+use crate::http::state::HttpState;
+use crate::policy::tokens::TokenFault;
+use crate::policy::turns::{Asker, TooMany, Turn};
+use crate::relay::verify::Rejection;
+use crate::store::Scope;
+
+const ASK_FOR_A_TOKEN: &str = "Send `Authorization: Bearer TOKEN`, with a token from the operator of this relay.";
+
+/// Lets those in whom `search.api` names.
+pub(super) async fn for_searchers(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    if !reads(request.method()) {
+        return next.run(request).await;
+    }
+    let address = address(&request);
+    let (target, headers) = (request.uri().clone(), request.headers().clone());
+    match asker(&state, address, &target, &headers).await {
+        Ok(asker) => in_turn(&state, asker, request, next).await,
+        Err(refusal) => match take(&state, address.map(Asker::Address)) {
+            Ok(_) => refusal,
+            Err(too_many) => one_too_many(&state, too_many),
+        },
+    }
+}
+
+/// Lets everybody in.
+pub(super) async fn for_all(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    if !reads(request.method()) {
+        return next.run(request).await;
+    }
+    let asker = address(&request).map(Asker::Address);
+    in_turn(&state, asker, request, next).await
+}
+
+/// All else is answered without asking anything: a preflight, or that this is no method here.
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Client>().and_then(|client| client.of(request.headers()))
+}
+
+/// Who it is, if they may search; nobody in particular on a Unix socket that is open to all.
+async fn asker(
+    state: &HttpState,
+    address: Option<IpAddr>,
+    target: &Uri,
+    headers: &HeaderMap,
+) -> Result<Option<Asker>, Response> {
+    match state.config.search.api {
+        SearchApi::Public => Ok(address.map(Asker::Address)),
+        SearchApi::Tokens => token(state, headers).await.map(Some),
+        SearchApi::Subscribers => {
+            let target = target.path_and_query().map_or("/", |target| target.as_str());
+            let server = state.relay.subscriber_asking(target, headers).await;
+            server.map(|server| Some(Asker::Server(server))).map_err(|rejection| as_refusal(&rejection))
+        }
+        SearchApi::Off => Err(refuse(StatusCode::NOT_FOUND, "there is no search here", "")),
+    }
+}
+
+async fn token(state: &HttpState, headers: &HeaderMap) -> Result<Asker, Response> {
+    let Some(shown) = bearer(headers) else {
+        return Err(challenge("this search is for who has a token", "Bearer"));
+    };
+    match state.tokens.check(shown, Scope::Search).await {
+        Ok(id) => Ok(Asker::Token(id)),
+        Err(fault @ (TokenFault::Unknown | TokenFault::Expired(_))) => {
+            Err(challenge(&fault.to_string(), "Bearer error=\"invalid_token\""))
+        }
+        Err(fault @ TokenFault::OtherScope) => Err(refuse(StatusCode::FORBIDDEN, fault.to_string(), ASK_FOR_A_TOKEN)),
+        Err(TokenFault::Store(error)) => {
+            tracing::error!(%error, "a token could not be looked up");
+            Err(failed())
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn challenge(error: &str, scheme: &'static str) -> Response {
+    let mut response = refuse(StatusCode::UNAUTHORIZED, error, ASK_FOR_A_TOKEN);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    response
+}
+
+fn as_refusal(rejection: &Rejection) -> Response {
+    let status = StatusCode::from_u16(rejection.status).unwrap_or(StatusCode::UNAUTHORIZED);
+    let mut response = refuse(status, rejection.detail.clone(), rejection.remedy);
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Signature"));
+    }
+    if let Some(seconds) = rejection.retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+async fn in_turn(state: &HttpState, asker: Option<Asker>, request: Request, next: Next) -> Response {
+    match take(state, asker) {
+        Ok(None) => next.run(request).await,
+        Ok(Some(turn)) => told(next.run(request).await, state, turn),
+        Err(too_many) => one_too_many(state, too_many),
+    }
+}
+
+fn take(state: &HttpState, asker: Option<Asker>) -> Result<Option<Turn>, TooMany> {
+    asker.map_or(Ok(None), |asker| state.searchers.turns.take(&asker))
+}
+
+fn one_too_many(state: &HttpState, TooMany { turn, wait }: TooMany) -> Response {
+    let (error, remedy) = ("too many searches in so short a time", "Wait as long as Retry-After says.");
+    told(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait), state, turn)
+}
+
+/// In the headers that programs know from Mastodon.
+fn told(mut response: Response, state: &HttpState, turn: Turn) -> Response {
+    let headers = response.headers_mut();
+    headers.insert("x-ratelimit-limit", HeaderValue::from(turn.limit));
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(turn.left));
+    let full_at = state.clock.now().plus(turn.full_in).rfc3339();
+    if let Ok(full_at) = HeaderValue::from_str(&full_at) {
+        headers.insert("x-ratelimit-reset", full_at);
+    }
+    response
+}

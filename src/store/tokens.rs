@@ -1,0 +1,93 @@
+//! Tokens that programs show to be let in. Of a token only a hash is kept: who reads the store cannot use what is in it.
+//! How one is made and checked is `policy`'s to say.
+//!
+//! They do not travel with an export: one that was revoked since would come back with it.
+
+use redb::ReadableTable as _;
+use serde::{Deserialize, Serialize};
+
+use super::{Record, StoreError, Tx, codec, table};
+use crate::clock::Timestamp;
+
+/// How many there may be.
+pub const MAX_TOKENS: usize = 1000;
+
+/// What a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// The search.
+    Search,
+}
+
+/// A token, as far as it is known here. Keyed by its public half.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiToken {
+    /// What the operator calls it: who has it, or what for. Each name once.
+    pub name: String,
+    /// What it opens.
+    pub scope: Scope,
+    /// SHA-256 of its secret half, in hex. The secret is 256 random bits, so a slow hash would protect nothing more.
+    pub hash: String,
+    /// When it was made.
+    pub made_at: Timestamp,
+    /// From when on it opens nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The day (from 1970, UTC) on which it was used last: enough to see which ones nobody needs, too coarse to see when
+    /// somebody is awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_on: Option<i64>,
+}
+
+impl Record for ApiToken {
+    const TABLE: &'static str = "api_tokens";
+}
+
+impl Tx<'_> {
+    /// Writes down a token that was just made.
+    ///
+    /// # Errors
+    /// [`StoreError::Declined`] if there is one of this name, or as many as may be; the engine's, or a damaged record.
+    pub fn add_token(&mut self, id: &str, token: &ApiToken) -> Result<(), StoreError> {
+        let all = self.tokens()?;
+        if all.iter().any(|(_, one)| one.name == token.name) {
+            return Err(StoreError::Declined(format!("there is a token named {:?}: revoke it first", token.name)));
+        }
+        if all.len() >= MAX_TOKENS {
+            return Err(StoreError::Declined(format!("there are {MAX_TOKENS} tokens already: revoke some first")));
+        }
+        self.put(id, token)
+    }
+
+    /// Takes a token back by its name; whether there was one.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn revoke_token(&mut self, name: &str) -> Result<bool, StoreError> {
+        let all = self.tokens()?;
+        let Some((id, _)) = all.iter().find(|(_, one)| one.name == name) else { return Ok(false) };
+        self.remove::<ApiToken>(id)
+    }
+
+    /// Notes that a token was used on this day.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn note_token_use(&mut self, id: &str, day: i64) -> Result<(), StoreError> {
+        let Some(token) = self.get::<ApiToken>(id)? else { return Ok(()) };
+        if token.used_on.is_none_or(|before| before < day) {
+            self.put(id, &ApiToken { used_on: Some(day), ..token })?;
+        }
+        Ok(())
+    }
+
+    fn tokens(&self) -> Result<Vec<(String, ApiToken)>, StoreError> {
+        let table = self.engine().open_table(table::<ApiToken>())?;
+        let rows = table.iter()?.map(|row| {
+            let (key, row) = row?;
+            Ok((key.value().to_owned(), codec::decode(row.value())?))
+        });
+        rows.collect()
+    }
+}
