@@ -247,8 +247,11 @@ fn a_truncated_or_flipped_store_is_refused_with_a_sentence() {
     drop(Running::start(dir.path(), |_command| {}));
     let file = dir.path().join("data/shearwater.redb");
     let whole = std::fs::read(&file).expect("the store");
+    // Far below what is in use: the relay was killed, and the end of a file that has just grown may be empty.
+    let little = 16 << 10;
+    assert!(whole.len() > 8 * little);
     for (what, bytes) in [
-        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("cut", whole[..little].to_vec()),
         ("garbage", vec![0x5a; whole.len()]),
         ("another's", b"SQLite format 3\0".to_vec()),
     ] {
