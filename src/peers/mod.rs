@@ -76,6 +76,8 @@ pub struct Peers {
     /// The latest second look at each key: what it gave.
     rereads: Memory<Option<Arc<ActorKey>>>,
     software: Memory<Software>,
+    /// Who said not long ago that they changed.
+    changes: Memory<()>,
     /// What authors said about being found.
     readings: Memory<Arc<Reading>>,
     /// Only failures; posts that can be read are not kept.
@@ -99,6 +101,7 @@ impl Peers {
             first_reads: Memory::for_limits(SMALL_MEMORY),
             rereads: Memory::for_limits(SMALL_MEMORY),
             software: Memory::new(SMALL_MEMORY),
+            changes: Memory::for_limits(SMALL_MEMORY),
             readings: Memory::for_limits(SMALL_MEMORY),
             post_faults: Memory::for_limits(SMALL_MEMORY),
         }
@@ -136,6 +139,17 @@ impl Peers {
 
     /// Forgets all about an actor: its document, its keys, that it was missing.
     pub async fn forget(&self, actor: &Iri) {
+        self.forget_actor(actor).await;
+    }
+
+    /// An actor says that it has changed: what we have of it is read again before it is believed. Its keys only once per
+    /// `fetch.key_refetch`: it may say so with every request, and a key that fails is read again anyway.
+    pub async fn changed(&self, actor: &Iri) {
+        let now = self.clock.now();
+        if self.changes.get(actor, now).await.is_some() {
+            return self.outdate_actor(actor).await;
+        }
+        self.changes.put(actor, Kept::value((), now.plus(self.lifetimes.key_refetch), 0)).await;
         self.forget_actor(actor).await;
     }
 

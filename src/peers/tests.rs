@@ -101,6 +101,29 @@ async fn actors_are_kept_for_a_day_across_restarts_and_read_fresh_on_demand() {
     assert!(!world.peers.known(&id).await && !world.restart().peers.known(&id).await);
 }
 
+/// Anybody can say with every request that they changed.
+#[tokio::test]
+async fn a_profile_that_changes_all_the_time_is_read_once_per_cool_down() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    for _ in 0..2 {
+        let before = site.asked().len();
+        for _ in 0..20 {
+            world.peers.key(&key_id).await.unwrap();
+            world.peers.changed(&id).await;
+            assert_eq!(world.peers.kept_reading(&id).await, None, "what it said before counts no longer");
+        }
+        assert_eq!(site.asked().len(), before + 2);
+        assert!(world.peers.known(&id).await, "who is known may say goodbye");
+        world.peers.actor(&id).await.unwrap();
+        assert_eq!(site.asked().len(), before + 3, "who needs the document reads the new one");
+        world.peers.forget(&id).await;
+        assert!(!world.peers.known(&id).await);
+        world.clock.advance(Duration::from_secs(601));
+    }
+}
+
 #[tokio::test]
 async fn failures_are_remembered_each_for_its_time() {
     let minutes = |n: u64| Duration::from_secs(n * 60);

@@ -47,15 +47,17 @@ impl Relay {
         mut effects: Vec<Effect>,
         actor: Option<Arc<RemoteActor>>,
     ) -> Result<Outcome, StoreError> {
-        if let Some(Effect::Ignore(why)) = effects.last()
-            && effects.iter().all(|effect| matches!(effect, Effect::Ignore(_)))
-        {
-            return Ok((*why).into());
-        }
+        self.spare(&verified.activity.actor, &mut effects)?;
         let changed: Vec<Iri> = effects
             .iter()
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
+        let is_goodbye = effects.iter().any(|effect| matches!(effect, Effect::Delete(_)));
+        if effects.iter().all(|effect| matches!(effect, Effect::Ignore(_) | Effect::Forget(_))) {
+            self.forget(&changed, is_goodbye).await;
+            let why = effects.last().map(|effect| if let Effect::Ignore(why) = effect { why } else { "actor-changed" });
+            return Ok(why.unwrap_or("nothing").into());
+        }
         let features = features(&verified, &effects);
         if self.says_forbidden_words(&features.words()) {
             // What else follows, such as forgetting a document that has changed, follows all the same.
@@ -90,11 +92,32 @@ impl Relay {
         let (done, _verified) = done?;
         // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
         if !matches!(done.word, "replay" | "seen-before") {
-            for actor in &changed {
-                self.0.peers.forget(actor).await;
-            }
+            self.forget(&changed, is_goodbye).await;
         }
         Ok(done)
+    }
+
+    async fn forget(&self, changed: &[Iri], is_goodbye: bool) {
+        for actor in changed {
+            if is_goodbye {
+                self.0.peers.forget(actor).await;
+            } else {
+                self.0.peers.changed(actor).await;
+            }
+        }
+    }
+
+    /// Anybody may block us, and take that back, as often as they like: what is so already needs no transaction.
+    fn spare(&self, actor: &Iri, effects: &mut [Effect]) -> Result<(), StoreError> {
+        for effect in effects {
+            let why = match effect {
+                Effect::Blocked if self.is_blocked_by(actor)? => "blocked-before",
+                Effect::Unblocked if self.0.store.refused(actor)?.is_none() => "undo-of-unknown-block",
+                _ => continue,
+            };
+            *effect = Effect::Ignore(why);
+        }
+        Ok(())
     }
 
     fn perform_in(
@@ -106,8 +129,9 @@ impl Relay {
         features: &Features,
     ) -> Result<Outcome, StoreError> {
         let activity = &verified.activity;
-        if is_control(activity) {
-            if !tx.note(SeenSet::Signatures, &[&verified.signature])? {
+        let is_control = is_control(activity);
+        if is_control {
+            if tx.has_seen(SeenSet::Signatures, &[&verified.signature])? {
                 return Ok("replay".into());
             }
         } else if let Some(id) = &activity.id
@@ -118,9 +142,14 @@ impl Relay {
             return Ok("seen-before".into());
         }
         self.note_alive(tx, verified)?;
+        let (before, was_here) = (tx.writes(), self.is_here(&verified.authority));
         let mut done = Outcome::from("nothing");
         for effect in effects {
             done = self.perform_one(tx, verified, effect, actor, features)?;
+        }
+        // A replay is of use to nobody if what it repeats changed nothing; of who is here it may come to be of use.
+        if is_control && (was_here || tx.writes() > before) {
+            tx.note(SeenSet::Signatures, &[&verified.signature])?;
         }
         Ok(done)
     }

@@ -19,8 +19,8 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How long the log waits for a worker that reads it.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 const REFUSALS_EVERY: Duration = Duration::from_secs(2);
-/// How long signatures of control messages are remembered: longer than any of them is taken.
-const SIGNATURE_DAYS: u32 = 2;
+/// How long signatures of control messages are remembered: longer than any of them is taken (an hour and five minutes).
+const SIGNATURE_HOURS: u32 = 3;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -125,7 +125,7 @@ impl Relay {
             .store
             .tidy_seen(|set| match set {
                 SeenSet::Activities | SeenSet::Objects => remember,
-                SeenSet::Signatures => SIGNATURE_DAYS,
+                SeenSet::Signatures => SIGNATURE_HOURS,
                 SeenSet::Tombstones => tombstones,
                 SeenSet::Authors => AUTHOR_DAYS,
                 SeenSet::Newcomers => NEWCOMER_DAYS,

@@ -69,6 +69,8 @@ pub struct SearchFacts<'a> {
     pub signer: Option<Arc<SearchServer>>,
     /// The same of the actor's server.
     pub author: Option<Arc<SearchServer>>,
+    /// The server that signed is written down as one that said yes, whether there is a search now or not.
+    pub joined: bool,
     /// Posts of the actor may be found. Looked up for what could take them out.
     pub known: bool,
 }
@@ -77,7 +79,7 @@ impl<'a> SearchFacts<'a> {
     /// It has nothing to do with either.
     #[must_use]
     pub const fn none(actor: &'a Iri) -> Self {
-        Self { on: false, actor, signer: None, author: None, known: false }
+        Self { on: false, actor, signer: None, author: None, joined: false, known: false }
     }
 }
 
@@ -188,7 +190,16 @@ fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
     }
 }
 
+/// Whoever never came has nothing to take back, and may say so a million times: it costs no transaction.
 fn leave(verified: &Verified, facts: &Facts<'_>) -> Effect {
+    let is_here = facts.subscriber.is_some() || facts.search.joined;
+    match taken_back(verified, facts) {
+        Effect::Leave { .. } | Effect::SearchOff { .. } if !is_here => Effect::Ignore("not-a-subscriber"),
+        effect => effect,
+    }
+}
+
+fn taken_back(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     match &activity.target {
         Target::Id(id) if verified.inbox == Inbox::Search => Effect::SearchOff { follow: Some(id.clone()) },

@@ -250,6 +250,11 @@ impl Relay {
         self.0.store.ledger().and_then(|ledger| ledger.author(actor)).map_or(true, |author| author.is_some())
     }
 
+    /// Whether this server joined, waits to, or said yes to the search.
+    pub(super) fn is_here(&self, authority: &Authority) -> bool {
+        self.0.store.subscriber(authority).is_some() || self.0.store.search_servers().contains_key(authority)
+    }
+
     /// Whether this actor joined for its server, or switched search on for it.
     pub(super) fn is_registered(&self, actor: &Iri) -> bool {
         let authority = actor.authority();

@@ -33,6 +33,12 @@ impl Relay {
         Ok("withdrawn")
     }
 
+    /// Whether that is so already, and nothing of theirs is held.
+    pub(super) fn is_blocked_by(&self, actor: &Iri) -> Result<bool, StoreError> {
+        let stands = self.0.store.refused(actor)?.is_some_and(|no| no.lasting && no.reason == BLOCKED_US);
+        Ok(stands && !self.is_in_search(actor))
+    }
+
     /// Somebody blocked one of our actors.
     pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri) -> Result<&'static str, StoreError> {
         Self::withdraw_from_search(tx, actor, BLOCKED_US, true)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Clock;
+use shearwater::config::SearchApi;
 use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -33,6 +34,59 @@ async fn deletions_of_strangers_cost_nothing_however_many_come() {
     assert!(stranger.fetches().is_empty(), "{:?}", stranger.fetches());
     assert_eq!(relay.server.app().state.log.head(), head);
     assert_eq!(relay.metric("shearwater_inbound_total{reason=\"deletion-of-unknown-actor\""), 1000.0);
+}
+
+/// Everybody may say goodbye, block us and change their profile. Where that changes nothing it costs no transaction, and is
+/// not remembered: strangers say it by the million. It is tried while the one thread that writes stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_say_that_changes_nothing_is_written_nowhere() {
+    let relay = TestRelay::start_with(|config| config.search.api = SearchApi::Public).await;
+    let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
+    let ours = format!("{}/actor", relay.url());
+    let activity = |who: &str, kind: &str, id: &str, object: serde_json::Value| {
+        let actor = stranger.actor(&As::Author(who.to_owned()));
+        let id = format!("{}/{id}", stranger.origin());
+        let context = "https://www.w3.org/ns/activitystreams";
+        json!({ "@context": context, "id": id, "type": kind, "actor": actor, "object": object })
+    };
+    let date = Some(Clock::system().now());
+    let send = async |who: &str, path: &str, body: &serde_json::Value| {
+        let tweaks = Tweaks { url: Some(format!("{}{path}", relay.url())), date, ..Tweaks::default() };
+        let who = As::Author(who.to_owned());
+        let sent = stranger.send_raw(body.to_string(), &who, &tweaks);
+        let answer = tokio::time::timeout(LONG, sent).await.expect("it waits for nobody").expect("an answer");
+        assert_eq!(answer.status, 202, "{body}");
+    };
+    let counted = |word: &str| relay.metric(&format!("shearwater_inbound_total{{reason=\"{word}\""));
+    send("ada", "/inbox", &activity("ada", "Block", "block", json!(ours))).await;
+    assert_eq!(counted("withdrawn"), 1.0);
+    // A person's Follow is looked at, and changes nothing.
+    let follow = activity("ada", "Follow", "follow", json!(format!("{}/search/actor", relay.url())));
+    for _ in 0..2 {
+        send("ada", "/inbox", &follow).await;
+    }
+    assert_eq!((counted("personal-follow"), counted("replay")), (2.0, 0.0));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let writer = tokio::spawn({
+        let store = relay.store().clone();
+        async move { store.write(move |_tx| Ok(held.recv().is_err())).await }
+    });
+    let me = stranger.actor(&As::Author("ada".to_owned()));
+    let follow = json!({ "type": "Follow", "actor": me, "object": ours });
+    for path in ["/inbox", "/search/inbox"] {
+        send("ada", path, &activity("ada", "Undo", "undo", json!(format!("{}/follow", stranger.origin())))).await;
+        send("ada", path, &activity("ada", "Undo", "undo-2", follow.clone())).await;
+    }
+    assert_eq!(counted("not-a-subscriber"), 4.0);
+    send("ada", "/inbox", &activity("ada", "Block", "block-2", json!(ours))).await;
+    assert_eq!(counted("blocked-before"), 1.0);
+    let block = activity("grace", "Block", "block-3", json!(ours));
+    send("grace", "/inbox", &activity("grace", "Undo", "unblock", block)).await;
+    assert_eq!(counted("undo-of-unknown-block"), 1.0);
+    send("ada", "/inbox", &activity("ada", "Update", "update", json!({ "id": me, "type": "Person" }))).await;
+    assert_eq!(counted("not-a-subscriber"), 5.0);
+    drop(release);
+    writer.await.expect("it ends").expect("written");
 }
 
 /// Each bogus key id would be a request at a host of the attacker's choice. One after another, so that it is the rate that

@@ -233,6 +233,7 @@ async fn a_replay_of_the_follow_does_not_switch_it_on_again() {
     assert!(search_of(&relay, &one).is_some());
     let undo = activity(&one, &As::Server, "Undo", "undo", follow["id"].clone());
     assert_eq!(send(&relay, &one, "/search/inbox", &As::Server, &undo).await.status, 202);
+    let relay = relay.restart().await;
     assert_eq!(follow_now().await, 202);
     assert!(search_of(&relay, &one).is_none(), "it is known");
     assert!(relay.metric("shearwater_inbound_total{reason=\"replay\",result=\"ignored\"}") >= 1.0);

@@ -105,6 +105,7 @@ impl Scene {
             actor: &iri("https://relay.example/search/actor"),
             signer: key(&verified.authority),
             author: key(&verified.activity.actor.authority()),
+            joined: key(&verified.authority).is_some(),
             known: self.known,
         };
         let facts = Facts {
