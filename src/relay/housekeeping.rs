@@ -171,9 +171,10 @@ impl Relay {
         let is_old = move |facts: &AuthorityFacts| facts.software_read.is_none_or(|at| at < before);
         let page = self.0.store.page::<AuthorityFacts>(from, FACTS_PAGE)?;
         let next = page.last().filter(|_| page.len() == FACTS_PAGE).map(|(last, _)| format!("{last}\0"));
-        let here = self.0.store.subscribers();
+        let (here, searched) = (self.0.store.subscribers(), self.0.store.search_servers());
+        let is_here = |name: &Authority| here.contains_key(name) || searched.contains_key(name);
         let old = page.into_iter().filter(|(_, facts)| is_old(facts));
-        let old = old.filter_map(|(name, _)| Authority::parse(&name).ok()).filter(|name| !here.contains_key(name));
+        let old = old.filter_map(|(name, _)| Authority::parse(&name).ok()).filter(|name| !is_here(name));
         let strangers: Vec<Authority> = old.collect();
         if !strangers.is_empty() {
             let rules = self.0.rules.clone();
@@ -182,7 +183,7 @@ impl Relay {
                 for name in strangers {
                     // It may have joined since, or was looked at.
                     let old = tx.get::<AuthorityFacts>(name.as_str())?.is_some_and(|facts| is_old(&facts));
-                    if old && tx.subscriber(&name)?.is_none() {
+                    if old && tx.subscriber(&name)?.is_none() && tx.search_server(&name)?.is_none() {
                         tx.remove::<AuthorityFacts>(name.as_str())?;
                         gone.push((name, None));
                     }

@@ -85,7 +85,7 @@ impl Relay {
 
     /// Tells who has something to do now, and finds the answer.
     fn conclude_request(&self, done: Outcome) -> Answer {
-        if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style") {
+        if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style" | "search-off") {
             (self.0.signals.control)();
             self.0.survey.notify_one();
         }

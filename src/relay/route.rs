@@ -19,7 +19,7 @@ use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{FollowState, Following, SearchServer, Style, Subscriber, SwitchedBy};
+use crate::store::{FollowState, Following, SearchServer, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
 
@@ -393,8 +393,7 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
 }
 
 fn switched_search_on(actor: &Iri, facts: &Facts<'_>) -> bool {
-    let by = facts.search.author.as_ref().map(|server| &server.by);
-    matches!(by, Some(SwitchedBy::Admin { actor: admin, .. }) if admin == actor)
+    facts.search.author.as_ref().is_some_and(|server| server.is_followed_by(actor))
 }
 
 fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {

@@ -17,7 +17,7 @@ async fn searching() -> TestRelay {
 
 async fn switch_on(relay: &TestRelay, instance: &Instance) {
     let (server, since) = (authority(instance), relay.server.app().state.clock.now());
-    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() };
+    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned(), also: Vec::new() };
     relay.store().write(move |tx| tx.switch_search(&server, Some(on))).await.expect("written");
 }
 
@@ -241,6 +241,23 @@ async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     ] {
         assert_eq!(get(path.to_owned()).await.status, status, "{path}");
     }
+}
+
+/// What looks like markup in a post is text, and is shown as text.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_wrote_is_shown_as_text_whatever_it_looks_like() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let mut composed = yes.compose(&PostSpec::public("a murre"));
+    let said = "<p>a murre &lt;script&gt;x&lt;/script&gt; &amp;lt;b&amp;gt; <b onclick=\"x\">bold</b></p>";
+    composed.activity["object"]["content"] = said.into();
+    yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    eventually(&relay, "it is found", || found(&relay, "murre") == [composed.id.clone()]).await;
+    let path = format!("{}/api/v2/search?q=murre&type=statuses", relay.url());
+    let answer = yes.fetch(&path).await.expect("an answer");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let content = crate::support::json(&answer.body)["statuses"][0]["content"].as_str().expect("HTML").to_owned();
+    assert_eq!(content, "<p>a murre &lt;script&gt;x&lt;/script&gt; &amp;lt;b&amp;gt; bold</p>");
 }
 
 #[tokio::test(flavor = "multi_thread")]
