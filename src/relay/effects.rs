@@ -185,7 +185,7 @@ impl Relay {
                 let Some(actor) = actor else { return Ok("nothing".into()) };
                 return self.search_on(tx, verified, actor);
             }
-            Effect::SearchOff { follow } => match Self::search_off(tx, verified, follow.as_ref())? {
+            Effect::SearchOff { follow } => match self.search_off(tx, verified, follow.as_ref())? {
                 "search-off" => "search-off",
                 // It came to the search's inbox with an id that says nothing more.
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
@@ -211,7 +211,7 @@ impl Relay {
         if follow.is_none() || !matches!(word, "not-a-subscriber" | "undo-of-unknown-follow") {
             return Ok(word);
         }
-        let switched_off = Self::search_off(tx, verified, follow)? == "search-off";
+        let switched_off = self.search_off(tx, verified, follow)? == "search-off";
         Ok(if switched_off { "search-off" } else { word })
     }
 
@@ -263,6 +263,7 @@ impl Relay {
         if let Some(why) = Self::not_again(tx, &draft)? {
             return Ok(why);
         }
+        tx.note(SeenSet::Objects, &by(&draft))?;
         if !draft.relayed {
             Self::note_for_search(tx, &draft.object)?;
             self.0.log.append(tx, draft)?;
@@ -373,7 +374,12 @@ impl Relay {
         Ok(self.is_anothers(tx, draft)?.then_some("change-of-anothers-object"))
     }
 
-    pub(super) fn delete(&self, tx: &mut Tx<'_>, mut draft: Draft) -> Result<&'static str, StoreError> {
+    fn delete(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if self.is_anothers(tx, &draft)? { Ok("deletion-of-anothers-object") } else { self.erase(tx, draft) }
+    }
+
+    /// Carries out a deletion that its author, or its origin, asks for.
+    pub(super) fn erase(&self, tx: &mut Tx<'_>, mut draft: Draft) -> Result<&'static str, StoreError> {
         // An actor's deletion silences the actor, and only its own does.
         let of_actor = draft.object == draft.actor;
         let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
@@ -382,7 +388,7 @@ impl Relay {
             Self::unindex(tx, &draft)?;
             return Ok("deleted-before");
         }
-        if self.is_anothers(tx, &draft)? || !self.delete_held(tx, &draft)? {
+        if !self.delete_held(tx, &draft)? {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
@@ -409,9 +415,14 @@ impl Relay {
         Ok("deletion-noted")
     }
 
-    /// The log, while it still has the post, and the ledger of the search know its author, and only the author changes or
-    /// deletes it.
+    /// Only its author changes or deletes a post. The log knows who that is while it still has the post, and so does the
+    /// ledger of the search; for as long as the object itself is remembered, so is the pair of both.
     fn is_anothers(&self, tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
+        let came =
+            tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::came_for_search(tx, &draft.object)?;
+        if came && !tx.has_seen(SeenSet::Objects, &by(draft))? {
+            return Ok(true);
+        }
         let posted = self.0.log.announced(&draft.announce_hash())?;
         if posted.is_some_and(|posted| posted.actor != draft.actor) {
             return Ok(true);
@@ -439,6 +450,11 @@ fn activity_key(inbox: Inbox, id: &Iri) -> [&str; 2] {
         Inbox::Relay => [id.origin(), id.as_str()],
         Inbox::Search => ["search", id.as_str()],
     }
+}
+
+/// Whose a post is: beside the ids of what was relayed, and never taken for one of them.
+fn by(draft: &Draft) -> [&str; 3] {
+    ["by", draft.actor.as_str(), draft.object.as_str()]
 }
 
 /// Nobody is sent it.
