@@ -160,7 +160,8 @@ impl Peers {
     ///
     /// # Errors
     /// [`PeerFault`]; `TryLater("busy")` also when too many new keys of one host are asked for, and at once when too many
-    /// requests wait for keys that we do not know: 8 for those of one authority, 128 in all, 64 of them for strangers'.
+    /// requests wait for keys that we do not know: for those of one registrable domain as many as are left to the others,
+    /// of a stranger's 8; 128 in all, 64 of them for strangers'.
     pub async fn key(&self, key_id: &Iri) -> Result<Arc<ActorKey>, PeerFault> {
         let now = self.clock.now();
         if let Some(outcome) = self.keys.get(key_id, now).await {
@@ -171,10 +172,15 @@ impl Peers {
         let authority = key_id.authority();
         let stranger = !self.is_familiar(&authority);
         let _place = match stored {
-            Stored::Nothing => Some(self.places.take(authority, stranger).ok_or(PeerFault::TryLater("busy"))?),
+            Stored::Nothing => Some(self.places.take(&authority, stranger).ok_or(PeerFault::TryLater("busy"))?),
             Stored::Key { .. } | Stored::Missing(_) => None,
         };
         self.keys.get_or(key_id, now, Box::pin(self.load_key(key_id, stored))).await
+    }
+
+    /// Whether it is known from memory what [`Peers::key`] would say: a key, or that there is none. Asks nobody.
+    pub async fn remembers_key(&self, key_id: &Iri) -> bool {
+        self.keys.get(key_id, self.clock.now()).await.is_some()
     }
 
     /// A second look at a key, for a signature that failed: its owner may have a new one.

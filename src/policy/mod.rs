@@ -14,7 +14,7 @@ pub mod wave;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use limits::{AddressLimit, Limits};
+pub use limits::{AddressLimit, Limits, Try, VainLimit, network};
 pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;

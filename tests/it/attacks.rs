@@ -62,9 +62,11 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attacks")
 }
 
-/// The threats that the corpus has cases of.
-pub(crate) fn threats() -> BTreeSet<String> {
-    attacks(&read_all(&corpus())).flat_map(Written::threats).map(str::to_owned).collect()
+/// The threats that the corpus has cases of, each with the file that they stand in.
+pub(crate) fn threats() -> BTreeSet<(String, String)> {
+    let cases = read_all(&corpus());
+    let of = |case: &'_ Written| case.threats().map(|id| (case.file().to_owned(), id.to_owned())).collect::<Vec<_>>();
+    attacks(&cases).flat_map(of).collect()
 }
 
 fn attacks(cases: &[Written]) -> impl Iterator<Item = &Written> {

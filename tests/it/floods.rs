@@ -10,7 +10,7 @@ use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, Po
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish};
+use crate::support::{LIKE, LONG, TestRelay, arrival, authority, eventually, publish};
 
 fn to_inbox(relay: &TestRelay, tweaks: Tweaks) -> Tweaks {
     Tweaks { url: Some(format!("{}/inbox", relay.url())), ..tweaks }
@@ -99,7 +99,7 @@ async fn bogus_key_ids_one_after_another_make_ten_requests_a_second_to_a_host() 
     for number in 0..300 {
         let key_id = Some(format!("{}/bogus/{number}#main-key", host.origin()));
         let tweaks = to_inbox(&relay, Tweaks { key_id, ..Tweaks::default() });
-        let answer = host.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer");
+        let answer = host.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer");
         assert!(matches!(answer.status, 401 | 503), "{}", answer.text());
     }
     let took = Clock::system().now().since(began);
@@ -107,6 +107,66 @@ async fn bogus_key_ids_one_after_another_make_ten_requests_a_second_to_a_host() 
     let allowed = 11 + u64::try_from(took.as_millis() / 100).expect("a number");
     let asked: u64 = host.fetches().values().sum();
     assert!(asked <= allowed, "{asked} requests in {took:?}");
+}
+
+/// That rate is shared by all who name the host. Whoever only uses it up is stopped, by the address it comes from, long
+/// before the host's new authors would have to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_bogus_keys_uses_up_its_own_share_and_not_the_servers() {
+    let relay = TestRelay::start().await;
+    let host = relay.joined(Family::Mastodon, "host").await;
+    // A proxy on this machine says whom it heard.
+    let from = |address: &str| vec![("X-Forwarded-For".to_owned(), address.to_owned())];
+    let attack = async |number: usize| {
+        let key_id = Some(format!("{}/bogus/{number}#main-key", host.origin()));
+        let tweaks = to_inbox(&relay, Tweaks { key_id, headers: from("192.0.2.66"), ..Tweaks::default() });
+        host.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")
+    };
+    let begun = Clock::system().now();
+    let mut number = 0;
+    let stopped = loop {
+        number += 1;
+        let answer = attack(number).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        assert!(Clock::system().now().since(begun) < LONG, "it is never stopped");
+    };
+    assert!(stopped.text().contains("key-rate") && stopped.retry_after().is_some(), "{}", stopped.text());
+    let bogus = || host.fetches().iter().filter(|(path, _)| path.starts_with("/bogus/")).map(|(_, n)| *n).sum::<u64>();
+    let before = bogus();
+    assert!(before <= 60, "{before}");
+    for more in 0..50 {
+        assert_eq!(attack(number + 1 + more).await.status, 429);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bogus(), before, "the host's share is not touched any more");
+    // Its own new authors find it, from another address; and who is known is heard whatever its address did.
+    for (who, address) in [("ada", "192.0.2.1"), ("ada", "192.0.2.66")] {
+        let composed = host.compose(&PostSpec::public("from somebody new").by(who));
+        let tweaks = Tweaks { headers: from(address), ..Tweaks::default() };
+        let sent = host.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.expect("an answer");
+        assert_eq!(sent.status, 202, "{}", sent.text());
+    }
+}
+
+/// What is wrong whoever signed it is refused before anybody is asked for a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_nobody_may_send_costs_no_look_for_a_key() {
+    let relay = TestRelay::start().await;
+    let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
+    let id = format!("{}/1", stranger.origin());
+    let actor = stranger.actor(&As::Server);
+    for body in [
+        json!({ "@context": "https://www.w3.org/ns/activitystreams", "@graph": [], "id": id, "type": "Like", "actor": actor, "object": id }),
+        json!({ "id": id, "type": "Like", "actor": [actor, actor], "object": id }),
+        json!({ "id": id, "type": ["Like"], "object": id }),
+    ] {
+        let tweaks = to_inbox(&relay, Tweaks::default());
+        let answer = stranger.send_raw(body.to_string(), &As::Server, &tweaks).await.expect("an answer");
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    assert!(stranger.fetches().is_empty(), "{:?}", stranger.fetches());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,14 +279,14 @@ async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
         let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
         stranger.set_fault_at(Where::Documents, fault);
         let tweaks = to_inbox(&relay, Tweaks::default());
-        answers.push((what, stranger.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")));
+        answers.push((what, stranger.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")));
     }
     let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
     let closed = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let addr: SocketAddr = closed.local_addr().expect("an address");
     drop(closed);
     let tweaks = to_inbox(&relay, Tweaks { key_id: Some(format!("http://{addr}/key")), ..Tweaks::default() });
-    answers.push(("refused", stranger.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")));
+    answers.push(("refused", stranger.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")));
     let (_, first) = &answers[0];
     assert_eq!(first.status, 503);
     for (what, answer) in &answers {
