@@ -2,11 +2,12 @@
 //! say so; by a real relay that gets them from simulated servers.
 
 use serde_json::json;
+use shearwater::clock::Timestamp;
 use shearwater::config::SearchApi;
 use shearwater::demo::{Family, Instance, PostSpec, Tweaks, Visibility};
 use shearwater::search::find::FindFault;
 use shearwater::search::index::Page;
-use shearwater::store::{Leftover, SearchServer, SwitchedBy};
+use shearwater::store::{Leftover, Rule, RuleChange, SearchServer, Severity, Source, SwitchedBy};
 
 use crate::support::{TestRelay, authority, publish};
 
@@ -241,6 +242,22 @@ async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     ] {
         assert_eq!(get(path.to_owned()).await.status, status, "{path}");
     }
+}
+
+/// A rule that comes later hides what is held already, wherever in the post the word is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyword_hides_what_is_held_by_its_warning_too() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let mut composed = yes.compose(&PostSpec::public("a razorbill"));
+    composed.activity["object"]["summary"] = "about an albatross".into();
+    composed.activity["object"]["sensitive"] = true.into();
+    yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    eventually(&relay, "it is found", || found(&relay, "albatross is:sensitive").contains(&composed.id)).await;
+    let target = "keyword:albatross".parse().expect("a target");
+    let rule = Rule::new(target, Severity::NoSearch, Source::Operator, Timestamp::default());
+    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    assert!(found(&relay, "razorbill is:sensitive").is_empty() && found(&relay, "albatross is:sensitive").is_empty());
 }
 
 /// What looks like markup in a post is text, and is shown as text.
