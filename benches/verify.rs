@@ -379,7 +379,7 @@ fn signed(relay: &str, key: &SigningKey, scheme: Scheme, body: Bytes) -> anyhow:
     let (url, now): (_, Timestamp) = (Url::parse(&format!("{relay}/inbox"))?, Clock::system().now());
     let headers = http_sig::sign(scheme, key, &Method::POST, &url, Some(&Body::of(&body)), now);
     let (inbox, headers) = (Inbox::Relay, HeaderMap::from_iter(headers));
-    Ok(Received { inbox, method: Method::POST, target: "/inbox".to_owned(), headers, body })
+    Ok(Received { inbox, method: Method::POST, target: "/inbox".to_owned(), headers, body, from: None })
 }
 
 /// `127.0.0.1:4000` of `http://127.0.0.1:4000`.

@@ -48,7 +48,9 @@ impl App {
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let joined = store.clone();
         let is_familiar = Arc::new(move |authority: &Authority| {
-            joined.subscriber(authority).is_some() || joined.search_servers().contains_key(authority)
+            // Who only asked to join is a stranger still.
+            joined.subscriber(authority).is_some_and(|one| one.is_active())
+                || joined.search_servers().contains_key(authority)
         });
         let peers = Peers::new(signed.clone(), cache, clock.clone(), &config.fetch).with_familiar(is_familiar);
         let rules = Rules::new(&config.policy, &config.relay);

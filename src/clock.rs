@@ -44,6 +44,12 @@ impl Timestamp {
         self.0.div_euclid(86_400_000)
     }
 
+    /// The hour this moment falls on, counted from the epoch.
+    #[must_use]
+    pub const fn hour(self) -> i64 {
+        self.0.div_euclid(3_600_000)
+    }
+
     /// This moment and `span` more. Saturates.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {

@@ -66,7 +66,7 @@ impl Iri {
         if text.len() > MAX_IRI_BYTES {
             return Err(IriFault::TooLong);
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '\\') {
+        if text.chars().any(|c| c.is_whitespace() || c.is_control() || turns(c) || c == '\\') {
             return Err(IriFault::BadCharacter);
         }
         let url = Url::parse(text).map_err(|_cause| IriFault::NotAUrl)?;
@@ -140,6 +140,11 @@ impl Iri {
         #[expect(clippy::expect_used, reason = "`parse` took this very text through the same parser")]
         Url::parse(&self.text).expect("an Iri is a URL")
     }
+}
+
+/// Characters that turn the direction of writing: an id with one is not what it looks like.
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_dot_segment(segment: &str) -> bool {
@@ -322,6 +327,10 @@ mod tests {
             ("", IriFault::NotAUrl),
             ("https://a.example/x y", IriFault::BadCharacter),
             ("https:\\\\a.example/x", IriFault::BadCharacter),
+            ("https://a.example/u/\u{202e}ada", IriFault::BadCharacter),
+            ("https://a.example/u/ada\u{2066}", IriFault::BadCharacter),
+            ("https://a.example/u/\u{200e}ada", IriFault::BadCharacter),
+            ("https://a.example/?\u{61c}", IriFault::BadCharacter),
             ("https://a.example/u/../v", IriFault::BadCharacter),
             ("https://a.example/u/%2E%2e/v", IriFault::BadCharacter),
             ("https:/a.example/x", IriFault::NotCanonical),

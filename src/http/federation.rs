@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::error::{internal, not_found, problem};
+use super::listen::Client;
 use super::state::{Followed, InboxSlots};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -23,7 +24,7 @@ use crate::log::Log;
 use crate::relay::Relay;
 use crate::relay::inbox::Answer;
 use crate::relay::verify::{Inbox, Received, Rejection};
-use crate::store::{SeenSet, Store, SwitchedBy};
+use crate::store::{SeenSet, Store};
 use crate::wire::{author, discovery};
 
 const ACTIVITY: &str = "application/activity+json";
@@ -56,6 +57,7 @@ pub(super) async fn no_search(State(relay): State<Relay>) -> Response {
 
 async fn take(inbox: Inbox, relay: Relay, config: Arc<Config>, slots: InboxSlots, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let from = parts.extensions.get::<Client>().and_then(|client| client.sender(&parts.headers));
     if let Some(rejection) = wrong_type(&parts.headers) {
         return reject(&relay, rejection);
     }
@@ -72,7 +74,7 @@ async fn take(inbox: Inbox, relay: Relay, config: Arc<Config>, slots: InboxSlots
         return reject(&relay, overload());
     };
     let target = parts.uri.path_and_query().map_or("/inbox", |target| target.as_str()).to_owned();
-    let received = Received { inbox, method: parts.method, target, headers: parts.headers, body };
+    let received = Received { inbox, method: parts.method, target, headers: parts.headers, body, from };
     match relay.receive(received, (slot, bytes)).await {
         Answer::Accepted(_) => StatusCode::ACCEPTED.into_response(),
         Answer::Rejected(rejection) => problem(&rejection),
@@ -111,13 +113,16 @@ fn wrong_type(headers: &HeaderMap) -> Option<Rejection> {
     Some(refuse(415, "content-type", detail, "Send Content-Type: application/activity+json."))
 }
 
-/// A body arrives at a kilobyte a second at least, after a start: who sends slower holds a connection for nothing.
+/// A body arrives at a kilobyte a second at least, after a start: who sends slower holds a connection for nothing. And no
+/// two pieces are further apart than the start is long: who sends all but the last byte holds what was read.
 const LEAST_RATE: u32 = 1024;
 const START: Duration = Duration::from_secs(2);
 
-/// Until when the next piece must be there, after so many bytes since `begun`.
-fn patience(begun: Instant, read: usize) -> Instant {
-    begun + START + Duration::from_secs(1).saturating_mul(u32::try_from(read).unwrap_or(u32::MAX)) / LEAST_RATE
+/// Until when the next piece must be there, after so many bytes since `begun`, the last of them at `last`.
+fn patience(begun: Instant, last: Instant, read: usize) -> Instant {
+    let due =
+        begun + START + Duration::from_secs(1).saturating_mul(u32::try_from(read).unwrap_or(u32::MAX)) / LEAST_RATE;
+    due.min(last + START)
 }
 
 /// Reads at most `limit` bytes; more is not read at all. What is held of all bodies together is bounded too: by what has
@@ -133,9 +138,11 @@ async fn read_body(
         return Err(too_big());
     }
     let (mut read, mut held, begun) = (BytesMut::new(), None::<OwnedSemaphorePermit>, Instant::now());
+    let mut last = begun;
     while let Some(frame) =
-        tokio::time::timeout_at(patience(begun, read.len()), body.frame()).await.map_err(|_elapsed| slow())?
+        tokio::time::timeout_at(patience(begun, last, read.len()), body.frame()).await.map_err(|_elapsed| slow())?
     {
+        last = Instant::now();
         let frame = frame.map_err(|_broken| refuse(400, "body", "the body broke off".to_owned(), "Send it again."))?;
         let Ok(data) = frame.into_data() else { continue };
         if read.len() + data.len() > limit {
@@ -208,11 +215,8 @@ pub(super) async fn search_followers(
     State(config): State<Arc<Config>>,
 ) -> Response {
     let servers = store.search_servers();
-    let follows = |by: &SwitchedBy| match by {
-        SwitchedBy::Admin { actor, .. } => Some(actor.to_string()),
-        SwitchedBy::Operator => None,
-    };
-    let mut actors: Vec<String> = servers.values().filter_map(|one| follows(&one.by)).collect();
+    let follows = servers.values().flat_map(|one| one.follows());
+    let mut actors: Vec<String> = follows.map(|one| one.actor.to_string()).collect();
     actors.sort();
     activity_json(&collection(&identity.search.followers, &actors, config.relay.show_subscribers))
 }

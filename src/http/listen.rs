@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::config::{self, Listen};
+use crate::policy::network;
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -234,8 +235,9 @@ struct Place {
 }
 
 impl Place {
-    /// `address` is counted too where it is given.
+    /// `address` is counted too where it is given, as [`network`] says.
     fn take(door: &Door, address: Option<IpAddr>) -> Option<Self> {
+        let address = address.map(network);
         let mut open = door.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.all >= door.limits.connections {
             return None;
@@ -285,6 +287,12 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// The same, but nobody where only the proxy is known: it is not to be counted for what others send through it.
+    pub(super) fn sender(self, headers: &hyper::HeaderMap) -> Option<IpAddr> {
+        let behind = Self { address: None, ..self };
+        if self.trusted { behind.of(headers) } else { self.address }
+    }
+
     /// Whoever it is that the request is from, as far as can be told.
     pub(super) fn of(self, headers: &hyper::HeaderMap) -> Option<IpAddr> {
         if !self.trusted {
@@ -308,5 +316,59 @@ impl Service<hyper::Request<Incoming>> for Convert {
     fn call(&mut self, mut request: hyper::Request<Incoming>) -> Self::Future {
         request.extensions_mut().insert(self.client);
         self.router.call(request.map(Body::new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// A stranger writes what it likes into the header; a proxy of ours adds whom it heard.
+    #[test]
+    fn only_the_last_word_of_a_trusted_proxy_counts_as_the_address_behind_it() {
+        let check = |trusted: bool, lines: &[&str], of: Option<&str>, sender: Option<&str>| {
+            let client = Client { address: Some(address("192.0.2.1")), trusted };
+            let mut headers = hyper::HeaderMap::new();
+            for line in lines {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            assert_eq!(client.of(&headers), of.map(address), "{headers:?}");
+            assert_eq!(client.sender(&headers), sender.map(address), "{headers:?}");
+        };
+        let (own, other) = (Some("192.0.2.1"), Some("198.51.100.7"));
+        for lines in [&[][..], &["198.51.100.7"], &["203.0.113.1, 198.51.100.7"], &["10.0.0.1", "198.51.100.7"]] {
+            check(false, lines, own, own);
+            let behind = if lines.is_empty() { None } else { other };
+            check(true, lines, behind.or(own), behind);
+        }
+        check(true, &["2001:db8::7"], Some("2001:db8::7"), Some("2001:db8::7"));
+        for nonsense in ["", "unknown", "198.51.100.7, unknown", "198.51.100.7:80", ","] {
+            check(true, &[nonsense], own, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_of_ipv6_are_counted_by_their_64() {
+        let mut limits = Limits::operator();
+        limits.per_address = 2;
+        let door = Door {
+            router: Router::new(),
+            limits: Arc::new(limits),
+            open: Arc::default(),
+            supervisor: Supervisor::new(Clock::system()),
+            metrics: Metrics::new(),
+        };
+        let take = |text: &str| Place::take(&door, Some(address(text)));
+        let held = [take("2001:db8::1").unwrap(), take("2001:db8::2:3").unwrap()];
+        assert!(take("2001:db8::4").is_none(), "the neighbours are the same party");
+        assert!(take("2001:db8:0:1::4").is_some() && take("192.0.2.1").is_some());
+        drop(held);
+        assert!(take("2001:db8::4").is_some());
+        assert!(door.open.lock().unwrap().by_address.is_empty());
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::memory::Kept;
-use super::{PeerFault, Peers};
+use super::{PeerFault, Peers, READING_LIFE};
 use crate::cache::Kind;
 use crate::clock::Timestamp;
 use crate::ids::Iri;
@@ -103,6 +103,16 @@ impl Peers {
     pub(super) async fn has_actor(&self, id: &Iri) -> bool {
         matches!(self.actors.get(id, self.clock.now()).await, Some(Ok(_)))
             || self.disk.contains(Kind::Actor, id.as_str())
+    }
+
+    /// Nothing that was read of it is new enough for anything from now on, but that it is known, and its keys.
+    pub(super) async fn outdate_actor(&self, id: &Iri) {
+        self.actors.remove(id).await;
+        self.readings.remove(id).await;
+        if let Some(cached) = self.disk.get(Kind::Actor, id.as_str()) {
+            let old = self.clock.now().minus(self.lifetimes.actor.max(READING_LIFE));
+            self.disk.put(Kind::Actor, id.as_str(), &cached.bytes, old.min(cached.at));
+        }
     }
 
     pub(super) async fn forget_actor(&self, id: &Iri) {

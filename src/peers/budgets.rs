@@ -32,9 +32,12 @@ const HOST_IDLE: Duration = Duration::from_secs(2 * 60);
 const WAITING: usize = 128;
 const WAITING_STRANGERS: usize = WAITING / 2;
 
-/// Requests that may wait for keys of one authority: one that joined has many people, and a restart forgets none of them
-/// but may have to read them all again.
-const WAITING_PER_AUTHORITY: usize = 64;
+/// The last places are for familiar authorities, whoever holds the others.
+const KEPT_FREE: usize = WAITING / 8;
+
+/// Requests that may wait for keys of one party, a registrable domain, that is not familiar. One that joined has many
+/// people, and a restart forgets none of them but may have to read them all again: so it has no number of its own. But
+/// nobody ever holds more places than are left to the others: the first takes half of all, the second half of the rest.
 const WAITING_PER_STRANGER: usize = 8;
 
 /// Both kinds of bucket. Cheap to clone.
@@ -92,31 +95,36 @@ pub(super) struct Places(Arc<Mutex<Taken>>);
 struct Taken {
     all: usize,
     strangers: usize,
-    /// Only those who hold a place, so at most [`WAITING`].
-    each: HashMap<Authority, usize>,
+    /// By registrable domain. Only those who hold a place, so at most [`WAITING`].
+    each: HashMap<String, usize>,
 }
 
 /// The right to wait; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Places,
-    authority: Authority,
+    party: String,
     stranger: bool,
 }
 
 impl Places {
     /// A place, if there is one now. Nobody queues.
-    pub(super) fn take(&self, authority: Authority, stranger: bool) -> Option<Place> {
+    pub(super) fn take(&self, authority: &Authority, stranger: bool) -> Option<Place> {
+        let party = authority.registrable();
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.each.get(&authority).copied().unwrap_or_default();
-        let most = if stranger { WAITING_PER_STRANGER } else { WAITING_PER_AUTHORITY };
-        if taken.all >= WAITING || own >= most || (stranger && taken.strangers >= WAITING_STRANGERS) {
+        let own = taken.each.get(party).copied().unwrap_or_default();
+        let left = if stranger {
+            (WAITING_STRANGERS.saturating_sub(taken.strangers)).min((WAITING - KEPT_FREE).saturating_sub(taken.all))
+        } else {
+            WAITING.saturating_sub(taken.all)
+        };
+        if own >= left || (stranger && own >= WAITING_PER_STRANGER) {
             return None;
         }
         taken.all += 1;
         taken.strangers += usize::from(stranger);
-        taken.each.insert(authority.clone(), own + 1);
-        Some(Place { places: self.clone(), authority, stranger })
+        taken.each.insert(party.to_owned(), own + 1);
+        Some(Place { places: self.clone(), party: party.to_owned(), stranger })
     }
 }
 
@@ -125,10 +133,10 @@ impl Drop for Place {
         let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all -= 1;
         taken.strangers -= usize::from(self.stranger);
-        if let Some(own) = taken.each.get_mut(&self.authority) {
+        if let Some(own) = taken.each.get_mut(&self.party) {
             *own -= 1;
             if *own == 0 {
-                taken.each.remove(&self.authority);
+                taken.each.remove(&self.party);
             }
         }
     }
@@ -165,14 +173,32 @@ mod tests {
     fn few_wait_for_one_stranger_more_for_a_member_and_strangers_leave_room_for_the_others() {
         let places = Places::default();
         let host = |n: usize| Authority::parse(&format!("h{n}.example")).unwrap();
-        let mut held: Vec<_> = (0..20).filter_map(|_| places.take(host(0), true)).collect();
+        let mut held: Vec<_> = (0..20).filter_map(|_| places.take(&host(0), true)).collect();
         assert_eq!(held.len(), 8);
-        held.extend((1..500).filter_map(|n| places.take(host(n), true)));
+        held.extend((1..500).filter_map(|n| places.take(&host(n), true)));
         assert_eq!(held.len(), 64);
-        held.extend((500..999).filter_map(|n| places.take(host(n), false)));
+        held.extend((500..999).filter_map(|n| places.take(&host(n), false)));
         assert_eq!(held.len(), 128);
         drop(held);
         assert!(places.0.lock().unwrap().each.is_empty());
-        assert_eq!((0..200).filter_map(|_| places.take(host(0), false)).collect::<Vec<_>>().len(), 64);
+        assert_eq!((0..200).filter_map(|_| places.take(&host(0), false)).collect::<Vec<_>>().len(), 64);
+    }
+
+    /// However many of them and their names are slow at once.
+    #[test]
+    fn two_servers_that_joined_leave_places_for_the_others() {
+        let places = Places::default();
+        let take = |domain: &str, stranger: bool| -> Vec<Place> {
+            let name = |n: usize| Authority::parse(&format!("n{n}.{domain}")).unwrap();
+            (0..500).filter_map(|n| places.take(&name(n), stranger)).collect()
+        };
+        let joined = [take("one.example", false), take("two.example", false)];
+        assert_eq!(joined.each_ref().map(Vec::len), [64, 32]);
+        assert_eq!(take("evil.example", true).len(), 8, "names below one domain are one party");
+        let strangers: Vec<_> = (0..100).map(|n| take(&format!("evil{n}.example"), true)).collect();
+        assert_eq!((strangers[0].len(), strangers.iter().map(Vec::len).sum::<usize>()), (8, 16));
+        assert_eq!(take("honest.example", false).len(), 8, "and another of them finds as many as it leaves");
+        drop(joined);
+        assert_eq!(take("honest.example", false).len(), 56);
     }
 }

@@ -60,7 +60,8 @@ impl From<ActorFault> for PeerFault {
 
 impl PeerFault {
     /// Whether nobody was asked: our own limits, not the peer, are the reason.
-    pub(super) fn is_ours(&self) -> bool {
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
         matches!(self, Self::TryLater("busy" | "resting"))
     }
 }

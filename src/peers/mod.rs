@@ -76,6 +76,8 @@ pub struct Peers {
     /// The latest second look at each key: what it gave.
     rereads: Memory<Option<Arc<ActorKey>>>,
     software: Memory<Software>,
+    /// Who said not long ago that they changed.
+    changes: Memory<()>,
     /// What authors said about being found.
     readings: Memory<Arc<Reading>>,
     /// Only failures; posts that can be read are not kept.
@@ -99,6 +101,7 @@ impl Peers {
             first_reads: Memory::for_limits(SMALL_MEMORY),
             rereads: Memory::for_limits(SMALL_MEMORY),
             software: Memory::new(SMALL_MEMORY),
+            changes: Memory::for_limits(SMALL_MEMORY),
             readings: Memory::for_limits(SMALL_MEMORY),
             post_faults: Memory::for_limits(SMALL_MEMORY),
         }
@@ -139,6 +142,17 @@ impl Peers {
         self.forget_actor(actor).await;
     }
 
+    /// An actor says that it has changed: what we have of it is read again before it is believed. Its keys only once per
+    /// `fetch.key_refetch`: it may say so with every request, and a key that fails is read again anyway.
+    pub async fn changed(&self, actor: &Iri) {
+        let now = self.clock.now();
+        if self.changes.get(actor, now).await.is_some() {
+            return self.outdate_actor(actor).await;
+        }
+        self.changes.put(actor, Kept::value((), now.plus(self.lifetimes.key_refetch), 0)).await;
+        self.forget_actor(actor).await;
+    }
+
     /// The key with this id, and who signs with it: its `owner`, by the owner's own document (wire rules of key binding:
     /// same origin, exactly this key id, exactly these key bytes).
     ///
@@ -146,7 +160,8 @@ impl Peers {
     ///
     /// # Errors
     /// [`PeerFault`]; `TryLater("busy")` also when too many new keys of one host are asked for, and at once when too many
-    /// requests wait for keys that we do not know: 8 for those of one authority, 128 in all, 64 of them for strangers'.
+    /// requests wait for keys that we do not know: for those of one registrable domain as many as are left to the others,
+    /// of a stranger's 8; 128 in all, 64 of them for strangers'.
     pub async fn key(&self, key_id: &Iri) -> Result<Arc<ActorKey>, PeerFault> {
         let now = self.clock.now();
         if let Some(outcome) = self.keys.get(key_id, now).await {
@@ -157,10 +172,15 @@ impl Peers {
         let authority = key_id.authority();
         let stranger = !self.is_familiar(&authority);
         let _place = match stored {
-            Stored::Nothing => Some(self.places.take(authority, stranger).ok_or(PeerFault::TryLater("busy"))?),
+            Stored::Nothing => Some(self.places.take(&authority, stranger).ok_or(PeerFault::TryLater("busy"))?),
             Stored::Key { .. } | Stored::Missing(_) => None,
         };
         self.keys.get_or(key_id, now, Box::pin(self.load_key(key_id, stored))).await
+    }
+
+    /// Whether it is known from memory what [`Peers::key`] would say: a key, or that there is none. Asks nobody.
+    pub async fn remembers_key(&self, key_id: &Iri) -> bool {
+        self.keys.get(key_id, self.clock.now()).await.is_some()
     }
 
     /// A second look at a key, for a signature that failed: its owner may have a new one.

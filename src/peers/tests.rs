@@ -101,6 +101,29 @@ async fn actors_are_kept_for_a_day_across_restarts_and_read_fresh_on_demand() {
     assert!(!world.peers.known(&id).await && !world.restart().peers.known(&id).await);
 }
 
+/// Anybody can say with every request that they changed.
+#[tokio::test]
+async fn a_profile_that_changes_all_the_time_is_read_once_per_cool_down() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    site.set("/ada", actor(id.as_str(), KEY));
+    for _ in 0..2 {
+        let before = site.asked().len();
+        for _ in 0..20 {
+            world.peers.key(&key_id).await.unwrap();
+            world.peers.changed(&id).await;
+            assert_eq!(world.peers.kept_reading(&id).await, None, "what it said before counts no longer");
+        }
+        assert_eq!(site.asked().len(), before + 2);
+        assert!(world.peers.known(&id).await, "who is known may say goodbye");
+        world.peers.actor(&id).await.unwrap();
+        assert_eq!(site.asked().len(), before + 3, "who needs the document reads the new one");
+        world.peers.forget(&id).await;
+        assert!(!world.peers.known(&id).await);
+        world.clock.advance(Duration::from_secs(601));
+    }
+}
+
 #[tokio::test]
 async fn failures_are_remembered_each_for_its_time() {
     let minutes = |n: u64| Duration::from_secs(n * 60);
@@ -301,6 +324,33 @@ async fn ten_thousand_bad_signatures_make_one_second_look() {
     assert_eq!(site.asked().len(), 3);
 }
 
+/// Some want the other profile of signatures and say so with a 401: so a look is two requests there, and no more.
+#[tokio::test]
+async fn a_host_that_refuses_every_look_is_asked_twice_and_no_oftener() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    for status in [400, 401] {
+        let path = format!("/{status}");
+        site.set(&path, Page::status(status));
+        let key_id = site.iri(&format!("{path}#main-key"));
+        let before = site.asked().len();
+        for _ in 0..1000 {
+            world.peers.key(&key_id).await.unwrap_err();
+        }
+        assert_eq!(site.asked().len() - before, 2, "{status}");
+    }
+    // One that shows a new key and refuses the second look: two looks, three requests.
+    let key_id = site.iri("/ada#main-key");
+    site.set("/ada", actor(&site.url("/ada"), KEY));
+    world.peers.key(&key_id).await.unwrap();
+    site.set("/ada", Page::status(401));
+    let before = site.asked().len();
+    for _ in 0..1000 {
+        let _ = world.peers.key(&key_id).await;
+        let _ = world.peers.refetch_key(&key_id).await;
+    }
+    assert_eq!(site.asked().len() - before, 2);
+}
+
 #[tokio::test]
 async fn a_key_that_was_just_read_is_not_read_again_for_the_same_request() {
     let (world, site) = (World::new(), Site::start(OPEN).await);
@@ -426,7 +476,7 @@ async fn where_strangers_have_taken_all_their_places_there_are_some_for_the_serv
     let known = site.iri("/").authority();
     let peers = world.peers.clone().with_familiar(Arc::new(move |authority| *authority == known));
     let strangers = (0..).map(|n| Authority::parse(&format!("stranger{n}.example")).unwrap());
-    let taken: Vec<_> = strangers.map_while(|stranger| peers.places.take(stranger, true)).collect();
+    let taken: Vec<_> = strangers.map_while(|stranger| peers.places.take(&stranger, true)).collect();
     assert_eq!(taken.len(), 64);
     assert_eq!(peers.key(&other.iri("/bob#main-key")).await, Err(PeerFault::TryLater("busy")));
     assert!(other.asked().is_empty());

@@ -1,13 +1,17 @@
 //! How many requests one server, and one person on it, may send: token buckets, asked after the signature was verified,
-//! so that nobody is limited for what others sign in their name. What a refused request is answered is the inbox's.
+//! so that nobody is limited for what others sign in their name. Before that there is only the address that a request came
+//! from: it may make us look for keys in vain so often. What a refused request is answered is the
+//! caller's.
 //!
 //! Promise: memory is bounded however many senders there are. Senders share `CELLS` buckets by a hash that nobody can
 //! foresee; two who meet in one share its rate, which matters only if both send at full speed.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZero;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
@@ -55,6 +59,86 @@ impl Limits {
     /// How long to wait when it is one too many; then it counts for nobody else's limit.
     pub fn check(&self, server: &Authority, actor: Option<&Iri>) -> Result<(), Duration> {
         self.0.check(server, actor)
+    }
+}
+
+/// Whom an address stands for where addresses are counted: itself, or of IPv6 its /64, because whoever has one address
+/// there has them all.
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// How often a request of one address may make us look for something in vain in a minute. What is not in vain counts for
+/// nothing, so a busy server has no limit here. Memory is bounded like that of the others. Cheap to clone.
+#[derive(Clone)]
+pub struct VainLimit(Arc<Vain>);
+
+struct Vain {
+    most: u32,
+    hasher: RandomState,
+    begun: Instant,
+    counts: Mutex<Counts>,
+}
+
+/// The tries of this minute, those under way included.
+#[derive(Default)]
+struct Counts {
+    minute: u64,
+    cells: HashMap<u64, u32>,
+}
+
+/// One try; in vain unless it is said that it was not.
+#[must_use]
+pub struct Try {
+    limit: VainLimit,
+    minute: u64,
+    cell: u64,
+}
+
+impl VainLimit {
+    /// So many a minute.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        let counts = Mutex::default();
+        Self(Arc::new(Vain { most, hasher: RandomState::new(), begun: Instant::now(), counts }))
+    }
+
+    /// Begins a try for `address`, of IPv6 for its [`network`].
+    ///
+    /// # Errors
+    /// How long to wait when it was in vain too often.
+    pub fn begin(&self, address: IpAddr) -> Result<Try, Duration> {
+        self.begin_at(address, self.0.begun.elapsed())
+    }
+
+    fn begin_at(&self, address: IpAddr, at: Duration) -> Result<Try, Duration> {
+        let (minute, cell) = (at.as_secs() / 60, self.0.hasher.hash_one(network(address)) % CELLS);
+        let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.minute != minute {
+            *counts = Counts { minute, cells: HashMap::new() };
+        }
+        let count = counts.cells.entry(cell).or_default();
+        if *count >= self.0.most {
+            return Err(Duration::from_secs((minute + 1) * 60).saturating_sub(at));
+        }
+        *count += 1;
+        Ok(Try { limit: self.clone(), minute, cell })
+    }
+}
+
+impl Try {
+    /// It found what it looked for, or it was not the asker's fault that it did not: it counts no longer.
+    pub fn was_worth_it(self) {
+        let mut counts = self.limit.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.minute == self.minute
+            && let Some(count) = counts.cells.get_mut(&self.cell)
+        {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
@@ -151,5 +235,37 @@ mod tests {
         }
         let kept = limits.servers.unwrap().limiter.len() as u64;
         assert!(kept > CELLS / 2 && kept <= CELLS, "{kept}");
+    }
+
+    #[test]
+    fn an_address_of_ipv6_stands_for_its_64() {
+        let check = |address: &str, expected: &str| {
+            assert_eq!(network(address.parse().unwrap()).to_string(), expected, "{address}");
+        };
+        check("192.0.2.7", "192.0.2.7");
+        check("::ffff:192.0.2.7", "192.0.2.7");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
+        check("2001:db8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2::");
+        check("2001:db8:1:3::1", "2001:db8:1:3::");
+    }
+
+    #[test]
+    fn what_was_in_vain_counts_for_a_minute_and_what_was_not_counts_for_nothing() {
+        let limit = VainLimit::new(3);
+        let [one, same, other] =
+            ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|address| address.parse::<IpAddr>().unwrap());
+        let at = Duration::from_secs;
+        for _ in 0..1000 {
+            limit.begin_at(one, at(5)).unwrap().was_worth_it();
+        }
+        let under_way: Vec<Try> = [one, same, one].map(|who| limit.begin_at(who, at(10)).unwrap()).into();
+        assert_eq!(limit.begin_at(same, at(20)).err(), Some(at(40)), "those under way count");
+        assert!(limit.begin_at(other, at(20)).is_ok());
+        drop(under_way);
+        assert!(limit.begin_at(one, at(59)).is_err(), "they were in vain");
+        let late = limit.begin_at(other, at(59)).unwrap();
+        let next: Vec<Try> = [one, same, one].map(|who| limit.begin_at(who, at(60)).unwrap()).into();
+        late.was_worth_it();
+        assert!(limit.begin_at(one, at(61)).is_err() && next.len() == 3, "a try of the last minute gives nothing back");
     }
 }

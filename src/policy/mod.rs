@@ -17,7 +17,7 @@ pub mod wave;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-pub use limits::Limits;
+pub use limits::{Limits, Try, VainLimit, network};
 pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;

@@ -14,7 +14,7 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use super::limits::CELLS;
+use super::limits::{CELLS, network};
 use crate::ids::Authority;
 
 /// A full bucket holds what comes in this part of a minute, and at least so much: a page loads several things at once.
@@ -113,13 +113,6 @@ fn turn(quota: Quota, left: u32) -> Turn {
     let limit = quota.burst_size().get();
     let full_in = quota.replenish_interval().saturating_mul(limit.saturating_sub(left));
     Turn { limit, left, full_in }
-}
-
-fn network(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(address) => u64::from(address.to_bits()),
-        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
-    }
 }
 
 #[cfg(test)]

@@ -47,15 +47,17 @@ impl Relay {
         mut effects: Vec<Effect>,
         actor: Option<Arc<RemoteActor>>,
     ) -> Result<Outcome, StoreError> {
-        if let Some(Effect::Ignore(why)) = effects.last()
-            && effects.iter().all(|effect| matches!(effect, Effect::Ignore(_)))
-        {
-            return Ok((*why).into());
-        }
+        self.spare(&verified.activity.actor, &mut effects)?;
         let changed: Vec<Iri> = effects
             .iter()
             .filter_map(|effect| if let Effect::Forget(actor) = effect { Some(actor.clone()) } else { None })
             .collect();
+        let is_goodbye = effects.iter().any(|effect| matches!(effect, Effect::Delete(_)));
+        if effects.iter().all(|effect| matches!(effect, Effect::Ignore(_) | Effect::Forget(_))) {
+            self.forget(&changed, is_goodbye).await;
+            let why = effects.last().map(|effect| if let Effect::Ignore(why) = effect { why } else { "actor-changed" });
+            return Ok(why.unwrap_or("nothing").into());
+        }
         let features = features(&verified, &effects);
         if self.says_forbidden_words(&features.words()) {
             // What else follows, such as forgetting a document that has changed, follows all the same.
@@ -90,11 +92,32 @@ impl Relay {
         let (done, _verified) = done?;
         // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
         if !matches!(done.word, "replay" | "seen-before") {
-            for actor in &changed {
-                self.0.peers.forget(actor).await;
-            }
+            self.forget(&changed, is_goodbye).await;
         }
         Ok(done)
+    }
+
+    async fn forget(&self, changed: &[Iri], is_goodbye: bool) {
+        for actor in changed {
+            if is_goodbye {
+                self.0.peers.forget(actor).await;
+            } else {
+                self.0.peers.changed(actor).await;
+            }
+        }
+    }
+
+    /// Anybody may block us, and take that back, as often as they like: what is so already needs no transaction.
+    fn spare(&self, actor: &Iri, effects: &mut [Effect]) -> Result<(), StoreError> {
+        for effect in effects {
+            let why = match effect {
+                Effect::Blocked if self.is_blocked_by(actor)? => "blocked-before",
+                Effect::Unblocked if self.0.store.refused(actor)?.is_none() => "undo-of-unknown-block",
+                _ => continue,
+            };
+            *effect = Effect::Ignore(why);
+        }
+        Ok(())
     }
 
     fn perform_in(
@@ -106,8 +129,9 @@ impl Relay {
         features: &Features,
     ) -> Result<Outcome, StoreError> {
         let activity = &verified.activity;
-        if is_control(activity) {
-            if !tx.note(SeenSet::Signatures, &[&verified.signature])? {
+        let is_control = is_control(activity);
+        if is_control {
+            if tx.has_seen(SeenSet::Signatures, &[&verified.signature])? {
                 return Ok("replay".into());
             }
         } else if let Some(id) = &activity.id
@@ -118,9 +142,14 @@ impl Relay {
             return Ok("seen-before".into());
         }
         self.note_alive(tx, verified)?;
+        let (before, was_here) = (tx.writes(), self.is_here(&verified.authority));
         let mut done = Outcome::from("nothing");
         for effect in effects {
             done = self.perform_one(tx, verified, effect, actor, features)?;
+        }
+        // A replay is of use to nobody if what it repeats changed nothing; of who is here it may come to be of use.
+        if is_control && (was_here || tx.writes() > before) {
+            tx.note(SeenSet::Signatures, &[&verified.signature])?;
         }
         Ok(done)
     }
@@ -156,7 +185,7 @@ impl Relay {
                 let Some(actor) = actor else { return Ok("nothing".into()) };
                 return self.search_on(tx, verified, actor);
             }
-            Effect::SearchOff { follow } => match Self::search_off(tx, verified, follow.as_ref())? {
+            Effect::SearchOff { follow } => match self.search_off(tx, verified, follow.as_ref())? {
                 "search-off" => "search-off",
                 // It came to the search's inbox with an id that says nothing more.
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
@@ -182,7 +211,7 @@ impl Relay {
         if follow.is_none() || !matches!(word, "not-a-subscriber" | "undo-of-unknown-follow") {
             return Ok(word);
         }
-        let switched_off = Self::search_off(tx, verified, follow)? == "search-off";
+        let switched_off = self.search_off(tx, verified, follow)? == "search-off";
         Ok(if switched_off { "search-off" } else { word })
     }
 
@@ -234,6 +263,7 @@ impl Relay {
         if let Some(why) = Self::not_again(tx, &draft)? {
             return Ok(why);
         }
+        tx.note(SeenSet::Objects, &by(&draft))?;
         if !draft.relayed {
             Self::note_for_search(tx, &draft.object)?;
             self.0.log.append(tx, draft)?;
@@ -344,7 +374,12 @@ impl Relay {
         Ok(self.is_anothers(tx, draft)?.then_some("change-of-anothers-object"))
     }
 
-    pub(super) fn delete(&self, tx: &mut Tx<'_>, mut draft: Draft) -> Result<&'static str, StoreError> {
+    fn delete(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if self.is_anothers(tx, &draft)? { Ok("deletion-of-anothers-object") } else { self.erase(tx, draft) }
+    }
+
+    /// Carries out a deletion that its author, or its origin, asks for.
+    pub(super) fn erase(&self, tx: &mut Tx<'_>, mut draft: Draft) -> Result<&'static str, StoreError> {
         // An actor's deletion silences the actor, and only its own does.
         let of_actor = draft.object == draft.actor;
         let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
@@ -353,7 +388,7 @@ impl Relay {
             Self::unindex(tx, &draft)?;
             return Ok("deleted-before");
         }
-        if self.is_anothers(tx, &draft)? || !self.delete_held(tx, &draft)? {
+        if !self.delete_held(tx, &draft)? {
             return Ok("deletion-of-anothers-object");
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])?;
@@ -380,9 +415,14 @@ impl Relay {
         Ok("deletion-noted")
     }
 
-    /// The log, while it still has the post, and the ledger of the search know its author, and only the author changes or
-    /// deletes it.
+    /// Only its author changes or deletes a post. The log knows who that is while it still has the post, and so does the
+    /// ledger of the search; for as long as the object itself is remembered, so is the pair of both.
     fn is_anothers(&self, tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
+        let came =
+            tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::came_for_search(tx, &draft.object)?;
+        if came && !tx.has_seen(SeenSet::Objects, &by(draft))? {
+            return Ok(true);
+        }
         let posted = self.0.log.announced(&draft.announce_hash())?;
         if posted.is_some_and(|posted| posted.actor != draft.actor) {
             return Ok(true);
@@ -410,6 +450,11 @@ fn activity_key(inbox: Inbox, id: &Iri) -> [&str; 2] {
         Inbox::Relay => [id.origin(), id.as_str()],
         Inbox::Search => ["search", id.as_str()],
     }
+}
+
+/// Whose a post is: beside the ids of what was relayed, and never taken for one of them.
+fn by(draft: &Draft) -> [&str; 3] {
+    ["by", draft.actor.as_str(), draft.object.as_str()]
 }
 
 /// Nobody is sent it.

@@ -19,8 +19,8 @@ const EVERY: Duration = Duration::from_secs(60);
 /// How long the log waits for a worker that reads it.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 const REFUSALS_EVERY: Duration = Duration::from_secs(2);
-/// How long signatures of control messages are remembered: longer than any of them is taken.
-const SIGNATURE_DAYS: u32 = 2;
+/// How long signatures of control messages are remembered: longer than any of them is taken (an hour and five minutes).
+const SIGNATURE_HOURS: u32 = 3;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -125,7 +125,7 @@ impl Relay {
             .store
             .tidy_seen(|set| match set {
                 SeenSet::Activities | SeenSet::Objects => remember,
-                SeenSet::Signatures => SIGNATURE_DAYS,
+                SeenSet::Signatures => SIGNATURE_HOURS,
                 SeenSet::Tombstones => tombstones,
                 SeenSet::Authors => AUTHOR_DAYS,
                 SeenSet::Newcomers => NEWCOMER_DAYS,
@@ -171,9 +171,10 @@ impl Relay {
         let is_old = move |facts: &AuthorityFacts| facts.software_read.is_none_or(|at| at < before);
         let page = self.0.store.page::<AuthorityFacts>(from, FACTS_PAGE)?;
         let next = page.last().filter(|_| page.len() == FACTS_PAGE).map(|(last, _)| format!("{last}\0"));
-        let here = self.0.store.subscribers();
+        let (here, searched) = (self.0.store.subscribers(), self.0.store.search_servers());
+        let is_here = |name: &Authority| here.contains_key(name) || searched.contains_key(name);
         let old = page.into_iter().filter(|(_, facts)| is_old(facts));
-        let old = old.filter_map(|(name, _)| Authority::parse(&name).ok()).filter(|name| !here.contains_key(name));
+        let old = old.filter_map(|(name, _)| Authority::parse(&name).ok()).filter(|name| !is_here(name));
         let strangers: Vec<Authority> = old.collect();
         if !strangers.is_empty() {
             let rules = self.0.rules.clone();
@@ -182,7 +183,7 @@ impl Relay {
                 for name in strangers {
                     // It may have joined since, or was looked at.
                     let old = tx.get::<AuthorityFacts>(name.as_str())?.is_some_and(|facts| is_old(&facts));
-                    if old && tx.subscriber(&name)?.is_none() {
+                    if old && tx.subscriber(&name)?.is_none() && tx.search_server(&name)?.is_none() {
                         tx.remove::<AuthorityFacts>(name.as_str())?;
                         gone.push((name, None));
                     }

@@ -85,7 +85,7 @@ impl Relay {
 
     /// Tells who has something to do now, and finds the answer.
     fn conclude_request(&self, done: Outcome) -> Answer {
-        if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style") {
+        if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style" | "search-off") {
             (self.0.signals.control)();
             self.0.survey.notify_one();
         }
@@ -133,7 +133,8 @@ impl Relay {
         // Only these take something out of the search; without a search there may still be something in it.
         let takes_out = matches!(verified.activity.kind, Kind::Update | Kind::Delete);
         let known = takes_out && self.is_in_search(&verified.activity.actor);
-        SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), known }
+        let joined = servers.contains_key(&verified.authority);
+        SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), joined, known }
     }
 
     /// Counts the answer, and keeps a refusal for the operator.

@@ -38,10 +38,14 @@ use crate::identity::Identity;
 use crate::ids::Authority;
 use crate::log::Log;
 use crate::peers::Peers;
-use crate::policy::{Limits, Rules};
+use crate::policy::{Limits, Rules, VainLimit};
 use crate::store::{Refusals, Store};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
+
+/// How often a request from one address may make us look for a key that did not sign it, in a minute: a tenth of what one
+/// host may be asked for. Honest servers come here by their authors' deleted accounts, and by keys that they changed.
+const VAIN_LOOKS_PER_MINUTE: u32 = 60;
 
 /// What the room needs from the house. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +58,7 @@ struct Parts {
     identity: Identity,
     rules: Rules,
     limits: Limits,
+    looks: VainLimit,
     config: config::Relay,
     search: config::Search,
     clock: Clock,
@@ -103,6 +108,7 @@ impl Relay {
             identity,
             rules,
             limits: Limits::new(&config.policy),
+            looks: VainLimit::new(VAIN_LOOKS_PER_MINUTE),
             config: config.relay.clone(),
             search: config.search.clone(),
             clock,

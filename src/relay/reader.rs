@@ -5,6 +5,8 @@
 //!
 //! Promise: only for a server that has joined is a key ever fetched, so a stranger's request costs nothing.
 
+use std::net::IpAddr;
+
 use http::{HeaderMap, Method};
 
 use super::Relay;
@@ -17,14 +19,20 @@ const JOIN: &str = "The admin of a server joins with it first; the home page / s
 const SIGN: &str = "Sign the GET (draft-cavage-12 or RFC 9421) with the key of the actor that your server joined with, or of its instance actor.";
 
 impl Relay {
-    /// The active subscriber whose actor signed a GET of `target` (path and query as on the request line).
+    /// The active subscriber whose actor signed a GET of `target` (path and query as on the request line), that came `from`
+    /// this address.
     ///
     /// A signature may be used again for an hour, as that of any GET: it opens nothing but what its server may read.
     ///
     /// # Errors
     /// What to answer: 401 about the signature, 403 if its server has not joined or is blocked, 503 if its key cannot be
     /// read just now.
-    pub async fn subscriber_asking(&self, target: &str, headers: &HeaderMap) -> Result<Authority, Rejection> {
+    pub async fn subscriber_asking(
+        &self,
+        target: &str,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> Result<Authority, Rejection> {
         if !headers.contains_key("signature") {
             return Err(Rejection::new(401, "unsigned", "only servers that joined may search here".to_owned(), SIGN));
         }
@@ -38,11 +46,15 @@ impl Relay {
         if !self.0.store.subscriber(&authority).is_some_and(|one| one.is_active()) {
             return Err(Rejection::new(403, "not-joined", format!("{authority} has not joined this relay"), JOIN));
         }
-        let signer = match self.check_signature(&claim, &key_id).await {
+        let mut look = None;
+        let signer = match self.check_signature(&claim, &key_id, from, &mut look).await {
             Ok(signer) => signer,
             Err(Refused::Rejected(rejection)) => return Err(rejection),
             Err(Refused::Ignored(why)) => return Err(Rejection::new(401, "signature", why.to_owned(), SIGN)),
         };
+        if let Some(look) = look {
+            look.was_worth_it();
+        }
         if signer.authority() == authority && self.stands_for_its_server(&signer).await {
             return Ok(authority);
         }

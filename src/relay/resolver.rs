@@ -358,11 +358,12 @@ impl Relay {
         let mut hint = done.hint.clone();
         let mut due = repeats.then(|| self.0.clock.now());
         let outcome = match &done.finding {
+            Finding::Never("forbidden") => Self::hide(tx, &hint, "forbidden")?,
             Finding::Never(why) => why,
             Finding::Later if repeats => "later",
             Finding::Later => {
                 due = self.next_try(&mut hint);
-                if due.is_some() { "later" } else { "expired" }
+                if due.is_some() { "later" } else { Self::hide(tx, &hint, "expired")? }
             }
             Finding::Gone => self.withdraw(tx, &hint)?,
             Finding::Post(post, ..) if !post.id.same_origin(&hint.object) => "another-id",
@@ -407,6 +408,13 @@ impl Relay {
         Some(hint.due)
     }
 
+    /// What its origin does not show us when we ask, because it was said to have changed or gone, is not found any longer;
+    /// it may come back when it can be read again. It is no deletion: others keep what they have.
+    fn hide(tx: &mut Tx<'_>, hint: &WaitingHint, why: &'static str) -> Result<&'static str, StoreError> {
+        tx.drop_indexed_post(&hint.object)?;
+        Ok(why)
+    }
+
     /// What was read again and is still there may say something else now: the search is told.
     fn refresh(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
         let held = tx.indexed_post(&draft.object)?;
@@ -424,13 +432,13 @@ impl Relay {
             return Ok("gone-or-not-public");
         }
         let mut draft = self.draft(hint, Kind::Delete, hint.actor.clone(), Bytes::new());
-        // Who told us need not be the author; its origin has the last word.
+        // Who told us need not be the author, and nobody here may know any longer who is: its origin has the last word.
         if let Some(posted) = self.0.log.announced(&draft.announce_hash())? {
             draft.actor = posted.actor.clone();
         } else if let Some((_, post)) = tx.indexed_post(&hint.object)? {
             draft.actor = post.author;
         }
-        self.delete(tx, draft)
+        self.erase(tx, draft)
     }
 
     fn judge(&self, hint: &WaitingHint, post: &Post, document: &Value) -> Result<Draft, &'static str> {

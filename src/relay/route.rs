@@ -19,7 +19,7 @@ use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{FollowState, Following, SearchServer, Style, Subscriber, SwitchedBy};
+use crate::store::{FollowState, Following, SearchServer, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
 
@@ -69,6 +69,8 @@ pub struct SearchFacts<'a> {
     pub signer: Option<Arc<SearchServer>>,
     /// The same of the actor's server.
     pub author: Option<Arc<SearchServer>>,
+    /// The server that signed is written down as one that said yes, whether there is a search now or not.
+    pub joined: bool,
     /// Posts of the actor may be found. Looked up for what could take them out.
     pub known: bool,
 }
@@ -77,7 +79,7 @@ impl<'a> SearchFacts<'a> {
     /// It has nothing to do with either.
     #[must_use]
     pub const fn none(actor: &'a Iri) -> Self {
-        Self { on: false, actor, signer: None, author: None, known: false }
+        Self { on: false, actor, signer: None, author: None, joined: false, known: false }
     }
 }
 
@@ -188,7 +190,16 @@ fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
     }
 }
 
+/// Whoever never came has nothing to take back, and may say so a million times: it costs no transaction.
 fn leave(verified: &Verified, facts: &Facts<'_>) -> Effect {
+    let is_here = facts.subscriber.is_some() || facts.search.joined;
+    match taken_back(verified, facts) {
+        Effect::Leave { .. } | Effect::SearchOff { .. } if !is_here => Effect::Ignore("not-a-subscriber"),
+        effect => effect,
+    }
+}
+
+fn taken_back(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     match &activity.target {
         Target::Id(id) if verified.inbox == Inbox::Search => Effect::SearchOff { follow: Some(id.clone()) },
@@ -382,8 +393,7 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
 }
 
 fn switched_search_on(actor: &Iri, facts: &Facts<'_>) -> bool {
-    let by = facts.search.author.as_ref().map(|server| &server.by);
-    matches!(by, Some(SwitchedBy::Admin { actor: admin, .. }) if admin == actor)
+    facts.search.author.as_ref().is_some_and(|server| server.is_followed_by(actor))
 }
 
 fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {

@@ -148,11 +148,14 @@ pub fn by_software(
 
 /// A Follow should come from the server's own actor, not from one of its people or their bots (Mastodon types those
 /// Service). Names are those that servers really use: Misskey's `relay.actor` and Pleroma's `relay` were typed Person for
-/// years.
+/// years. Where people choose names, none has a dot in it; but a plain one anybody may have, so it counts only at the
+/// address that Pleroma and Friendica give their own actor, and nobody else.
 pub(super) fn speaks_for_its_server(actor: &RemoteActor, authority: &Authority) -> bool {
     let name = actor.username.as_deref().unwrap_or_default();
+    let is_at_root = || actor.id.as_str().strip_prefix(actor.id.origin()) == Some(&format!("/{name}"));
     actor.kind == ActorKind::Application
-        || matches!(name, "relay" | "relay.actor" | "instance.actor" | "friendica")
+        || matches!(name, "relay.actor" | "instance.actor")
+        || (matches!(name, "relay" | "friendica") && is_at_root())
         || name == authority.as_str()
         || name == authority.host()
 }
@@ -538,6 +541,42 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+
+    #[test]
+    fn a_person_named_relay_does_not_speak_for_their_server() {
+        let key = include_str!("../../tests/fixtures/keys/author.rsa.spki.pem");
+        let check = |kind: &str, path: &str, name: &str, expected: bool| {
+            let id = format!("https://a.example{path}");
+            let actor = RemoteActor::read(&json!({
+                "@context": "https://www.w3.org/ns/activitystreams", "id": id, "type": kind,
+                "preferredUsername": name, "inbox": format!("{id}/inbox"),
+                "publicKey": { "id": format!("{id}#main-key"), "owner": id, "publicKeyPem": key },
+            }));
+            let actor = actor.unwrap();
+            assert_eq!(speaks_for_its_server(&actor, &actor.id.authority()), expected, "{kind} {path} {name}");
+        };
+        // What servers really send: Mastodon, Misskey of now and then, Pleroma of now and then, Friendica, GoToSocial.
+        check("Application", "/actor", "a.example", true);
+        check("Application", "/users/9", "relay.actor", true);
+        check("Person", "/users/9", "relay.actor", true);
+        check("Application", "/users/9", "system.relay", true);
+        check("Application", "/relay", "relay", true);
+        check("Person", "/relay", "relay", true);
+        check("Application", "/friendica", "friendica", true);
+        check("Person", "/friendica", "friendica", true);
+        check("Application", "/users/a.example", "a.example", true);
+        for kind in ["Person", "Service", "Group", "Organization"] {
+            for name in ["relay", "friendica"] {
+                for path in ["/users/", "/@", "/u/", "/relay/", "/users/relay/", "/Relay/"] {
+                    check(kind, &format!("{path}{name}"), name, false);
+                }
+                check(kind, "/", name, false);
+                check(kind, "/relay2", name, false);
+            }
+            check(kind, "/relay", "ada", false);
+            check(kind, "/friendica", "relay", false);
+        }
+    }
 
     #[test]
     fn names_below_one_domain_are_kept_up_to_a_number_and_then_turned_away() {

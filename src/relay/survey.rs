@@ -1,5 +1,6 @@
 //! Learns what software each subscriber runs, from its NodeInfo: by it posts are forwarded or announced, and other relays
-//! are held for the operator. A server that just asked to join is looked at first, and then answered.
+//! are held for the operator. A server that just asked to join is looked at first, and then answered. Servers that search
+//! is on for are looked at like those that joined: rules about software hold for them too.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::subscribe::{Welcome, by_software};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::peers::PeerFault;
-use crate::store::{AuthorityFacts, StoreError, Subscriber, SubscriberState};
+use crate::store::{AuthorityFacts, SearchServer, StoreError, Subscriber, SubscriberState};
 use crate::supervise::Worker;
 
 /// NodeInfo is read again after this long: servers are upgraded, and seldom change software.
@@ -28,7 +29,7 @@ const ROUTINE_AT_ONCE: usize = 8;
 /// The worker.
 pub struct Survey {
     relay: Relay,
-    /// What the store knows of each subscriber, so that a round reads nothing.
+    /// What the store knows of each server that is here, so that a round reads nothing.
     book: HashMap<Authority, Known>,
     looks: JoinSet<Look>,
     under_way: HashSet<Authority>,
@@ -119,11 +120,14 @@ impl Survey {
     /// Begins looks as far as there are places: first at servers that wait for an answer, then at those whose last look
     /// is longest ago.
     fn begin(&mut self) -> Result<(), StoreError> {
-        let (now, subscribers) = (self.relay.0.clock.now(), self.relay.0.store.subscribers());
-        self.book.retain(|authority, _| subscribers.contains_key(authority));
+        let store = &self.relay.0.store;
+        let (now, subscribers, searched) = (self.relay.0.clock.now(), store.subscribers(), store.search_servers());
+        self.book.retain(|authority, _| subscribers.contains_key(authority) || searched.contains_key(authority));
+        let here = subscribers.values().map(|one| Here::joined(one));
+        let also = searched.iter().filter(|(authority, _)| !subscribers.contains_key(*authority));
         let mut due = Vec::new();
-        for subscriber in subscribers.values() {
-            let authority = &subscriber.authority;
+        for one in here.chain(also.map(|(authority, server)| Here::searched(authority, server))) {
+            let authority = &one.authority;
             let known = match self.book.get(authority) {
                 Some(known) => *known,
                 None => {
@@ -132,24 +136,23 @@ impl Survey {
                     known
                 }
             };
-            if known.is_due(subscriber.state, now) && !self.under_way.contains(authority) {
-                due.push((subscriber.state != SubscriberState::Checking, known.read, subscriber));
+            if known.is_due(one.state, now) && !self.under_way.contains(authority) {
+                due.push((one.state != SubscriberState::Checking, known.read, one));
             }
         }
-        due.sort_by_key(|(routine, read, subscriber)| (*routine, *read, subscriber.joined_at));
-        for (routine, _, subscriber) in due {
+        due.sort_by_key(|(routine, read, one)| (*routine, *read, one.since));
+        for (routine, _, one) in due {
             if self.looks.len() >= if routine { ROUTINE_AT_ONCE } else { AT_ONCE } {
                 break;
             }
-            self.look(subscriber);
+            self.look(one);
         }
         Ok(())
     }
 
-    fn look(&mut self, subscriber: &Subscriber) {
-        let authority = subscriber.authority.clone();
+    fn look(&mut self, one: Here) {
+        let Here { authority, origin, .. } = one;
         self.under_way.insert(authority.clone());
-        let origin = subscriber.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
         let relay = self.relay.clone();
         self.looks.spawn(async move {
             let look = relay.look_at(authority.clone(), &origin).await;
@@ -158,9 +161,31 @@ impl Survey {
     }
 }
 
+/// A server that is to be looked at.
+struct Here {
+    authority: Authority,
+    state: SubscriberState,
+    since: Timestamp,
+    /// Of one of its actors; empty if none is known.
+    origin: String,
+}
+
+impl Here {
+    fn joined(one: &Subscriber) -> Self {
+        let origin = one.registrations.first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
+        Self { authority: one.authority.clone(), state: one.state, since: one.joined_at, origin }
+    }
+
+    /// It waits for nothing: what rules are against it ends it whenever that is known.
+    fn searched(authority: &Authority, server: &SearchServer) -> Self {
+        let origin = server.follows().first().map(|one| one.actor.origin().to_owned()).unwrap_or_default();
+        Self { authority: authority.clone(), state: SubscriberState::Active, since: server.since, origin }
+    }
+}
+
 impl Relay {
     async fn look_at(&self, authority: Authority, origin: &str) -> Result<Known, StoreError> {
-        let scheme = origin.split("://").next().unwrap_or("https");
+        let scheme = origin.split_once("://").map_or("https", |(scheme, _)| scheme);
         let found = self.0.peers.software(&authority, scheme).await;
         if let Err(fault) = &found {
             tracing::debug!(peer.host = %authority, %fault, "its NodeInfo could not be read");
@@ -186,7 +211,8 @@ impl Relay {
                 let welcome = by_software(&authority, &facts, &relay.0.config, &rules, now);
                 if let Welcome::Reject(why) = welcome {
                     // Whether it waits or joined long ago: it may have changed its software, or we the rules.
-                    if relay.evict(tx, &authority, why)? {
+                    let ended = relay.end_search(tx, &authority, why)?;
+                    if relay.evict(tx, &authority, why)? || ended {
                         rules.server_with(&authority, facts.software.as_deref(), now).count(&relay.0.metrics);
                         tracing::info!(peer.host = %authority, software = facts.software, "a rule turns it away");
                     }

@@ -19,7 +19,10 @@ use crate::clock::Timestamp;
 use crate::config::{self, Admission};
 use crate::ids::{Authority, Iri};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{AuthorityFacts, Directive, MAX_REASON, SearchServer, StoreError, Subscriber, SwitchedBy, Tx};
+use crate::store::{
+    AuthorityFacts, Directive, MAX_REASON, MAX_REGISTRATIONS, SearchFollow, SearchServer, StoreError, Subscriber,
+    SwitchedBy, Tx,
+};
 use crate::wire::actor::RemoteActor;
 use crate::wire::author;
 
@@ -106,6 +109,8 @@ impl Relay {
             return Ok("personal-follow".into());
         }
         let (follow, before) = (essence(&verified.document), tx.search_server(authority)?);
+        let follows = SearchFollow { actor: actor.id.clone(), inbox: actor.inbox.clone(), follow: follow.clone() };
+        let is_one_more = before.as_ref().is_some_and(|before| !before.is_followed_by(&actor.id));
         let crowded = before.is_none() && self.0.store.search_servers().len() >= MOST_SERVERS;
         if crowded || tx.waiting_control()? >= MOST_ANSWERS {
             return Err(StoreError::Busy);
@@ -120,7 +125,10 @@ impl Relay {
             neighbours: self.search_neighbours(authority),
         };
         let rules = self.0.rules.set();
-        if let Err(why) = may_switch_on(&candidate, &self.0.config, &rules, now) {
+        let may = may_switch_on(&candidate, &self.0.config, &rules, now);
+        let many = is_one_more && before.as_ref().is_some_and(|before| before.also.len() + 1 >= MAX_REGISTRATIONS);
+        let may = if many { may.and(Err("Too many actors of your server follow this one already.")) } else { may };
+        if let Err(why) = may {
             rules.server_with(authority, candidate.software, now).count(&self.0.metrics);
             if !deaf {
                 tx.queue_control(self.search_answer("reject", &follow, &actor.id, &actor.inbox, Some(why)))?;
@@ -131,43 +139,56 @@ impl Relay {
             return Err(StoreError::Busy);
         }
         tx.queue_control(self.search_answer("accept", &follow, &actor.id, &actor.inbox, None))?;
-        // It may follow again, or do itself what the operator wrote down: it was on all the while.
-        let since = before.map_or(now, |before| before.since);
-        let by = SwitchedBy::Admin { actor: actor.id.clone(), inbox: actor.inbox.clone(), follow };
-        tx.switch_search(authority, Some(SearchServer { since, by, reason: String::new() }))?;
+        // It may follow again, or do itself what the operator wrote down: it was on all the while. Another of its actors
+        // does not take the switch from the first one.
+        let server = before.unwrap_or_else(|| SearchServer {
+            since: now,
+            by: SwitchedBy::Operator,
+            reason: String::new(),
+            also: Vec::new(),
+        });
+        tx.switch_search(authority, Some(server.followed_by(follows)))?;
         tracing::info!(peer.host = %authority, actor.id = %actor.id, "its admin switches search on");
         Ok(Outcome { word: "search-on", welcome: Some(Welcome::Accept) })
     }
 
-    /// An Undo of such a Follow, by the actor that made it; `follow` names which, if the sender said.
+    /// An Undo of such a Follow, by the actor that made it; `follow` names which, if the sender said. Whoever of several
+    /// says no, that counts; the others are told.
     pub(super) fn search_off(
+        &self,
         tx: &mut Tx<'_>,
         verified: &Verified,
         follow: Option<&Iri>,
     ) -> Result<&'static str, StoreError> {
         let authority = &verified.authority;
         let Some(server) = tx.search_server(authority)? else { return Ok("search-not-on") };
-        let SwitchedBy::Admin { actor, follow: ours, .. } = &server.by else { return Ok("search-on-by-operator") };
+        if server.by == SwitchedBy::Operator {
+            return Ok("search-on-by-operator");
+        }
         // An Undo that names another Follow is about an older one, delivered late: it ends nothing.
-        let named = match (follow, ours.get("id").and_then(Value::as_str)) {
+        let named = |ours: &Value| match (follow, ours.get("id").and_then(Value::as_str)) {
             (Some(id), Some(ours)) => ours == id.as_str(),
             (Some(_), None) | (None, _) => true,
         };
-        if *actor != verified.activity.actor || !named {
+        let actor = &verified.activity.actor;
+        let (gone, others): (Vec<_>, Vec<_>) = server.follows().into_iter().partition(|one| one.actor == *actor);
+        if !gone.iter().any(|one| named(&one.follow)) {
             return Ok("undo-of-unknown-follow");
+        }
+        let why = "Another actor of your server switched search off.";
+        for one in &others {
+            tx.queue_control(self.search_answer("reject", &one.follow, &one.actor, &one.inbox, Some(why)))?;
         }
         tx.switch_search(authority, None)?;
         tracing::info!(peer.host = %authority, actor.id = %actor, "its admin switches search off");
         Ok("search-off")
     }
 
-    /// The actor that switched search on is deleted: so is its word.
+    /// An actor that switched search on is deleted: so is its word.
     pub(super) fn search_ends_with(tx: &mut Tx<'_>, actor: &Iri) -> Result<(), StoreError> {
         let authority = actor.authority();
-        match tx.search_server(&authority)?.map(|server| server.by) {
-            Some(SwitchedBy::Admin { actor: admin, .. }) if admin == *actor => {
-                tx.switch_search(&authority, None).map(|_was_on| ())
-            }
+        match tx.search_server(&authority)? {
+            Some(server) if server.is_followed_by(actor) => tx.switch_search(&authority, None).map(|_was_on| ()),
             _ => Ok(()),
         }
     }
@@ -175,8 +196,8 @@ impl Relay {
     /// Switches search off from our side; whether it was on. Who follows is told why.
     pub(super) fn end_search(&self, tx: &mut Tx<'_>, authority: &Authority, why: &str) -> Result<bool, StoreError> {
         let Some(server) = tx.search_server(authority)? else { return Ok(false) };
-        if let SwitchedBy::Admin { actor, inbox, follow } = &server.by {
-            tx.queue_control(self.search_answer("reject", follow, actor, inbox, Some(why)))?;
+        for one in server.follows() {
+            tx.queue_control(self.search_answer("reject", &one.follow, &one.actor, &one.inbox, Some(why)))?;
         }
         tx.switch_search(authority, None)
     }
@@ -207,7 +228,7 @@ impl Relay {
                 return Ok(false);
             }
             let since = before.map_or(now, |before| before.since);
-            tx.switch_search(&key, Some(SearchServer { since, by: SwitchedBy::Operator, reason }))?;
+            tx.switch_search(&key, Some(SearchServer { since, by: SwitchedBy::Operator, reason, also: Vec::new() }))?;
             Ok(true)
         };
         let switched = self.0.store.write(switch).await?;

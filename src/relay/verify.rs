@@ -1,11 +1,15 @@
 //! From [`Received`] to [`Verified`]: only here is a `Verified` made, so holding one is the proof. Nothing has an effect
-//! before it, and at most one outbound request (for a key, at most once per key and cool-down) comes out of it. A proof in
-//! the document (`Relay::prover`) may cost another such request, later, when limits and rules have had their say.
+//! before it, and nothing is asked but for a key: once when it is new, and once per cool-down when it fails. (Such a look
+//! is one request, or two where the key is in a document of its own; each twice where the host answers 400 or 401, because
+//! some want the other profile of signatures; and redirects within the host.) A proof in the document (`Relay::prover`)
+//! may cost another such look, later, when limits and rules have had their say.
 //!
 //! The order is that of cost: what can be refused from the bytes alone is refused before a key is looked up, and a
 //! deletion of somebody we never heard of costs neither (there are very many of those; Mastodon does the same).
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -16,8 +20,8 @@ use super::Relay;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
-use crate::policy::Verdict;
-use crate::store::{SearchServer, Subscriber, SwitchedBy};
+use crate::policy::{Try, Verdict};
+use crate::store::{SearchServer, Subscriber};
 use crate::wire::activity::{Activity, ActivityFault, Kind};
 use crate::wire::{http_sig, json, proof};
 
@@ -49,6 +53,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// The address that it came from, where one can be told.
+    pub from: Option<IpAddr>,
 }
 
 /// A request whose signer is known beyond doubt. What the body says is another question: see [`super::trust`].
@@ -146,21 +152,22 @@ impl Relay {
             )
         })?;
         self.refuse_blocked(&key_id.authority())?;
-        let signer = match self.check_signature(&claim, &key_id).await {
+        let activity = read_activity(&document);
+        // Not for the sake of what is wrong whoever signed it.
+        if let Err(Refused::Rejected(rejection)) = activity {
+            return Err(rejection.into());
+        }
+        let mut look = None;
+        let signer = match self.check_signature(&claim, &key_id, received.from, &mut look).await {
             Err(refused) if is_deletion_of_itself(&document) => {
                 self.last_words(&claim, &key_id).await.ok_or(refused)?
             }
             checked => checked?,
         };
-        let activity = Activity::read(&document).map_err(|fault| match fault {
-            // Honest activities that no relay has a use for, such as a Flag that names several objects.
-            ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
-            ActivityFault::Addressees(_) => Refused::Ignored("too-many-addressees"),
-            fault => {
-                let remedy = "Send one plain ActivityStreams activity with an id, a type and an actor.";
-                Rejection::new(400, "activity", fault.to_string(), remedy).into()
-            }
-        })?;
+        if let Some(look) = look {
+            look.was_worth_it();
+        }
+        let activity = activity?;
         let span = tracing::Span::current();
         span.record("activity.id", activity.id.as_ref().map(Iri::as_str)).record("actor.id", activity.actor.as_str());
         refuse_stale_control(&activity, claim.at, now)?;
@@ -189,15 +196,38 @@ impl Relay {
     }
 
     /// The actor whose key made the signature. A key that fails is read again once per cool-down: it may have changed.
-    pub(super) async fn check_signature(&self, claim: &http_sig::Claim, key_id: &Iri) -> Result<Iri, Refused> {
+    ///
+    /// Hosts are asked for keys so often and no oftener, whoever makes us ask. So that nobody uses up what is left to their
+    /// honest users, each address may be wrong only so often in a minute where we would have to look. If we had to, that is
+    /// counted in `look`.
+    pub(super) async fn check_signature(
+        &self,
+        claim: &http_sig::Claim,
+        key_id: &Iri,
+        from: Option<IpAddr>,
+        look: &mut Option<Try>,
+    ) -> Result<Iri, Refused> {
+        let begin = || from.map(|from| self.0.looks.begin(from)).transpose().map_err(looked_in_vain);
         let wrong = || {
             let detail = format!("the signature does not match the key {key_id}");
             let remedy = "Sign with the key that your actor publishes now; if it changed, this relay reads it again within ten minutes.";
             Rejection::new(401, "signature", detail, remedy)
         };
-        let key = self.0.peers.key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
+        if !self.0.peers.remembers_key(key_id).await {
+            *look = begin()?;
+        }
+        let key = self.0.peers.key(key_id).await.map_err(|fault| {
+            // Nobody was asked: nothing was used up.
+            if let Some(look) = look.take_if(|_| fault.is_ours()) {
+                look.was_worth_it();
+            }
+            key_refusal(key_id, &fault)
+        })?;
         if claim.verify(&key.key) {
             return Ok(key.owner.clone());
+        }
+        if look.is_none() {
+            *look = begin()?;
         }
         let fresh = self.0.peers.refetch_key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
         match fresh {
@@ -250,14 +280,38 @@ impl Relay {
         self.0.store.ledger().and_then(|ledger| ledger.author(actor)).map_or(true, |author| author.is_some())
     }
 
+    /// Whether this server joined, waits to, or said yes to the search.
+    pub(super) fn is_here(&self, authority: &Authority) -> bool {
+        self.0.store.subscriber(authority).is_some() || self.0.store.search_servers().contains_key(authority)
+    }
+
     /// Whether this actor joined for its server, or switched search on for it.
     pub(super) fn is_registered(&self, actor: &Iri) -> bool {
         let authority = actor.authority();
         let joined = |one: Arc<Subscriber>| one.registrations.iter().any(|one| one.actor == *actor);
-        let switched = |one: &Arc<SearchServer>| matches!(&one.by, SwitchedBy::Admin { actor: by, .. } if by == actor);
+        let switched = |one: &Arc<SearchServer>| one.is_followed_by(actor);
         self.0.store.subscriber(&authority).is_some_and(joined)
             || self.0.store.search_servers().get(&authority).is_some_and(switched)
     }
+}
+
+fn read_activity(document: &Value) -> Result<Activity, Refused> {
+    Activity::read(document).map_err(|fault| match fault {
+        // Honest activities that no relay has a use for, such as a Flag that names several objects.
+        ActivityFault::Object | ActivityFault::Collection => Refused::Ignored("shape-not-relayed"),
+        ActivityFault::Addressees(_) => Refused::Ignored("too-many-addressees"),
+        fault => {
+            let remedy = "Send one plain ActivityStreams activity with an id, a type and an actor.";
+            Rejection::new(400, "activity", fault.to_string(), remedy).into()
+        }
+    })
+}
+
+fn looked_in_vain(wait: Duration) -> Rejection {
+    let seconds = u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX);
+    let detail = "too many requests from your address named keys that did not sign them".to_owned();
+    let remedy = "Send it again later; requests signed with keys that are known here are taken all the while.";
+    Rejection { status: 429, check: "key-rate", detail, remedy, retry_after: Some(seconds) }
 }
 
 /// A document that came and does not bear the key out is a 401: their request names it. All else is one and the same 503,

@@ -13,6 +13,8 @@ const BLOCKED_US: &str = Refused::BLOCKED;
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
 const MOST_REFUSED: u64 = 1_000_000;
+/// The same of people whose server is not here: names that somebody made up leave room for those that matter.
+const MOST_REFUSED_STRANGERS: u64 = 100_000;
 
 impl Relay {
     /// Ends an author's consent. Remembered if there was one, or if it `lasts`.
@@ -26,11 +28,23 @@ impl Relay {
         if !was_held && !lasts {
             return Ok("not-in-search");
         }
-        if !was_held && tx.count::<Refused>()? >= MOST_REFUSED {
+        if !was_held && tx.count::<Refused>()? >= Self::most_refused(tx, actor)? {
             return Ok("refusal-not-kept");
         }
         tx.refuse_author(actor, why, lasts)?;
         Ok("withdrawn")
+    }
+
+    fn most_refused(tx: &Tx<'_>, actor: &Iri) -> Result<u64, StoreError> {
+        let server = actor.authority();
+        let is_here = tx.subscriber(&server)?.is_some() || tx.search_server(&server)?.is_some();
+        Ok(if is_here { MOST_REFUSED } else { MOST_REFUSED_STRANGERS })
+    }
+
+    /// Whether that is so already, and nothing of theirs is held.
+    pub(super) fn is_blocked_by(&self, actor: &Iri) -> Result<bool, StoreError> {
+        let stands = self.0.store.refused(actor)?.is_some_and(|no| no.lasting && no.reason == BLOCKED_US);
+        Ok(stands && !self.is_in_search(actor))
     }
 
     /// Somebody blocked one of our actors.
@@ -79,4 +93,33 @@ impl Relay {
 /// Beside the ids of what was relayed, and never taken for one of them.
 fn for_search(object: &Iri) -> [&str; 2] {
     ["search", object.as_str()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::store::{SearchServer, Store, SwitchedBy};
+
+    /// Anybody has as many names as they like, and may block us under each.
+    #[tokio::test]
+    async fn made_up_people_who_block_us_leave_room_for_those_whose_server_is_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_secs(1_787_486_400);
+        let store = Store::open(dir.path(), Clock::manual(now)).unwrap();
+        let person = |server: &str, n: u64| Iri::parse(&format!("https://{server}/users/{n}")).unwrap();
+        let server = person("here.example", 0).authority();
+        let on = SearchServer { since: now, by: SwitchedBy::Operator, reason: String::new(), also: Vec::new() };
+        let fill = move |tx: &mut Tx<'_>| {
+            tx.switch_search(&server, Some(on))?;
+            (1..MOST_REFUSED_STRANGERS).try_for_each(|n| tx.refuse_author(&person("evil.example", n), BLOCKED_US, true))
+        };
+        store.write(fill).await.unwrap();
+        let block = async |who: Iri| store.write(move |tx| Relay::blocked_by(tx, &who)).await.unwrap();
+        assert_eq!(block(person("evil.example", 0)).await, "withdrawn");
+        assert_eq!(block(person("other.example", 1)).await, "refusal-not-kept", "it was the last of the strangers'");
+        assert_eq!(store.refused(&person("other.example", 1)).unwrap(), None);
+        assert_eq!(block(person("here.example", 1)).await, "withdrawn");
+        assert!(store.refused(&person("here.example", 1)).unwrap().is_some());
+    }
 }

@@ -293,7 +293,7 @@ impl<'a> Shown<'a> {
         }
         let post = self.view.post(number).ok()??;
         let author = self.author(&post.author)?;
-        let ruled_out = self.search.server(&post.author, &post.document.text).ruled_out;
+        let ruled_out = self.search.server(&post.author, &post.document.words()).ruled_out;
         (author.number == post.author_number && !ruled_out).then_some(Hit { number, post, author })
     }
 

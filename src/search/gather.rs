@@ -225,7 +225,7 @@ impl Search {
         let newest = consent::Reading { signals: &author.signals, at: author.read_at };
         let this = consent::Post { signals: &signals, deleted };
         if let Decision::Deny(reason) =
-            self.consent(&actor, &post.document.text, Some(newest), known, Some(this), Occasion::Taking)
+            self.consent(&actor, &post.document.words(), Some(newest), known, Some(this), Occasion::Taking)
         {
             tx.drop_indexed_post(object)?;
             return Ok(reason.as_str());
@@ -243,8 +243,12 @@ impl Search {
             tx.readmit_author(&actor)?;
         }
         post.author_number = tx.put_indexed_author(&actor, author)?.number;
-        tx.put_indexed_post(&post)?;
-        Ok("indexed")
+        match tx.put_indexed_post(&post) {
+            Ok(_number) => Ok("indexed"),
+            // Whoever dates millions of posts to one moment loses these, and holds up nobody else's.
+            Err(StoreError::Declined(_)) => Ok("crowded-moment"),
+            Err(error) => Err(error),
+        }
     }
 
     /// What an author's own document says of all their posts: if it is a no, what is held of them goes, unless somebody
@@ -282,9 +286,152 @@ pub(super) fn known(author: &IndexedAuthor, refused: Option<&Refused>) -> consen
     }
 }
 
-/// The post in an entry's body: the document as it came from its origin, or what an activity brought.
+/// The post in an entry's body: the document as it came from its origin, or what a Create or an Update brought.
 fn said(entry: &Entry) -> Option<Value> {
     let mut document = json::parse(&entry.body).ok()?;
-    let embedded = document.get_mut("object").filter(|object| object.is_object()).map(Value::take);
-    Some(embedded.unwrap_or(document))
+    let kind = document.get("type").and_then(Value::as_str);
+    if !matches!(kind, Some("Create" | "Update")) {
+        return Some(document);
+    }
+    document.get_mut("object").filter(|object| object.is_object()).map(Value::take)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::log::{Draft, Log};
+    use crate::net::testing;
+    use crate::peers::Peers;
+    use crate::policy::Rules;
+    use crate::search::Services;
+    use crate::store::{CROWDED_MILLIS, SearchServer, Store, SwitchedBy};
+    use crate::supervise::Supervisor;
+    use crate::telemetry::Metrics;
+    use crate::wire::searchable::{ActorSignals, Profile};
+
+    const NOON: Timestamp = testing::NOON;
+    const ADA: &str = "https://a.example/users/ada";
+
+    fn iri(text: &str) -> Iri {
+        Iri::parse(text).unwrap()
+    }
+
+    /// A search with these rules that is on for Ada's server. No worker of it runs.
+    async fn search(dir: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Search {
+        let (mut config, clock) = (Config::embedded(), Clock::manual(NOON));
+        config.search.api = crate::config::SearchApi::Public;
+        change(&mut config);
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let since = NOON.minus(Duration::from_secs(3600));
+        let on = SearchServer { since, by: SwitchedBy::Operator, reason: String::new(), also: Vec::new() };
+        store.write(move |tx| tx.switch_search(&iri(ADA).authority(), Some(on))).await.unwrap();
+        let cache = Cache::open(&dir.path().join("cache")).unwrap();
+        let fetch = testing::fetch();
+        Search::new(Services {
+            folder: dir.path().join("search"),
+            log: Log::open(&store).unwrap(),
+            peers: Peers::new(testing::signed_client(clock.clone(), &fetch), cache, clock.clone(), &fetch),
+            rules: Rules::new(&config.policy, &config.relay),
+            supervisor: Supervisor::new(clock.clone()),
+            metrics: Metrics::new(),
+            config: config.search,
+            store,
+            clock,
+        })
+    }
+
+    /// Ada's post, and that she says yes.
+    fn found(number: u64, published: Timestamp, said: &Value) -> Found {
+        let object = iri(&format!("https://a.example/notes/{number}"));
+        let mut note = json!({
+            "id": object.as_str(), "type": "Note", "attributedTo": ADA, "content": "a petrel",
+            "to": ["https://www.w3.org/ns/activitystreams#Public"], "published": published.rfc3339(),
+        });
+        for (key, value) in said.as_object().unwrap() {
+            note[key] = value.clone();
+        }
+        let actor = json!({ "id": ADA, "type": "Person", "preferredUsername": "ada", "indexable": true });
+        let (signals, profile) = (ActorSignals::of(&actor), Profile::of(&actor).unwrap());
+        let reading = Arc::new(Reading { signals, profile, read_at: NOON });
+        let (author, language) = (iri(ADA), "en".to_owned());
+        let document = Document::of(&note);
+        let post = IndexedPost { object, author, author_number: 0, published, seq: Seq(number), language, document };
+        Found::Post(Box::new(Candidate { post, signals: ObjectSignals::of(&note), reading }))
+    }
+
+    async fn take(search: &Search, all: Vec<Found>) -> Vec<&'static str> {
+        let this = search.clone();
+        let take = move |tx: &mut Tx<'_>| all.into_iter().map(|one| this.take(tx, one)).collect::<Result<Vec<_>, _>>();
+        search.0.store.write(take).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_post_that_cannot_be_taken_leaves_its_batch_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = search(&dir, |_config| {}).await;
+        let (crowded, quiet) = (NOON.minus(Duration::from_secs(1)), NOON.minus(Duration::from_secs(2)));
+        search.0.store.write(move |tx| tx.crowd(crowded, CROWDED_MILLIS)).await.unwrap();
+        let all = [(1, quiet), (2, crowded), (3, quiet)].map(|(number, at)| found(number, at, &json!({})));
+        assert_eq!(take(&search, all.into()).await, ["indexed", "crowded-moment", "indexed"]);
+        let number = |number: u64| search.0.store.indexed_number(&iri(&format!("https://a.example/notes/{number}")));
+        assert_eq!([1, 2, 3].map(|n| number(n).unwrap().is_some()), [true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn a_keyword_is_looked_for_in_all_that_is_found_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = search(&dir, |config| config.policy.keywords = vec!["albatross".to_owned()]).await;
+        let at = NOON.minus(Duration::from_secs(1));
+        let picture = |alt: &str| json!([{ "type": "Image", "mediaType": "image/png", "url": "https://a.example/1.png", "name": alt }]);
+        let said = [
+            json!({}),
+            json!({ "content": "an albatross" }),
+            json!({ "name": "Of an albatross", "type": "Article" }),
+            json!({ "summary": "albatross", "sensitive": true }),
+            json!({ "type": "Question", "oneOf": [{ "type": "Note", "name": "an albatross" }] }),
+            json!({ "attachment": picture("an albatross in flight") }),
+            json!({ "attachment": picture("a petrel in flight") }),
+            json!({ "tag": [{ "type": "Hashtag", "name": "#albatross" }] }),
+        ];
+        let all = said.iter().zip(1..).map(|(said, number)| found(number, at, said)).collect();
+        let ruled = Reason::Ruled.as_str();
+        assert_eq!(take(&search, all).await, ["indexed", ruled, ruled, ruled, ruled, ruled, "indexed", ruled]);
+    }
+
+    /// Only a Create or an Update brings a post; a post may hold whatever it likes.
+    #[test]
+    fn a_post_that_holds_another_is_indexed_as_itself() {
+        let note = json!({ "id": "https://a.example/notes/1", "type": "Note", "content": "her own" });
+        let mut holder = note.clone();
+        holder["object"] = json!({ "id": "https://b.example/notes/1", "type": "Note", "content": "anothers" });
+        let check = |body: &Value, expected: Option<&Value>| {
+            let entry = Entry {
+                seq: Seq(1),
+                draft: Draft {
+                    at: NOON,
+                    kind: Kind::Create,
+                    object: iri("https://a.example/notes/1"),
+                    actor: iri(ADA),
+                    activity: String::new(),
+                    supplier: iri(ADA).authority(),
+                    carried: false,
+                    published: None,
+                    relayed: true,
+                    body: body.to_string().into(),
+                },
+            };
+            assert_eq!(said(&entry).as_ref(), expected, "{body}");
+        };
+        check(&note, Some(&note));
+        check(&holder, Some(&holder));
+        for kind in ["Create", "Update"] {
+            check(&json!({ "id": "https://a.example/1", "type": kind, "object": holder }), Some(&holder));
+            check(&json!({ "id": "https://a.example/1", "type": kind, "object": "https://a.example/notes/1" }), None);
+        }
+    }
 }

@@ -113,11 +113,8 @@ pub(super) fn settings() -> IndexSettings {
 
 /// Title, warning, text, options of a poll, descriptions of media: one after another with gaps between.
 fn words(document: &Document) -> PreTokenizedString {
-    let parts = [&document.title, &document.warning, &document.text];
-    let options = document.options.iter();
-    let alts = document.media.iter().map(|media| &media.alt);
     let (mut found, mut base) = (Vec::new(), 0);
-    for part in parts.into_iter().chain(options).chain(alts) {
+    for part in document.parts() {
         let mut end = base;
         tokens(part, |token| {
             let position = base + usize::try_from(token.position).unwrap_or(usize::MAX >> 1);

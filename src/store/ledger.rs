@@ -8,6 +8,8 @@
 //! Each change also appends a numbered [`Change`] to the journal, in the same transaction: the indexer follows that with a
 //! place of its own, and [`Tx::trim_changes`] forgets what is durable in the index.
 
+use std::time::Duration;
+
 use redb::{
     Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
@@ -33,6 +35,8 @@ const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledg
 /// The counters of [`Tx::next_number`].
 const AUTHORS_EVER: &str = "ledger_authors_ever";
 const LAST_CHANGE: &str = "ledger_last_change";
+/// Milliseconds in which room is looked for, for posts that claim one and the same: four million of them.
+pub(crate) const CROWDED_MILLIS: u64 = 64;
 
 /// A post that may be found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,7 +306,7 @@ impl Tx<'_> {
     pub fn put_indexed_author(&mut self, actor: &Iri, mut author: IndexedAuthor) -> Result<IndexedAuthor, StoreError> {
         author.number = match self.indexed_author(actor)? {
             Some(known) => {
-                self.delete(HANDLES, known.handle(actor).as_str())?;
+                self.drop_handle(actor, &known)?;
                 known.number
             }
             None => self.next_number(AUTHORS_EVER)?,
@@ -310,6 +314,16 @@ impl Tx<'_> {
         self.insert(HANDLES, author.handle(actor).as_str(), actor.as_str())?;
         self.put(actor.as_str(), &author)?;
         Ok(author)
+    }
+
+    /// Forgets an author's handle. Another actor of the same name may hold it by now: then it stays theirs.
+    fn drop_handle(&mut self, actor: &Iri, author: &IndexedAuthor) -> Result<(), StoreError> {
+        let handle = author.handle(actor);
+        let holder = self.engine().open_table(HANDLES)?.get(handle.as_str())?.map(|row| row.value().to_owned());
+        if holder.as_deref() == Some(actor.as_str()) {
+            self.delete(HANDLES, handle.as_str())?;
+        }
+        Ok(())
     }
 
     /// The post with this id, and its number, if it is held.
@@ -331,7 +345,8 @@ impl Tx<'_> {
     /// number that an id got stays, whatever date an edit claims.
     ///
     /// # Errors
-    /// The engine's, or a damaged record. [`StoreError::Declined`] if too many posts claim the same millisecond.
+    /// The engine's, or a damaged record. [`StoreError::Declined`] if too many posts claim the same moment; nothing is
+    /// written then.
     pub fn put_indexed_post(&mut self, post: &IndexedPost) -> Result<u64, StoreError> {
         let number = match self.indexed_post(&post.object)? {
             Some((number, before)) => {
@@ -349,15 +364,27 @@ impl Tx<'_> {
     }
 
     /// The time in milliseconds, and 16 bits that tell posts of one millisecond apart, in the order in which they came: most
-    /// servers date posts to the second.
+    /// servers date posts to the second. Where all of a millisecond are taken, the next ones with room.
     fn free_number(&self, published: Timestamp) -> Result<u64, StoreError> {
         let posts = self.engine().open_table(POSTS)?;
-        let first = first_number_at(published).max(1);
-        let last = posts.range(first..=first | 0xffff)?.next_back().transpose()?;
-        match last.map_or(first, |(number, _)| number.value() + 1) {
-            number if number <= first | 0xffff => Ok(number),
-            _full => Err(StoreError::Declined("too many posts claim the same millisecond".to_owned())),
+        for later in 0..CROWDED_MILLIS {
+            let first = first_number_at(published.plus(Duration::from_millis(later))).max(1);
+            let last = posts.range(first..=first | 0xffff)?.next_back().transpose()?;
+            let number = last.map_or(first, |(number, _)| number.value() + 1);
+            if number <= first | 0xffff {
+                return Ok(number);
+            }
         }
+        Err(StoreError::Declined("too many posts claim the same moment".to_owned()))
+    }
+
+    /// Takes the last number of so many milliseconds from `at` on: no post of that time finds room in them.
+    #[cfg(test)]
+    pub(crate) fn crowd(&mut self, at: Timestamp, millis: u64) -> Result<(), StoreError> {
+        (0..millis).try_for_each(|later| {
+            let last = first_number_at(at.plus(Duration::from_millis(later))) | 0xffff;
+            self.insert(POSTS, last, [].as_slice())
+        })
     }
 
     /// Forgets a post; whether it was held.
@@ -386,7 +413,7 @@ impl Tx<'_> {
     pub fn withdraw_author(&mut self, actor: &Iri) -> Result<bool, StoreError> {
         let Some(author) = self.indexed_author(actor)? else { return Ok(false) };
         self.remove::<IndexedAuthor>(actor.as_str())?;
-        self.delete(HANDLES, author.handle(actor).as_str())?;
+        self.drop_handle(actor, &author)?;
         let since = self.store.0.clock.now();
         self.put(&leftover_key(author.number), &Leftover { since })?;
         self.note_change(Change::DropAuthor(author.number))?;
@@ -530,8 +557,6 @@ fn leftover_key(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock::Clock;
 
@@ -632,6 +657,27 @@ mod tests {
         assert_eq!(numbers.len(), 50);
     }
 
+    /// Anybody may date as many posts as they like to one moment.
+    #[tokio::test]
+    async fn a_moment_that_is_full_holds_up_nobody() {
+        let (_dir, store) = store();
+        let taken = |published, millis| {
+            let store = store.clone();
+            async move {
+                store.write(move |tx| tx.crowd(NOON, millis)).await.unwrap();
+                let post = IndexedPost { published, ..post(millis, "x") };
+                store.write(move |tx| tx.put_indexed_post(&post)).await
+            }
+        };
+        for millis in [1, 2, CROWDED_MILLIS - 1] {
+            let next = NOON.plus(Duration::from_millis(millis));
+            assert_eq!(taken(NOON, millis).await.unwrap(), first_number_at(next), "the next one with room");
+        }
+        assert!(matches!(taken(NOON, CROWDED_MILLIS).await, Err(StoreError::Declined(_))));
+        let later = NOON.plus(Duration::from_millis(CROWDED_MILLIS));
+        assert_eq!(taken(later, CROWDED_MILLIS).await.unwrap(), first_number_at(later));
+    }
+
     #[tokio::test]
     async fn a_deletion_leaves_nothing_and_is_told() {
         let (_dir, store) = store();
@@ -663,6 +709,32 @@ mod tests {
         }
         assert_eq!((rounds, store.ledger_counts().unwrap().posts), (3, 0));
         assert!(store.all::<Leftover>().unwrap().is_empty());
+    }
+
+    /// Two actors of one server may say that they have the same name.
+    #[tokio::test]
+    async fn a_handle_belongs_to_whoever_holds_it() {
+        let (_dir, store) = store();
+        let named = |id: &str| {
+            let said = serde_json::json!({ "id": id, "type": "Person", "preferredUsername": "ada" });
+            (iri(id), IndexedAuthor { profile: Profile::of(&said).unwrap(), ..author() })
+        };
+        let ((old, of_old), (new, of_new)) = (named("https://a.example/users/ada"), named("https://a.example/u/ada"));
+        let holder = || store.indexed_actor("ada@a.example").unwrap();
+        for (actor, row) in [(old.clone(), of_old.clone()), (new.clone(), of_new)] {
+            store.write(move |tx| tx.put_indexed_author(&actor, row)).await.unwrap();
+        }
+        assert_eq!(holder(), Some(new.clone()), "the newest word counts");
+        let gone = old.clone();
+        store.write(move |tx| tx.withdraw_author(&gone)).await.unwrap();
+        assert_eq!(holder(), Some(new.clone()), "who goes takes only their own");
+        let (back, renamed) = (old.clone(), old.clone());
+        store.write(move |tx| tx.put_indexed_author(&back, of_old)).await.unwrap();
+        assert_eq!(holder(), Some(old.clone()));
+        store.write(move |tx| tx.withdraw_author(&new)).await.unwrap();
+        assert_eq!(holder(), Some(old));
+        store.write(move |tx| tx.withdraw_author(&renamed)).await.unwrap();
+        assert_eq!(holder(), None);
     }
 
     #[tokio::test]

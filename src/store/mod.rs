@@ -51,12 +51,14 @@ pub use cursors::{CursorBook, Position};
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+#[cfg(test)]
+pub(crate) use ledger::CROWDED_MILLIS;
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Refused, first_number_at,
 };
 pub use refusals::{Refusal, Refusals};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
-pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
+pub use search_servers::{SearchFollow, SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};

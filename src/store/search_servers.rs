@@ -43,6 +43,61 @@ pub struct SearchServer {
     /// Why, in the operator's words; empty if its admin did it.
     #[serde(default)]
     pub reason: String,
+    /// Other actors that speak for the server and follow too: each of them may switch it off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<SearchFollow>,
+}
+
+/// One actor's Follow of our search actor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchFollow {
+    /// The actor.
+    pub actor: Iri,
+    /// Its inbox.
+    pub inbox: Iri,
+    /// The Follow as it came.
+    pub follow: Value,
+}
+
+impl SearchServer {
+    /// Who follows for it, the first one first; nobody if the operator wrote it down.
+    #[must_use]
+    pub fn follows(&self) -> Vec<SearchFollow> {
+        let first = match &self.by {
+            SwitchedBy::Admin { actor, inbox, follow } => {
+                Some(SearchFollow { actor: actor.clone(), inbox: inbox.clone(), follow: follow.clone() })
+            }
+            SwitchedBy::Operator => None,
+        };
+        first.into_iter().chain(self.also.iter().cloned()).collect()
+    }
+
+    /// Whether this actor is one of them.
+    #[must_use]
+    pub fn is_followed_by(&self, actor: &Iri) -> bool {
+        matches!(&self.by, SwitchedBy::Admin { actor: first, .. } if first == actor)
+            || self.also.iter().any(|one| one.actor == *actor)
+    }
+
+    /// The same with one more Follow. Who turned the switch keeps it, and a newer Follow takes the older one's place; what
+    /// the operator wrote down is the admin's from then on.
+    #[must_use]
+    pub fn followed_by(mut self, new: SearchFollow) -> Self {
+        match &mut self.by {
+            SwitchedBy::Admin { actor, inbox, follow } if *actor == new.actor => {
+                (*inbox, *follow) = (new.inbox, new.follow);
+            }
+            SwitchedBy::Admin { .. } => {
+                self.also.retain(|one| one.actor != new.actor);
+                self.also.push(new);
+            }
+            SwitchedBy::Operator => {
+                let SearchFollow { actor, inbox, follow } = new;
+                (self.by, self.reason) = (SwitchedBy::Admin { actor, inbox, follow }, String::new());
+            }
+        }
+        self
+    }
 }
 
 impl Record for SearchServer {

@@ -1,10 +1,11 @@
 //! What was seen before: ids of activities and objects, signatures of control messages, tombstones. Sets of 16-byte
-//! keyed hashes in buckets of a day, forgotten by whole days and never for lack of room: a cache that evicts could be
-//! flushed by a stranger, who then replays.
+//! keyed hashes in buckets of a day, forgotten by whole buckets and never for lack of room: a cache that evicts could be
+//! flushed by a stranger, who then replays. Signatures are of use for little more than an hour: their buckets are hours,
+//! so that what one server can say in that time is all that it can make us hold.
 //!
-//! A commit appends its hashes as one chunk. Days before yesterday are sealed: sorted into rows of 4 KiB that are asked
-//! one range query each, behind a Bloom filter in memory that answers "no" for nearly all of them. Today and yesterday
-//! are held in memory whole.
+//! A commit appends its hashes as one chunk. Buckets before the last one are sealed: sorted into rows of 4 KiB that are
+//! asked one range query each, behind a Bloom filter in memory that answers "no" for nearly all of them. The present
+//! bucket and the last one are held in memory whole.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::PoisonError;
@@ -16,9 +17,9 @@ use sha2::Sha256;
 use super::{Store, StoreError, Tx, existing};
 use crate::clock::Timestamp;
 
-/// Chunks as they came: (set, day, number) → hashes one after the other.
+/// Chunks as they came: (set, bucket, number) → hashes one after the other.
 const RECENT: TableDefinition<'static, (u8, u32, u64), &[u8]> = TableDefinition::new("seen_recent");
-/// Sealed days: (set, day, first hash) → up to `ROW` hashes in order.
+/// Sealed buckets: (set, bucket, first hash) → up to `ROW` hashes in order.
 const SEALED: TableDefinition<'static, (u8, u32, u128), &[u8]> = TableDefinition::new("seen_sealed");
 const ROW: usize = 256;
 const HASH: usize = 16;
@@ -44,6 +45,16 @@ pub enum SeenSet {
 impl SeenSet {
     const ALL: [Self; 6] =
         [Self::Activities, Self::Objects, Self::Signatures, Self::Tombstones, Self::Authors, Self::Newcomers];
+
+    /// The bucket of a moment: the hour since the epoch for signatures, the day for all else. (Before the first release
+    /// those of signatures were days too: as hours they are long past, and forgotten in the first round.)
+    fn bucket(self, at: Timestamp) -> u32 {
+        let bucket = match self {
+            Self::Signatures => at.hour(),
+            _ => at.day(),
+        };
+        u32::try_from(bucket).unwrap_or(0)
+    }
 }
 
 /// How much a housekeeping round moved and forgot.
@@ -51,13 +62,13 @@ impl SeenSet {
 pub struct Sealed {
     /// Hashes put in order.
     pub sealed: usize,
-    /// Days forgotten.
+    /// Buckets forgotten.
     pub forgotten: usize,
 }
 
 type Days = BTreeMap<u32, Day>;
 
-/// A day is open, or sealed; or both, if the clock went back by days and ids were noted into it since. Those are sealed
+/// A bucket, a day as a rule, is open, or sealed; or both, if the clock went back by days and ids were noted into it since. Those are sealed
 /// with the rest in the next round.
 #[derive(Default)]
 struct Day {
@@ -102,12 +113,13 @@ impl Tx<'_> {
 
     fn stage(&mut self, set: SeenSet, hash: u128) {
         self.staged.all.insert((set, hash));
-        let day = day(self.store.0.clock.now());
+        let day = set.bucket(self.store.0.clock.now());
         self.staged.new.entry((set, day)).or_default().push(hash);
         self.noted.push((set, day, hash));
     }
 
-    /// The first and the last day, counted from the epoch, under which `parts` are remembered; `None` if they are not.
+    /// The first and the last day, counted from the epoch, under which `parts` are remembered (of signatures, the hour);
+    /// `None` if they are not.
     ///
     /// # Errors
     /// The engine's.
@@ -115,7 +127,7 @@ impl Tx<'_> {
         let hash = hash(&self.store.0.secret, set, parts);
         let mut days = self.store.days_of(set, hash)?;
         if self.staged.all.contains(&(set, hash)) {
-            days.push(day(self.store.0.clock.now()));
+            days.push(set.bucket(self.store.0.clock.now()));
         }
         Ok(days.iter().min().copied().zip(days.iter().max().copied()))
     }
@@ -139,15 +151,17 @@ impl Store {
         self.seen_hash(set, hash(&self.0.secret, set, parts))
     }
 
-    /// Seals days before yesterday and forgets days older than `keep_days` says. Idempotent.
+    /// Seals what is older than the last bucket and forgets what is older than `keep` says: in hours of signatures, in days
+    /// of all else. Idempotent.
     ///
     /// # Errors
     /// The store's.
-    pub async fn tidy_seen(&self, keep_days: impl Fn(SeenSet) -> u32) -> Result<Sealed, StoreError> {
-        let today = day(self.0.clock.now());
+    pub async fn tidy_seen(&self, keep: impl Fn(SeenSet) -> u32) -> Result<Sealed, StoreError> {
+        let now = self.0.clock.now();
         let mut done = Sealed::default();
         for set in SeenSet::ALL {
-            let oldest = today.saturating_sub(keep_days(set));
+            let today = set.bucket(now);
+            let oldest = today.saturating_sub(keep(set));
             let days: Vec<(u32, bool)> = {
                 let memory = self.0.seen.read().unwrap_or_else(PoisonError::into_inner);
                 let days = memory.days.get(&set).into_iter().flatten();
@@ -348,10 +362,6 @@ pub(super) fn hash(secret: &[u8; 32], set: SeenSet, parts: &[&str]) -> u128 {
     digest.get(..HASH).and_then(|half| half.try_into().ok()).map_or(0, u128::from_be_bytes)
 }
 
-fn day(at: Timestamp) -> u32 {
-    u32::try_from(at.day()).unwrap_or(0)
-}
-
 /// A Bloom filter over hashes that are random already: ten bits each and four probes let about one in a hundred through.
 struct Bloom {
     bits: Vec<u64>,
@@ -433,7 +443,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
         let store = open(&dir, &clock);
-        let first = day(clock.now());
+        let first = SeenSet::Authors.bucket(clock.now());
         let days = async |store: &Store| store.write(|tx| tx.seen_days(SeenSet::Authors, &["ada"])).await.unwrap();
         assert_eq!(days(&store).await, None);
         let noted = |tx: &mut Tx<'_>| {
@@ -458,6 +468,29 @@ mod tests {
         drop(store);
         let store = reopen(&dir, &clock).await;
         assert_eq!(days(&store).await, Some((first + 3, first + 3)));
+    }
+
+    #[tokio::test]
+    async fn signatures_are_forgotten_by_the_hour_and_known_while_a_replay_could_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400 + 3599));
+        let mut store = open(&dir, &clock);
+        assert!(note(&store, SeenSet::Signatures, "a Follow").await);
+        assert!(note(&store, SeenSet::Objects, "a post").await);
+        // One that is dated five minutes ahead of us is good for an hour and five minutes.
+        for _ in 0..13 {
+            clock.advance(Duration::from_secs(300));
+            store.tidy_seen(|_set| 3).await.unwrap();
+            assert!(store.has_seen(SeenSet::Signatures, &["a Follow"]).unwrap());
+            drop(store);
+            store = reopen(&dir, &clock).await;
+            assert!(store.has_seen(SeenSet::Signatures, &["a Follow"]).unwrap(), "after a restart too");
+        }
+        clock.advance(Duration::from_secs(3 * 3600));
+        assert_eq!(store.tidy_seen(|_set| 3).await.unwrap().forgotten, 1);
+        assert!(!store.has_seen(SeenSet::Signatures, &["a Follow"]).unwrap(), "its hour is over");
+        assert!(store.has_seen(SeenSet::Objects, &["a post"]).unwrap(), "all else is kept by the day");
+        assert!(store.0.seen.read().unwrap().days[&SeenSet::Signatures].is_empty(), "and nothing is left in memory");
     }
 
     #[tokio::test]

@@ -101,6 +101,11 @@ impl<'db> Tx<'db> {
         Ok(next)
     }
 
+    /// How often this job has written so far: whether something changed between two moments of it.
+    pub(crate) fn writes(&self) -> usize {
+        self.undo.len() + self.noted.len()
+    }
+
     /// Runs `hook` after the commit, before anybody is told.
     pub fn after_commit(&mut self, hook: impl FnOnce(&Store) + Send + 'static) {
         self.hooks.push(Box::new(hook));

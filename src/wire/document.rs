@@ -64,6 +64,29 @@ pub struct Document {
 }
 
 impl Document {
+    /// All that a post is found by: title, warning, text, options of a poll, descriptions of media. One after another.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        let alts = self.media.iter().map(|media| &media.alt);
+        let parts = [&self.title, &self.warning, &self.text].into_iter().chain(&self.options).chain(alts);
+        parts.map(String::as_str)
+    }
+
+    /// The same in one, a part to a line, and the hashtags: what a keyword is looked for in.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut words = String::new();
+        for part in self.parts().filter(|part| !part.is_empty()) {
+            words.push_str(part);
+            words.push('\n');
+        }
+        for tag in &self.tags {
+            words.push('#');
+            words.push_str(tag);
+            words.push('\n');
+        }
+        words
+    }
+
     /// Reads a post's own document. What is not there or has another shape is left empty.
     #[must_use]
     pub fn of(post: &Value) -> Self {

@@ -62,9 +62,11 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/attacks")
 }
 
-/// The threats that the corpus has cases of.
-pub(crate) fn threats() -> BTreeSet<String> {
-    attacks(&read_all(&corpus())).flat_map(Written::threats).map(str::to_owned).collect()
+/// The threats that the corpus has cases of, each with the file that they stand in.
+pub(crate) fn threats() -> BTreeSet<(String, String)> {
+    let cases = read_all(&corpus());
+    let of = |case: &'_ Written| case.threats().map(|id| (case.file().to_owned(), id.to_owned())).collect::<Vec<_>>();
+    attacks(&cases).flat_map(of).collect()
 }
 
 fn attacks(cases: &[Written]) -> impl Iterator<Item = &Written> {
@@ -601,5 +603,9 @@ fn the_corpus_is_large_and_covers_what_it_says() {
     let readme = std::fs::read_to_string(corpus().join("README.md")).expect("the README");
     let list = readme.split("Threats covered here: ").nth(1).and_then(|rest| rest.split('.').next());
     let claimed: BTreeSet<String> = list.expect("the list").split(',').map(|id| id.trim().to_owned()).collect();
-    assert_eq!(threats(), claimed, "the README claims other threats than the cases have");
+    assert_eq!(
+        threats().into_iter().map(|(_, id)| id).collect::<BTreeSet<_>>(),
+        claimed,
+        "the README claims other threats than the cases have"
+    );
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use shearwater::clock::Timestamp;
+use shearwater::config::SearchApi;
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::{Iri, Seq};
 use shearwater::relay::enforce::Impact;
@@ -34,6 +35,32 @@ async fn take_out(relay: &TestRelay, target: &str) {
 
 async fn stranger(family: Family, name: &str) -> Instance {
     Instance::start(family, Options { name: name.to_owned(), ..Options::default() }).await.expect("an instance")
+}
+
+/// A server that only gives to the search never asked to join, and what it runs is looked at all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_runs_blocked_software_is_not_searched_either() {
+    let relay = TestRelay::start_with(|config| {
+        config.search.api = SearchApi::Public;
+        config.policy.block_software = vec!["misskey".to_owned()];
+    })
+    .await;
+    let is_on = |one: &Instance| relay.store().search_servers().contains_key(&authority(one));
+    let (misskey, mastodon) =
+        (stranger(Family::Misskey, "misskey").await, stranger(Family::Mastodon, "mastodon").await);
+    for one in [&misskey, &mastodon] {
+        assert_eq!(one.join_search(relay.url()).await.expect("an answer").status, 202, "nothing is known yet");
+    }
+    assert!(reject_at(&misskey).await.contains("software"));
+    eventually("it is off", || !is_on(&misskey)).await;
+    let knows = || relay.relay().facts(&authority(&mastodon)).is_ok_and(|facts| facts.software.is_some());
+    eventually("the other one was looked at", knows).await;
+    assert!(is_on(&mastodon));
+    assert_eq!(misskey.join_search(relay.url()).await.expect("an answer").status, 403, "it is known now");
+    // What was learned of it is kept while it is here, so that a rule that comes later finds it.
+    relay.relay().forget_strangers("").await.expect("tidied");
+    put(&relay, rule("software:mastodon", Severity::Block)).await;
+    assert!(!is_on(&mastodon), "before the call returns");
 }
 
 /// The Reject that this server got.

@@ -7,7 +7,7 @@ use shearwater::demo::{As, Family, Fault, Instance, Options, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{LONG, TestRelay, eventually};
+use crate::support::{LIKE, LONG, TestRelay, eventually};
 
 /// Reads until the other side closes; what it said.
 async fn until_closed(stream: &mut TcpStream) -> String {
@@ -163,6 +163,23 @@ async fn bodies_that_stall_are_cut_and_what_was_held_of_them_is_given_back() {
     eventually("all of it is given back", || slots.held_bytes() == 0).await;
 }
 
+/// What has arrived buys no patience for the rest: else a mebibyte less one byte would be held for as long as a body may
+/// take, and a hundred of them would be all that is held of bodies.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_all_but_the_last_byte_is_cut_as_soon() {
+    let relay = TestRelay::start_with(|config| config.http.body_timeout = Duration::from_secs(600)).await;
+    let mut stream = dial(relay.server.http_addr().expect("an address")).await;
+    let size = 500_000;
+    let head = format!(
+        "POST /inbox HTTP/1.1\r\nHost: relay\r\nContent-Type: application/activity+json\r\nContent-Length: {size}\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), &vec![b' '; size - 1]].concat()).await.expect("sent");
+    let slots = relay.server.app().state.inbox_slots.clone();
+    let said = until_closed(&mut stream).await;
+    assert!(said.starts_with("HTTP/1.1 408"), "{said:.60}");
+    eventually("it is given back", || slots.held_bytes() == 0).await;
+}
+
 /// The place that a request takes up is given back when its work is done, not when its sender hangs up.
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_is_a_503_with_retry_after_even_if_senders_hang_up() {
@@ -175,9 +192,9 @@ async fn overload_is_a_503_with_retry_after_even_if_senders_hang_up() {
     sender.set_fault_at(Where::Documents, Fault::Silent);
     let tweaks = Tweaks { url: Some(format!("{}/inbox", relay.url())), ..Tweaks::default() };
     // Its key is looked for and never comes; the sender does not wait for that.
-    let hasty = sender.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks);
+    let hasty = sender.send_raw(LIKE, &As::Server, &tweaks);
     assert!(tokio::time::timeout(Duration::from_millis(500), hasty).await.is_err(), "no answer yet");
-    let answer = sender.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer");
+    let answer = sender.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer");
     assert_eq!(answer.status, 503, "the one place is taken");
     assert!(answer.retry_after().is_some());
     eventually("the place is given back", || relay.metric("shearwater_inbound_total{reason=\"key-unreadable\"") >= 1.0)

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Clock;
+use shearwater::config::SearchApi;
 use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish};
+use crate::support::{LIKE, LONG, TestRelay, arrival, authority, eventually, publish};
 
 fn to_inbox(relay: &TestRelay, tweaks: Tweaks) -> Tweaks {
     Tweaks { url: Some(format!("{}/inbox", relay.url())), ..tweaks }
@@ -35,6 +36,57 @@ async fn deletions_of_strangers_cost_nothing_however_many_come() {
     assert_eq!(relay.metric("shearwater_inbound_total{reason=\"deletion-of-unknown-actor\""), 1000.0);
 }
 
+/// Everybody may say goodbye, block us and change their profile. Where that changes nothing it costs no transaction, and is
+/// not remembered: strangers say it by the million. It is tried while the one thread that writes stands still.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_say_that_changes_nothing_is_written_nowhere() {
+    let relay = TestRelay::start_with(|config| config.search.api = SearchApi::Public).await;
+    let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
+    let ours = format!("{}/actor", relay.url());
+    let activity = |who: &str, kind: &str, id: &str, object: serde_json::Value| {
+        let actor = stranger.actor(&As::Author(who.to_owned()));
+        let id = format!("{}/{id}", stranger.origin());
+        let context = "https://www.w3.org/ns/activitystreams";
+        json!({ "@context": context, "id": id, "type": kind, "actor": actor, "object": object })
+    };
+    let date = Some(Clock::system().now());
+    let send = async |who: &str, path: &str, body: &serde_json::Value| {
+        let tweaks = Tweaks { url: Some(format!("{}{path}", relay.url())), date, ..Tweaks::default() };
+        let who = As::Author(who.to_owned());
+        let sent = stranger.send_raw(body.to_string(), &who, &tweaks);
+        let answer = tokio::time::timeout(LONG, sent).await.expect("it waits for nobody").expect("an answer");
+        assert_eq!(answer.status, 202, "{body}");
+    };
+    let counted = |word: &str| relay.metric(&format!("shearwater_inbound_total{{reason=\"{word}\""));
+    send("ada", "/inbox", &activity("ada", "Block", "block", json!(ours))).await;
+    assert_eq!(counted("withdrawn"), 1.0);
+    // A person's Follow is looked at, and changes nothing.
+    let follow = activity("ada", "Follow", "follow", json!(format!("{}/search/actor", relay.url())));
+    for _ in 0..2 {
+        send("ada", "/inbox", &follow).await;
+    }
+    assert_eq!((counted("personal-follow"), counted("replay")), (2.0, 0.0));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (store, mut writer) = (relay.store().clone(), tokio::task::JoinSet::new());
+    writer.spawn(async move { store.write(move |_tx| Ok(held.recv().is_err())).await });
+    let me = stranger.actor(&As::Author("ada".to_owned()));
+    let follow = json!({ "type": "Follow", "actor": me, "object": ours });
+    for path in ["/inbox", "/search/inbox"] {
+        send("ada", path, &activity("ada", "Undo", "undo", json!(format!("{}/follow", stranger.origin())))).await;
+        send("ada", path, &activity("ada", "Undo", "undo-2", follow.clone())).await;
+    }
+    assert_eq!(counted("not-a-subscriber"), 4.0);
+    send("ada", "/inbox", &activity("ada", "Block", "block-2", json!(ours))).await;
+    assert_eq!(counted("blocked-before"), 1.0);
+    let block = activity("grace", "Block", "block-3", json!(ours));
+    send("grace", "/inbox", &activity("grace", "Undo", "unblock", block)).await;
+    assert_eq!(counted("undo-of-unknown-block"), 1.0);
+    send("ada", "/inbox", &activity("ada", "Update", "update", json!({ "id": me, "type": "Person" }))).await;
+    assert_eq!(counted("not-a-subscriber"), 5.0);
+    drop(release);
+    assert!(writer.join_all().await.into_iter().all(|written| written.is_ok()));
+}
+
 /// Each bogus key id would be a request at a host of the attacker's choice. One after another, so that it is the rate that
 /// holds and not the number of those who may wait.
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +97,7 @@ async fn bogus_key_ids_one_after_another_make_ten_requests_a_second_to_a_host() 
     for number in 0..300 {
         let key_id = Some(format!("{}/bogus/{number}#main-key", host.origin()));
         let tweaks = to_inbox(&relay, Tweaks { key_id, ..Tweaks::default() });
-        let answer = host.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer");
+        let answer = host.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer");
         assert!(matches!(answer.status, 401 | 503), "{}", answer.text());
     }
     let took = Clock::system().now().since(began);
@@ -53,6 +105,66 @@ async fn bogus_key_ids_one_after_another_make_ten_requests_a_second_to_a_host() 
     let allowed = 11 + u64::try_from(took.as_millis() / 100).expect("a number");
     let asked: u64 = host.fetches().values().sum();
     assert!(asked <= allowed, "{asked} requests in {took:?}");
+}
+
+/// That rate is shared by all who name the host. Whoever only uses it up is stopped, by the address it comes from, long
+/// before the host's new authors would have to wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_bogus_keys_uses_up_its_own_share_and_not_the_servers() {
+    let relay = TestRelay::start().await;
+    let host = relay.joined(Family::Mastodon, "host").await;
+    // A proxy on this machine says whom it heard.
+    let from = |address: &str| vec![("X-Forwarded-For".to_owned(), address.to_owned())];
+    let attack = async |number: usize| {
+        let key_id = Some(format!("{}/bogus/{number}#main-key", host.origin()));
+        let tweaks = to_inbox(&relay, Tweaks { key_id, headers: from("192.0.2.66"), ..Tweaks::default() });
+        host.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")
+    };
+    let begun = Clock::system().now();
+    let mut number = 0;
+    let stopped = loop {
+        number += 1;
+        let answer = attack(number).await;
+        if answer.status == 429 {
+            break answer;
+        }
+        assert!(Clock::system().now().since(begun) < LONG, "it is never stopped");
+    };
+    assert!(stopped.text().contains("key-rate") && stopped.retry_after().is_some(), "{}", stopped.text());
+    let bogus = || host.fetches().iter().filter(|(path, _)| path.starts_with("/bogus/")).map(|(_, n)| *n).sum::<u64>();
+    let before = bogus();
+    assert!(before <= 60, "{before}");
+    for more in 0..50 {
+        assert_eq!(attack(number + 1 + more).await.status, 429);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bogus(), before, "the host's share is not touched any more");
+    // Its own new authors find it, from another address; and who is known is heard whatever its address did.
+    for (who, address) in [("ada", "192.0.2.1"), ("ada", "192.0.2.66")] {
+        let composed = host.compose(&PostSpec::public("from somebody new").by(who));
+        let tweaks = Tweaks { headers: from(address), ..Tweaks::default() };
+        let sent = host.send_raw(composed.activity.to_string(), &composed.signer, &tweaks).await.expect("an answer");
+        assert_eq!(sent.status, 202, "{}", sent.text());
+    }
+}
+
+/// What is wrong whoever signed it is refused before anybody is asked for a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_nobody_may_send_costs_no_look_for_a_key() {
+    let relay = TestRelay::start().await;
+    let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
+    let id = format!("{}/1", stranger.origin());
+    let actor = stranger.actor(&As::Server);
+    for body in [
+        json!({ "@context": "https://www.w3.org/ns/activitystreams", "@graph": [], "id": id, "type": "Like", "actor": actor, "object": id }),
+        json!({ "id": id, "type": "Like", "actor": [actor, actor], "object": id }),
+        json!({ "id": id, "type": ["Like"], "object": id }),
+    ] {
+        let tweaks = to_inbox(&relay, Tweaks::default());
+        let answer = stranger.send_raw(body.to_string(), &As::Server, &tweaks).await.expect("an answer");
+        assert_eq!(answer.status, 400, "{}", answer.text());
+    }
+    assert!(stranger.fetches().is_empty(), "{:?}", stranger.fetches());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,14 +277,14 @@ async fn what_went_wrong_with_a_fetch_of_ours_is_one_word_whatever_it_was() {
         let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
         stranger.set_fault_at(Where::Documents, fault);
         let tweaks = to_inbox(&relay, Tweaks::default());
-        answers.push((what, stranger.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")));
+        answers.push((what, stranger.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")));
     }
     let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
     let closed = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let addr: SocketAddr = closed.local_addr().expect("an address");
     drop(closed);
     let tweaks = to_inbox(&relay, Tweaks { key_id: Some(format!("http://{addr}/key")), ..Tweaks::default() });
-    answers.push(("refused", stranger.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")));
+    answers.push(("refused", stranger.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")));
     let (_, first) = &answers[0];
     assert_eq!(first.status, 503);
     for (what, answer) in &answers {

@@ -7,7 +7,7 @@ use shearwater::clock::Clock;
 use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, PostSpec, Profile, Rotation, Tweaks, Where};
 use shearwater::store::Refusal;
 
-use crate::support::{TestRelay, arrival, eventually, json, publish, silence_about};
+use crate::support::{LIKE, TestRelay, arrival, eventually, json, publish, silence_about};
 
 struct Scene {
     relay: TestRelay,
@@ -266,7 +266,7 @@ async fn whatever_we_meet_where_a_key_should_be_the_answer_is_the_same_to_the_by
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let send = async |key_id: String| {
         let tweaks = Tweaks { key_id: Some(key_id), url: Some(format!("{}/inbox", relay.url())), ..Tweaks::default() };
-        sender.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.expect("an answer")
+        sender.send_raw(LIKE, &As::Server, &tweaks).await.expect("an answer")
     };
     let mut answers = Vec::new();
     for (what, fault) in [
@@ -311,7 +311,7 @@ async fn three_hundred_made_up_keys_of_one_host_are_ten_fetches_a_second_and_one
     let mut flood = tokio::task::JoinSet::new();
     for number in 0..300 {
         let (victim, tweaks) = (victim.clone(), claims(format!("{}/users/ghost-{number}#main-key", victim.origin())));
-        flood.spawn(async move { victim.send_raw("{\"type\":\"Like\"}", &As::Server, &tweaks).await.unwrap().status });
+        flood.spawn(async move { victim.send_raw(LIKE, &As::Server, &tweaks).await.unwrap().status });
     }
     assert!(flood.join_all().await.into_iter().all(|status| status == 503));
     let ghosts = |name: &str| -> u64 {
@@ -325,7 +325,7 @@ async fn three_hundred_made_up_keys_of_one_host_are_ten_fetches_a_second_and_one
         let (victim, tweaks) = (victim.clone(), claims(format!("{}/users/phantom#main-key", victim.origin())));
         flood.spawn(async move {
             for number in 0..50 {
-                let body = format!("{{\"type\":\"Like\",\"id\":\"{lane}-{number}\"}}");
+                let body = LIKE.replace("example/1", &format!("example/{lane}-{number}"));
                 assert_eq!(victim.send_raw(body, &As::Server, &tweaks).await.unwrap().status, 503);
             }
         });

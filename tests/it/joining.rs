@@ -5,7 +5,7 @@ use std::time::Duration;
 use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::Admission;
 use shearwater::demo::{As, Family, Fault, Instance, Options, Outcome, Tweaks};
-use shearwater::store::{AuthorityFacts, ControlRow, Following, Style, SubscriberState};
+use shearwater::store::{AuthorityFacts, ControlRow, Following, SearchServer, Style, SubscriberState, SwitchedBy, Tx};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, json, publish, receipts_of};
 
@@ -345,6 +345,17 @@ async fn what_was_learned_of_a_server_that_left_is_forgotten_after_a_day() {
     let stays = relay.joined_with(Family::Mastodon, options("stays")).await;
     let leaves = relay.joined_with(Family::Misskey, options("leaves")).await;
     leaves.leave().await.expect("an answer");
+    // Search is on for a third one, which never joined.
+    let searched = Instance::start(Family::Misskey, options("searched")).await.expect("an instance");
+    let (server, since) = (authority(&searched), clock.now());
+    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "asked".to_owned(), also: Vec::new() };
+    let facts =
+        AuthorityFacts { software_read: Some(since), software: Some("misskey".to_owned()), ..Default::default() };
+    let write = move |tx: &mut Tx<'_>| {
+        tx.put(server.as_str(), &facts)?;
+        tx.switch_search(&server, Some(on))
+    };
+    relay.store().write(write).await.expect("written");
     let known = |of: &Instance| {
         let facts = relay.store().get::<AuthorityFacts>(authority(of).as_str()).expect("the store reads");
         (facts.is_some(), relay.relay().rules().set().runs(&authority(of)).is_some())
@@ -354,5 +365,6 @@ async fn what_was_learned_of_a_server_that_left_is_forgotten_after_a_day() {
         assert_eq!(relay.relay().forget_strangers("").await.expect("tidied"), "", "one page was all");
         assert_eq!(known(&leaves), (remembered, remembered), "after {hours} more hours");
         assert_eq!(known(&stays), (true, true));
+        assert!(known(&searched).0);
     }
 }

@@ -1,7 +1,12 @@
 //! What is relayed, to whom, and in which form.
 
-use shearwater::demo::{As, Family, Options, PostSpec, Tweaks, Visibility};
-use shearwater::store::Mode;
+use std::time::Duration;
+
+use shearwater::clock::{Clock, Timestamp};
+use shearwater::demo::{As, Family, Instance, Options, PostSpec, Tweaks, Visibility};
+use shearwater::ids::Seq;
+use shearwater::log::Kind;
+use shearwater::store::{Mode, SeenSet};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, json, publish, receipts_of, silence_about};
 
@@ -97,9 +102,7 @@ async fn edits_and_deletions_follow_as_the_bytes_their_author_signed() {
     arrival(&reader, &post.id).await;
     arrival(&akkoma, &post.id).await;
     poster.edit(&post.id, "second").await.expect("an answer");
-    let kinds = |member: &shearwater::demo::Instance| {
-        receipts_of(member, &post.id).into_iter().map(|one| one.kind).collect::<Vec<_>>()
-    };
+    let kinds = |member: &Instance| receipts_of(member, &post.id).into_iter().map(|one| one.kind).collect::<Vec<_>>();
     eventually("the edit", || kinds(&reader) == ["Create", "Update"]).await;
     poster.delete(&post.id).await.expect("an answer");
     eventually("the deletion", || kinds(&reader) == ["Create", "Update", "Delete"]).await;
@@ -266,4 +269,58 @@ async fn the_same_post_under_two_activity_ids_is_one_post() {
     assert_eq!(receipts_of(&reader, &composed.id).len(), 1);
     let entries = relay.metric("shearwater_inbound_total{reason=\"relayed\"");
     assert!((entries - 2.0).abs() < f64::EPSILON, "{entries} entries for two posts");
+}
+
+/// The log knows for three days whose a post is. Subscribers have it for longer, and so is its author remembered.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_elses_deletion_counts_when_the_log_has_forgotten_the_post() {
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().expect("a time").as_secs()).expect("a time");
+    let clock = Clock::manual(Timestamp::from_secs(now));
+    let relay = TestRelay::start_at(clock.clone(), |_config| {}).await;
+    let options = |name: &str| Options { name: name.to_owned(), clock: clock.clone(), ..Options::default() };
+    let poster = relay.joined_with(Family::Mastodon, options("poster")).await;
+    let pusher = relay.joined_with(Family::GoToSocial, options("pusher")).await;
+    let counted = |word: &str| relay.metric(&format!("shearwater_inbound_total{{reason=\"{word}\""));
+    let hints = |word: &str| relay.metric(&format!("shearwater_hints_total{{outcome=\"{word}\""));
+    let (post, pushed) = (publish(&poster, "Ada's").await, publish(&pusher, "pushed").await);
+    eventually("both are relayed", || hints("relayed") == 1.0).await;
+    let log = &relay.server.app().state.log;
+    let entries = (1..=log.head().0).filter_map(|seq| log.at_or_after(Seq(seq)).expect("the log reads"));
+    let creates: Vec<String> = entries.filter(|one| one.kind == Kind::Create).map(|one| one.announce_hash()).collect();
+    let is_known = || creates.iter().any(|hash| log.announced(hash).expect("the log reads").is_some());
+    assert!(creates.len() == 2 && is_known());
+    clock.advance(Duration::from_secs(80 * 3600));
+    publish(&poster, "a later one").await;
+    for _ in 0..1500 {
+        relay.relay().tidy().await.expect("tidy");
+        if !is_known() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!is_known(), "the log has forgotten both");
+    let grace = As::Author("grace".to_owned());
+    let about = |instance: &Instance, who: &As, kind: &str, object: serde_json::Value| {
+        let id = format!("{}/{kind}/{}", instance.origin(), instance.actor(who).len());
+        let context = "https://www.w3.org/ns/activitystreams";
+        serde_json::json!({ "@context": context, "id": id, "type": kind, "actor": instance.actor(who), "object": object })
+    };
+    let mut stolen = poster.compose(&PostSpec::public("Grace's").by("grace")).activity["object"].clone();
+    stolen["id"] = post.id.clone().into();
+    for activity in [about(&poster, &grace, "Delete", post.id.clone().into()), about(&poster, &grace, "Update", stolen)]
+    {
+        let sent = poster.send_raw(activity.to_string(), &grace, &Tweaks::default()).await.expect("an answer");
+        assert_eq!(sent.status, 202);
+    }
+    assert_eq!((counted("deletion-of-anothers-object"), counted("change-of-anothers-object")), (1.0, 1.0));
+    let is_deleted = |id: &str| relay.store().has_seen(SeenSet::Tombstones, &[id]).expect("the store reads");
+    assert!(!is_deleted(&post.id));
+    assert_eq!(poster.delete(&post.id).await.expect("an answer").status(), 202);
+    assert!(is_deleted(&post.id) && counted("deletion-relayed") == 1.0, "its author can");
+    // And so can its origin, whoever of it says so.
+    let _deleted = pusher.compose_deletion(&pushed.id);
+    let hint = about(&pusher, &grace, "Delete", pushed.id.clone().into());
+    let sent = pusher.send_raw(hint.to_string(), &As::Server, &Tweaks::default()).await.expect("an answer");
+    assert_eq!(sent.status, 202);
+    eventually("its origin has the last word", || is_deleted(&pushed.id)).await;
 }

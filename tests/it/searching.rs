@@ -2,11 +2,12 @@
 //! say so; by a real relay that gets them from simulated servers.
 
 use serde_json::json;
+use shearwater::clock::Timestamp;
 use shearwater::config::SearchApi;
 use shearwater::demo::{Family, Instance, PostSpec, Tweaks, Visibility};
 use shearwater::search::find::FindFault;
 use shearwater::search::index::Page;
-use shearwater::store::{Leftover, SearchServer, SwitchedBy};
+use shearwater::store::{Leftover, Rule, RuleChange, SearchServer, Severity, Source, SwitchedBy};
 
 use crate::support::{TestRelay, authority, publish};
 
@@ -17,7 +18,7 @@ pub(crate) async fn searching() -> TestRelay {
 
 pub(crate) async fn switch_on(relay: &TestRelay, instance: &Instance) {
     let (server, since) = (authority(instance), relay.server.app().state.clock.now());
-    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() };
+    let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned(), also: Vec::new() };
     relay.store().write(move |tx| tx.switch_search(&server, Some(on))).await.expect("written");
 }
 
@@ -241,6 +242,39 @@ async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     ] {
         assert_eq!(get(path.to_owned()).await.status, status, "{path}");
     }
+}
+
+/// A rule that comes later hides what is held already, wherever in the post the word is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyword_hides_what_is_held_by_its_warning_too() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let mut composed = yes.compose(&PostSpec::public("a razorbill"));
+    composed.activity["object"]["summary"] = "about an albatross".into();
+    composed.activity["object"]["sensitive"] = true.into();
+    yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    eventually(&relay, "it is found", || found(&relay, "albatross is:sensitive").contains(&composed.id)).await;
+    let target = "keyword:albatross".parse().expect("a target");
+    let rule = Rule::new(target, Severity::NoSearch, Source::Operator, Timestamp::default());
+    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    assert!(found(&relay, "razorbill is:sensitive").is_empty() && found(&relay, "albatross is:sensitive").is_empty());
+}
+
+/// What looks like markup in a post is text, and is shown as text.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_wrote_is_shown_as_text_whatever_it_looks_like() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let mut composed = yes.compose(&PostSpec::public("a murre"));
+    let said = "<p>a murre &lt;script&gt;x&lt;/script&gt; &amp;lt;b&amp;gt; <b onclick=\"x\">bold</b></p>";
+    composed.activity["object"]["content"] = said.into();
+    yes.send_raw(composed.activity.to_string(), &composed.signer, &Tweaks::default()).await.expect("an answer");
+    eventually(&relay, "it is found", || found(&relay, "murre") == [composed.id.clone()]).await;
+    let path = format!("{}/api/v2/search?q=murre&type=statuses", relay.url());
+    let answer = yes.fetch(&path).await.expect("an answer");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let content = crate::support::json(&answer.body)["statuses"][0]["content"].as_str().expect("HTML").to_owned();
+    assert_eq!(content, "<p>a murre &lt;script&gt;x&lt;/script&gt; &amp;lt;b&amp;gt; bold</p>");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::SearchApi;
-use shearwater::demo::{Answer, As, Family, Instance, Options, Outcome, PostSpec, Tweaks, Visibility};
+use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Visibility, Where};
 use shearwater::ids::{Iri, Seq};
 use shearwater::log::{Entry, Kind};
 use shearwater::store::{
@@ -218,6 +218,37 @@ async fn a_person_who_follows_the_search_actor_does_not_speak_for_their_server()
     assert!(relay.metric("shearwater_inbound_total{reason=\"personal-follow\",result=\"ignored\"}") >= 1.0);
 }
 
+/// A server may have several actors that speak for it. Each may say no, and none takes that from another.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_later_does_not_take_the_switch_from_who_turned_it() {
+    let relay = searching().await;
+    for who_leaves in [As::Server, ada()] {
+        let one = switched_on(&relay, Family::Mastodon, "one").await;
+        one.set_profile("ada", json!({ "type": "Application" }));
+        let follow = activity(&one, &ada(), "Follow", "second", json!(PUBLIC));
+        assert_eq!(send(&relay, &one, "/search/inbox", &ada(), &follow).await.status, 202);
+        let row = search_of(&relay, &one).expect("on");
+        let who: Vec<String> = row.follows().iter().map(|one| one.actor.to_string()).collect();
+        assert_eq!(who, [one.actor(&As::Server), one.actor(&ada())], "the first one first");
+        let grace = As::Author("grace".to_owned());
+        let of = |who: &As| {
+            if *who == As::Server {
+                one.follow_id().expect("a Follow")
+            } else {
+                follow["id"].as_str().expect("an id").to_owned()
+            }
+        };
+        let anothers = activity(&one, &grace, "Undo", "anothers", json!(of(&As::Server)));
+        assert_eq!(send(&relay, &one, "/search/inbox", &grace, &anothers).await.status, 202);
+        assert!(search_of(&relay, &one).is_some());
+        let undo = activity(&one, &who_leaves, "Undo", "undo", json!(of(&who_leaves)));
+        assert_eq!(send(&relay, &one, "/search/inbox", &who_leaves, &undo).await.status, 202);
+        assert!(search_of(&relay, &one).is_none(), "{who_leaves:?} may say no");
+        let rejected = |receipts: &[shearwater::demo::Receipt]| receipts.iter().any(|one| one.kind == "Reject");
+        assert!(one.wait_received(LONG, rejected).await, "and the other one is told");
+    }
+}
+
 /// Whoever has an old copy of a Follow changes nothing with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_of_the_follow_does_not_switch_it_on_again() {
@@ -233,6 +264,7 @@ async fn a_replay_of_the_follow_does_not_switch_it_on_again() {
     assert!(search_of(&relay, &one).is_some());
     let undo = activity(&one, &As::Server, "Undo", "undo", follow["id"].clone());
     assert_eq!(send(&relay, &one, "/search/inbox", &As::Server, &undo).await.status, 202);
+    let relay = relay.restart().await;
     assert_eq!(follow_now().await, 202);
     assert!(search_of(&relay, &one).is_none(), "it is known");
     assert!(relay.metric("shearwater_inbound_total{reason=\"replay\",result=\"ignored\"}") >= 1.0);
@@ -510,6 +542,23 @@ async fn what_its_origin_no_longer_has_is_out() {
     assert!(has_post(&relay, &kept.id), "that it is gone was not true");
     let again = || entries(&relay, &kept.id).iter().any(|one| one.kind == Kind::Update && !one.relayed);
     eventually("and the search looks again at what it says", again).await;
+}
+
+/// Some servers answer so for what is gone, others for what they show to few.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_origin_does_not_show_any_longer_is_out() {
+    let relay = searching().await;
+    let one = switched_on(&relay, Family::GoToSocial, "one").await;
+    for status in [401, 403] {
+        let post = one.compose(&PostSpec::public("found"));
+        let author = indexed(&relay, &one, &[&post.id]).await;
+        one.set_fault_at(Where::Documents, Fault::Status(status));
+        let hint = activity(&one, &ada(), "Delete", &format!("hint-{status}"), json!(post.id));
+        assert_eq!(send(&relay, &one, "/search/inbox", &As::Server, &hint).await.status, 202);
+        eventually("it is out", || !has_post(&relay, &post.id)).await;
+        assert!(has_author(&relay, &author), "the post alone");
+        one.set_fault_at(Where::Documents, Fault::None);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

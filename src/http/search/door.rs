@@ -67,7 +67,7 @@ async fn asker(
         SearchApi::Tokens => token(state, headers).await.map(Some),
         SearchApi::Subscribers => {
             let target = target.path_and_query().map_or("/", |target| target.as_str());
-            let server = state.relay.subscriber_asking(target, headers).await;
+            let server = state.relay.subscriber_asking(target, headers, address).await;
             server.map(|server| Some(Asker::Server(server))).map_err(|rejection| as_refusal(&rejection))
         }
         SearchApi::Off => Err(refuse(StatusCode::NOT_FOUND, "there is no search here", "")),

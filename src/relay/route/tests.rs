@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::ids::Seq;
-use crate::store::{Health, Mode, Registration, SubscriberState};
+use crate::store::{Health, Mode, Registration, SubscriberState, SwitchedBy};
 
 const ADA: &str = "https://a.example/users/ada";
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
@@ -98,13 +98,16 @@ impl Scene {
         let rules = RuleSet::of_config(&self.config.policy, &self.config.relay);
         let key = |server: &Authority| {
             let on = self.search.iter().flatten().find(|(host, _)| *host == server.as_str());
-            on.map(|(_, by)| Arc::new(SearchServer { since: NOW, by: by.clone(), reason: String::new() }))
+            on.map(|(_, by)| {
+                Arc::new(SearchServer { since: NOW, by: by.clone(), reason: String::new(), also: Vec::new() })
+            })
         };
         let search = SearchFacts {
             on: self.search.is_some(),
             actor: &iri("https://relay.example/search/actor"),
             signer: key(&verified.authority),
             author: key(&verified.activity.actor.authority()),
+            joined: key(&verified.authority).is_some(),
             known: self.known,
         };
         let facts = Facts {

@@ -14,8 +14,9 @@ const AS2: &str = "https://www.w3.org/ns/activitystreams#";
 /// Keywords that move nodes about: refused wherever they stand (JSON-LD 1.1 sections 4.9, 4.8, 4.7 and 4.5).
 const RESTRUCTURING: [&str; 4] = ["@graph", "@included", "@reverse", "@nest"];
 
-/// The properties whose meaning we act on.
-const PROPERTIES: [&str; 18] = [
+/// The properties whose meaning we act on. (Not `items`: ActivityStreams itself gives it a second name, `orderedItems`, and
+/// no collection is read here.)
+const PROPERTIES: [&str; 27] = [
     "actor",
     "object",
     "target",
@@ -34,6 +35,15 @@ const PROPERTIES: [&str; 18] = [
     "updated",
     "attachment",
     "tag",
+    "name",
+    "nameMap",
+    "summary",
+    "summaryMap",
+    "contentMap",
+    "mediaType",
+    "url",
+    "inbox",
+    "endpoints",
 ];
 
 /// The types whose meaning we act on.
@@ -339,6 +349,16 @@ mod tests {
             json!({"Note": "as:Tombstone"}),
             json!({"Tombstone": "as:Note"}),
             json!({"attributedTo": "schema:author"}),
+            json!({"name": "schema:name"}),
+            json!({"summary": "ex:abstract"}),
+            json!({"url": "schema:url"}),
+            json!({"inbox": "ex:inbox"}),
+            json!({"endpoints": {"@id": "as:endpoints", "@context": {"sharedInbox": "ex:x"}}}),
+            json!({"nameMap": {"@id": "ex:name", "@container": "@language"}}),
+            json!({"summaryMap": null}),
+            json!({"contentMap": {"@id": "as:content", "@type": "@json"}}),
+            json!({"mediaType": "schema:encodingFormat"}),
+            json!({"caption": "as:summary"}),
             json!({"inReplyTo": {"@id": "as:inReplyTo", "@type": "@json"}}),
             json!({"@import": "https://evil.example/context"}),
             json!({"wrapper": "@nest"}),

@@ -15,6 +15,10 @@ use tempfile::TempDir;
 /// Longer than anything here takes on a busy machine; a wait that reaches it is a failure.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
+/// An activity that nothing is wrong with and nobody wants: only who signed it matters.
+pub(crate) const LIKE: &str = "{\"@context\":\"https://www.w3.org/ns/activitystreams\",\"id\":\"https://a.example/1\",\
+    \"type\":\"Like\",\"actor\":\"https://a.example/u\",\"object\":\"https://a.example/2\"}";
+
 /// A relay that runs until it is dropped.
 pub(crate) struct TestRelay {
     pub(crate) server: Server,
