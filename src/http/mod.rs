@@ -6,6 +6,7 @@ mod federation;
 mod listen;
 mod ops;
 mod pages;
+mod removal;
 mod search;
 mod state;
 
@@ -20,6 +21,9 @@ pub use state::{Followed, HttpState, InboxSlots, Searchers};
 
 use crate::ids::Iri;
 use crate::telemetry::Metrics;
+
+/// What somebody sends who asks about themselves, at most.
+const WISH_BYTES: usize = 8 << 10;
 
 /// What the world may call: other servers, and people with a browser. What belongs to the actor answers at the addresses
 /// that the actor names.
@@ -41,6 +45,8 @@ pub fn public(state: HttpState) -> Router {
         // Programs that search, people's own among them.
         .route("/api/v1/search", get(search::search))
         .route("/api/v1/search/consent", get(search::consent))
+        .route("/api/v1/search/remove", post(removal::remove).layer(DefaultBodyLimit::max(WISH_BYTES)))
+        .route("/api/v1/search/check", post(removal::check).layer(DefaultBodyLimit::max(WISH_BYTES)))
         .route("/api/v2/search", get(search::as_mastodon))
         .route("/api/v1/statuses/{id}", get(search::status))
         // People.
@@ -102,6 +108,11 @@ pub fn admin(state: HttpState) -> Router {
         )
         .route("/api/admin/v1/search/servers", get(admin::search::list))
         .route("/api/admin/v1/search/servers/{authority}", post(admin::search::on).delete(admin::search::off))
+        .route("/api/admin/v1/index", get(admin::index::stats))
+        .route("/api/admin/v1/index/check", post(admin::index::check))
+        .route("/api/admin/v1/index/rebuild", post(admin::index::rebuild))
+        .route("/api/admin/v1/index/purge", post(admin::index::purge))
+        .route("/api/admin/v1/index/expunge", post(admin::index::expunge))
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

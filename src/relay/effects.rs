@@ -161,9 +161,9 @@ impl Relay {
                 // It came to the search's inbox with an id that says nothing more.
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
             },
-            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why, false)?,
-            Effect::Blocked => Self::blocked_by(tx, &verified.activity.actor)?,
-            Effect::Unblocked => Self::unblocked_by(tx, &verified.activity.actor)?,
+            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why)?,
+            Effect::Blocked(ours) => Self::blocked_by(tx, &verified.activity.actor, &ours)?,
+            Effect::Unblocked(ours) => Self::unblocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
             Effect::Forget(_) => "actor-changed",
         };

@@ -8,53 +8,41 @@ use crate::ids::Iri;
 use crate::log::Draft;
 use crate::store::{Refused, SeenSet, StoreError, Tx};
 
-/// What is remembered of somebody who blocked us.
-const BLOCKED_US: &str = Refused::BLOCKED;
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
 const MOST_REFUSED: u64 = 1_000_000;
 
 impl Relay {
-    /// Ends an author's consent. Remembered if there was one, or if it `lasts`.
-    pub(super) fn withdraw_from_search(
-        tx: &mut Tx<'_>,
-        actor: &Iri,
-        why: &str,
-        lasts: bool,
-    ) -> Result<&'static str, StoreError> {
-        let was_held = tx.withdraw_author(actor)?;
-        if !was_held && !lasts {
+    /// Ends an author's consent: their profile or their server says so. Remembered if there was one.
+    pub(super) fn withdraw_from_search(tx: &mut Tx<'_>, actor: &Iri, why: &str) -> Result<&'static str, StoreError> {
+        if !tx.withdraw_author(actor)? {
             return Ok("not-in-search");
         }
-        if !was_held && tx.count::<Refused>()? >= MOST_REFUSED {
-            return Ok("refusal-not-kept");
-        }
-        tx.refuse_author(actor, why, lasts)?;
+        tx.refuse_author(actor, why)?;
         Ok("withdrawn")
     }
 
-    /// Somebody blocked one of our actors.
-    pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri) -> Result<&'static str, StoreError> {
-        Self::withdraw_from_search(tx, actor, BLOCKED_US, true)
+    /// Somebody blocked this actor of ours.
+    pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
+        let was_held = tx.withdraw_author(actor)?;
+        if !was_held && tx.count::<Refused>()? >= MOST_REFUSED {
+            return Ok("refusal-not-kept");
+        }
+        tx.note_block(actor, ours)?;
+        Ok("withdrawn")
     }
 
-    /// And took it back: their profile counts again, from now on. Another no of theirs stands.
-    pub(super) fn unblocked_by(tx: &mut Tx<'_>, actor: &Iri) -> Result<&'static str, StoreError> {
-        match tx.readmit_author(actor)? {
-            Some(before) if before.reason == BLOCKED_US => Ok("readmitted"),
-            Some(before) => {
-                tx.refuse_author(actor, &before.reason, before.lasting)?;
-                Ok("undo-of-unknown-block")
-            }
-            None => Ok("undo-of-unknown-block"),
-        }
+    /// And took it back: their profile counts again, from now on. Another no of theirs stands, a Block of our other actor
+    /// included.
+    pub(super) fn unblocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
+        Ok(if tx.lift_block(actor, ours)? { "readmitted" } else { "undo-of-unknown-block" })
     }
 
     /// Takes what a deletion is about out of the search; whether it was there. Only what is its author's.
     pub(super) fn unindex(tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         if draft.object == draft.actor {
             Self::search_ends_with(tx, &draft.actor)?;
-            return Ok(Self::withdraw_from_search(tx, &draft.actor, "deleted", false)? == "withdrawn");
+            return Ok(Self::withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
         }
         let is_theirs = tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author == draft.actor);
         if is_theirs { tx.drop_indexed_post(&draft.object) } else { Ok(false) }

@@ -21,6 +21,7 @@ mod following;
 mod held;
 mod ledger;
 mod refusals;
+mod refused;
 mod room;
 mod rules;
 mod search_servers;
@@ -34,6 +35,7 @@ mod tx;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -51,9 +53,11 @@ pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
 pub use ledger::{
-    Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Refused, first_number_at,
+    Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
+    first_number_at,
 };
 pub use refusals::{Refusal, Refusals};
+pub use refused::{Refused, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
@@ -144,6 +148,8 @@ struct Inner {
     search_servers: watch::Sender<SearchServers>,
     /// The newest change of the ledger.
     changed: watch::Sender<Seq>,
+    /// A row of the ledger could not be read.
+    damaged: AtomicBool,
     seen: RwLock<seen::Memory>,
     room: room::Room,
 }
@@ -173,6 +179,7 @@ impl Store {
             subscribers: watch::Sender::default(),
             search_servers: watch::Sender::default(),
             changed: watch::Sender::new(ledger::last_change(&db)?),
+            damaged: AtomicBool::new(false),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
             db,
@@ -234,6 +241,27 @@ impl Store {
         Ok(rows)
     }
 
+    /// Those of at most `count` records whose keys are `from` or later that can be read.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn sound_page<R: Record>(&self, from: &str, count: usize) -> Result<Page<R>, StoreError> {
+        let read = self.0.db.begin_read()?;
+        let mut page = Page { rows: Vec::new(), damaged: Vec::new(), next: None };
+        let Some(table) = existing(read.open_table(table::<R>()))? else { return Ok(page) };
+        for row in table.range(from..)?.take(count) {
+            let (key, value) = row?;
+            let key = key.value().to_owned();
+            page.next = Some(format!("{key}\0"));
+            match decode(value.value()) {
+                Ok(record) => page.rows.push((key, record)),
+                Err(StoreError::Damaged(_)) => page.damaged.push(key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
     /// All keys of a table in order; what lies under them is not read.
     fn keys<R: Record>(&self) -> Result<Vec<String>, StoreError> {
         let read = self.0.db.begin_read()?;
@@ -263,6 +291,17 @@ impl Store {
     pub(crate) fn engine(&self) -> &Database {
         &self.0.db
     }
+}
+
+/// Some records in the order of their keys.
+#[derive(Debug)]
+pub struct Page<R> {
+    /// Those that can be read.
+    pub rows: Vec<(String, R)>,
+    /// The keys of those that cannot.
+    pub damaged: Vec<String>,
+    /// Where to go on; `None`: there was none at all.
+    pub next: Option<String>,
 }
 
 fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {

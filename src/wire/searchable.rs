@@ -313,6 +313,24 @@ impl Profile {
     }
 }
 
+/// Whether a profile holds this word, of ASCII letters, digits and hyphens: in its name, its bio or one of its fields.
+#[must_use]
+pub fn shows_word(actor_document: &Value, word: &str) -> bool {
+    let Some(fields) = plain_object(actor_document) else { return false };
+    let attachment = match fields.get("attachment") {
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let of_fields =
+        attachment.iter().take(MAX_ENTRIES).flat_map(|field| ["name", "value", "content"].map(|part| field.get(part)));
+    let of_profile = ["name", "summary", "_misskey_summary"].map(|part| fields.get(part));
+    let texts = of_profile.into_iter().chain(of_fields).flatten().filter_map(Value::as_str);
+    // Part of a longer word is another word.
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    texts.into_iter().any(|text| plain_text(text).split(|c| !is_part(c)).any(|one| one == word))
+}
+
 /// The members of a document that JSON-LD readers would not read differently from us.
 fn plain_object(document: &Value) -> Option<&Map<String, Value>> {
     document.as_object().filter(|_| json::restructured(document).is_none())

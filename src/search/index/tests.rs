@@ -538,7 +538,7 @@ fn readable(folder: &Path) -> BTreeSet<Vec<u8>> {
                 found.insert(terms.key().to_vec());
             }
         }
-        let ids = crate::search::bounds::Ids::of(segment).unwrap();
+        let ids = Ids::of(segment).unwrap();
         found.extend((0..segment.max_doc()).map(|doc| ids.at(doc).to_be_bytes().to_vec()));
     }
     found

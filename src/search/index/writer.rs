@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
-use tantivy::{IndexWriter, SegmentMeta, Term};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{DocSet as _, IndexWriter, SegmentMeta, TERMINATED, Term};
 
 use super::fault::{failed, guarded};
 use super::{Index, IndexFault, segment_of, sync};
@@ -35,6 +36,8 @@ pub struct Writer {
     mark: Mark,
     /// Something may have been removed since the last commit.
     removed: bool,
+    /// What is to be removed with the next commit.
+    leaving: Vec<Term>,
 }
 
 impl Writer {
@@ -47,7 +50,7 @@ impl Writer {
         let engine: IndexWriter = guarded(|| index.0.engine.writer_with_options(options))?;
         engine.set_merge_policy(Box::new(merge_policy()));
         // Only now: before, another one could have written.
-        let writer = Self { engine, index: index.clone(), mark: index.mark()?, removed: false };
+        let writer = Self { engine, index: index.clone(), mark: index.mark()?, removed: false, leaving: Vec::new() };
         writer.collect()?;
         Ok(writer)
     }
@@ -102,7 +105,31 @@ impl Writer {
 
     fn take_out(&mut self, term: Term) {
         self.removed = true;
+        self.leaving.push(term.clone());
         self.engine.delete_term(term);
+    }
+
+    /// Reads what the engine is about to read for what is removed. It does so on a thread of its own, where a panic about a
+    /// damaged file ends the process: here it is a fault like others, and the engine does not get so far.
+    fn rehearse(&mut self) -> Result<(), IndexFault> {
+        let leaving = std::mem::take(&mut self.leaving);
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        guarded(|| {
+            // A merge may have ended since the last commit.
+            self.index.0.reader.reload()?;
+            for segment in self.index.0.reader.searcher().segment_readers() {
+                for term in &leaving {
+                    let index = segment.inverted_index(term.field())?;
+                    let Some(mut posts) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
+                    while posts.doc() != TERMINATED {
+                        posts.advance();
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Makes all of it durable and visible, together with how far the journal was read.
@@ -120,6 +147,7 @@ impl Writer {
     }
 
     fn commit_mark(&mut self, mark: Mark) -> Result<(), IndexFault> {
+        self.rehearse()?;
         let payload = mark.write().map_err(failed)?;
         guarded(|| {
             let mut commit = self.engine.prepare_commit()?;
