@@ -213,7 +213,9 @@ impl Words {
 
     fn fault(self, fault: WishFault) -> Response {
         let (status, error, remedy, wait) = match &fault {
-            WishFault::Nobody => (StatusCode::BAD_REQUEST, "nobody", "Send acct=name@host.", None),
+            WishFault::Nobody => {
+                (StatusCode::BAD_REQUEST, "nobody", "Send acct=name@host, such as acct=ada@small.example.", None)
+            }
             WishFault::UnknownHandle => (
                 StatusCode::NOT_FOUND,
                 "unknown-handle",

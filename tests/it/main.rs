@@ -5,6 +5,7 @@
 
 mod attacks;
 mod blocking;
+mod caring;
 mod crash;
 mod delivering;
 mod demo;
@@ -25,3 +26,4 @@ mod support;
 mod switching;
 mod threats;
 mod tidy;
+mod withdrawing;

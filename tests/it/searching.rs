@@ -10,26 +10,26 @@ use shearwater::store::{Leftover, SearchServer, SwitchedBy};
 
 use crate::support::{TestRelay, authority, publish};
 
-async fn searching() -> TestRelay {
+pub(crate) async fn searching() -> TestRelay {
     // Tests search as often as they like; the one about floods says what is allowed.
     TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 0)).await
 }
 
-async fn switch_on(relay: &TestRelay, instance: &Instance) {
+pub(crate) async fn switch_on(relay: &TestRelay, instance: &Instance) {
     let (server, since) = (authority(instance), relay.server.app().state.clock.now());
     let on = SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() };
     relay.store().write(move |tx| tx.switch_search(&server, Some(on))).await.expect("written");
 }
 
 /// A server that has joined, and whose admin wants search.
-async fn member(relay: &TestRelay, name: &str) -> Instance {
+pub(crate) async fn member(relay: &TestRelay, name: &str) -> Instance {
     let instance = relay.joined(Family::Mastodon, name).await;
     switch_on(relay, &instance).await;
     instance
 }
 
 /// The ids of the posts that are found, newest first.
-fn found(relay: &TestRelay, query: &str) -> Vec<String> {
+pub(crate) fn found(relay: &TestRelay, query: &str) -> Vec<String> {
     let page = Page { limit: 100, ..Page::default() };
     match relay.search().find(query, page, 0, false) {
         Ok(results) => results.hits.into_iter().map(|hit| hit.post.object.to_string()).collect(),
@@ -39,7 +39,7 @@ fn found(relay: &TestRelay, query: &str) -> Vec<String> {
 }
 
 /// Waits for a condition; what the search says of itself is in the message of a wait that fails.
-async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
+pub(crate) async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
     if !crate::support::comes_true(done).await {
         let state = &relay.server.app().state;
         let numbers = state.metrics.render();
@@ -49,16 +49,16 @@ async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
 }
 
 /// How often the gatherer came to this.
-fn gathered(relay: &TestRelay, word: &str) -> u64 {
+pub(crate) fn gathered(relay: &TestRelay, word: &str) -> u64 {
     relay.server.app().state.metrics.gathered.with_label_values(&[word]).get()
 }
 
-fn held(relay: &TestRelay) -> (u64, u64) {
+pub(crate) fn held(relay: &TestRelay) -> (u64, u64) {
     let counts = relay.store().ledger_counts().expect("the store reads");
     (counts.posts, counts.authors)
 }
 
-async fn tell_profile(instance: &Instance, name: &str) {
+pub(crate) async fn tell_profile(instance: &Instance, name: &str) {
     let update = instance.compose_profile(name).expect("an author");
     let sent = instance.send_raw(update.activity.to_string(), &update.signer, &Tweaks::default()).await;
     assert_eq!(sent.expect("an answer").status, 202);

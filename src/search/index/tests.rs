@@ -582,6 +582,31 @@ fn an_index_of_removed_posts_only_is_empty_after_an_expunge() {
     assert_eq!(scene.index.stats().unwrap().segments, 0);
 }
 
+/// The engine reads what is removed on a thread where a panic ends the process, so this ends it if the fault is not met
+/// before.
+#[test]
+fn damage_that_comes_while_it_is_open_is_a_fault_and_not_the_end_of_the_process() {
+    for kind in ["term", "idx", "pos", "fast", "fieldnorm", "store"] {
+        for junk in [0x00, 0xa5, 0xff] {
+            let posts: Vec<Post> = (1..=300).map(|id| Post::saying(id, "a cat and \"a dog\" cats")).collect();
+            let mut scene = Scene::of(&posts);
+            let mut files = fs::read_dir(scene.files()).unwrap().map(|entry| entry.unwrap().path());
+            let file = files.find(|path| path.extension().is_some_and(|ending| ending == kind)).unwrap();
+            let length = fs::metadata(&file).unwrap().len() as usize;
+            let open = fs::OpenOptions::new().write(true).open(&file).unwrap();
+            // In place, as a failing disk does it: what is mapped into memory changes.
+            std::os::unix::fs::FileExt::write_all_at(&open, &vec![junk; length], 0).unwrap();
+            scene.writer.remove(7);
+            scene.writer.remove_author(1);
+            scene.writer.put(&Post::saying(9, "a bird").doc()).unwrap();
+            let done = scene.writer.commit(2, NOW);
+            assert!(!matches!(done, Err(IndexFault::Busy(_))), "{kind} {junk}: {done:?}");
+            let verified = scene.index.verify();
+            assert!(matches!(verified, Err(IndexFault::Damaged(_))) || done.is_ok(), "{kind} {junk}: {verified:?}");
+        }
+    }
+}
+
 type Damage = fn(&mut Vec<u8>);
 
 #[test]
