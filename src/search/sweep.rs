@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Search;
 use super::authors::AuthorToRead;
 use crate::clock::Timestamp;
@@ -15,7 +17,7 @@ use crate::consent::MAX_RETENTION;
 use crate::ids::Iri;
 use crate::policy::RuleSet;
 use crate::store::{
-    IndexedAuthor, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx, first_number_at,
+    Hidden, IndexedAuthor, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx, first_number_at,
 };
 use crate::supervise::Worker;
 
@@ -31,8 +33,29 @@ const POLL: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 /// How often all rows are looked at for damage that nobody met.
 const MEND_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often it is written down that we are awake.
+const AWAKE_EVERY: Duration = Duration::from_secs(600);
+/// After so long a sleep nobody is shown before their profile was read anew: what they took back meanwhile was said to
+/// nobody. It is also how a restored backup looks.
+const LONG_SLEEP: Duration = Duration::from_secs(24 * 3600);
+/// Why an author is hidden then.
+const ASLEEP: &str = "not-read-since-a-long-sleep";
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
 const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// When we were awake.
+#[derive(Debug, Serialize, Deserialize)]
+struct Awake {
+    at: Timestamp,
+}
+
+impl Record for Awake {
+    const TABLE: &'static str = "search_awake";
+}
+
+impl Awake {
+    const ROW: &'static str = "last";
+}
 
 /// The worker.
 pub struct Sweeper {
@@ -41,6 +64,7 @@ pub struct Sweeper {
     seen: Option<(Arc<RuleSet>, SearchServers)>,
     looked_at: Timestamp,
     mended_at: Timestamp,
+    awake_at: Option<Timestamp>,
     busy: bool,
 }
 
@@ -49,15 +73,55 @@ impl Sweeper {
     #[must_use]
     pub fn new(search: Search) -> Self {
         let mended_at = search.0.clock.now();
-        Self { search, seen: None, looked_at: Timestamp::default(), mended_at, busy: false }
+        Self { search, seen: None, looked_at: Timestamp::default(), mended_at, awake_at: None, busy: false }
     }
 
     async fn round(&mut self) -> Result<bool, StoreError> {
+        self.wake().await?;
         let swept = self.leftovers().await?;
         let retired = self.retire().await?;
         self.look().await?;
         self.mend().await?;
         Ok(swept || retired)
+    }
+
+    /// Writes down that we are awake. After a long sleep hides everybody until they were read anew.
+    async fn wake(&mut self) -> Result<(), StoreError> {
+        let (parts, now) = (self.search.0.clone(), self.search.0.clock.now());
+        if self.awake_at.is_some_and(|at| now.since(at) < AWAKE_EVERY) {
+            return Ok(());
+        }
+        if self.awake_at.is_none() {
+            let last = parts.store.sound(parts.store.get::<Awake>(Awake::ROW))?;
+            if last.is_some_and(|last| now.since(last.at) > LONG_SLEEP) {
+                self.hide_all(now).await?;
+            }
+        }
+        parts.store.write(move |tx| tx.put(Awake::ROW, &Awake { at: now })).await?;
+        self.awake_at = Some(now);
+        Ok(())
+    }
+
+    async fn hide_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        tracing::warn!("the search slept for more than a day: nobody is shown before their profile is read anew");
+        let mut from = String::new();
+        loop {
+            let page = self.search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
+            let Some(next) = page.next else { return Ok(()) };
+            from = next;
+            let search = self.search.clone();
+            let hide = move |tx: &mut Tx<'_>| {
+                for (actor, author) in page.rows {
+                    let Ok(actor) = Iri::parse(&actor) else { continue };
+                    search.ask(tx, &actor, None, true)?;
+                    let hidden =
+                        author.hidden.clone().or_else(|| Some(Hidden { since: now, reason: ASLEEP.to_owned() }));
+                    tx.put_indexed_author(&actor, IndexedAuthor { hidden, ..author })?;
+                }
+                Ok(())
+            };
+            self.search.0.store.write(hide).await?;
+        }
     }
 
     async fn leftovers(&self) -> Result<bool, StoreError> {

@@ -57,7 +57,7 @@ pub use ledger::{
     first_number_at,
 };
 pub use refusals::{Refusal, Refusals};
-pub use refused::{Refused, Suppressed, Wish};
+pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
@@ -142,6 +142,7 @@ struct Inner {
     path: PathBuf,
     clock: Clock,
     secret: [u8; 32],
+    search_key: RwLock<[u8; 32]>,
     jobs: mpsc::Sender<Job>,
     failed: CancellationToken,
     subscribers: watch::Sender<Arc<HashMap<Authority, Arc<Subscriber>>>>,
@@ -172,6 +173,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let inner = Inner {
             secret,
+            search_key: RwLock::default(),
             jobs,
             room: room::Room::on_disk(path.parent().unwrap_or(&path).to_owned()),
             path,
@@ -187,6 +189,7 @@ impl Store {
         let store = Self(Arc::new(inner));
         store.reload_subscribers()?;
         store.reload_search_servers()?;
+        store.load_search_key()?;
         start_writer(store.clone(), queue)?;
         Ok(store)
     }

@@ -1,11 +1,15 @@
 //! Who said no to being found, and what is kept out of the search for good. By keyed hashes only: nobody who gets hold of
 //! the table learns whose they are, and nobody but this relay can ask it.
 //!
+//! The key of the hashes is the search's own. It moves house with them ([`SearchKey`]): a list of hashes is worth nothing
+//! without it, and who said no here said it to the relay, wherever it runs.
+//!
 //! A no that passes is what a profile or a server said last; it stands until they say otherwise. A no that lasts was an
 //! act of the person's own, and each stands by itself: a Block of one of our actors is lifted by its Undo and by nothing
 //! else, a removal that was asked for only by who asked for it.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -90,6 +94,38 @@ impl Record for Refused {
     }
 }
 
+/// The key of the search's hashes, where it was brought along from another folder; else it is made from the store's secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchKey {
+    /// 64 hex digits.
+    pub key: String,
+}
+
+impl Record for SearchKey {
+    const TABLE: &'static str = "search_key";
+}
+
+impl SearchKey {
+    /// Its one row.
+    pub const ROW: &'static str = "key";
+
+    fn of(key: &[u8; 32]) -> Self {
+        Self { key: key.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    fn bytes(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        let digits = self.key.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(bytes)
+    }
+}
+
 /// A post that is kept out, whoever brings it again. Keyed by a keyed hash of its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suppressed {
@@ -102,6 +138,32 @@ impl Record for Suppressed {
 }
 
 impl Store {
+    pub(super) fn load_search_key(&self) -> Result<(), StoreError> {
+        let row = self.get::<SearchKey>(SearchKey::ROW)?;
+        let bad = || StoreError::Damaged("the key of the search's hashes".to_owned());
+        let key = match row {
+            Some(row) => row.bytes().ok_or_else(bad)?,
+            None => {
+                let half = |word| seen::hash(&self.0.secret, SeenSet::Tombstones, &["search key", word]).to_be_bytes();
+                let mut key = [0; 32];
+                key[..16].copy_from_slice(&half("one"));
+                key[16..].copy_from_slice(&half("two"));
+                key
+            }
+        };
+        *self.0.search_key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+
+    fn search_key(&self) -> [u8; 32] {
+        *self.0.search_key.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key of the search's hashes, to be taken along.
+    pub(super) fn search_key_row(&self) -> SearchKey {
+        SearchKey::of(&self.search_key())
+    }
+
     /// Whether, when and why this actor said no. What cannot be read is taken for a no that lasts: whoever said it may have
     /// meant it.
     ///
@@ -115,17 +177,17 @@ impl Store {
     /// and the store's secret.
     #[must_use]
     pub fn token(&self, actor: &Iri, wish: Wish) -> String {
-        let hash = seen::hash(&self.0.secret, SeenSet::Tombstones, &["token", wish.word(), actor.as_str()]);
+        let hash = seen::hash(&self.search_key(), SeenSet::Tombstones, &["token", wish.word(), actor.as_str()]);
         // 80 bits: nobody guesses it by asking, and a profile has room for it.
         format!("shearwater-{}-{:020x}", wish.word(), hash >> 48)
     }
 
     fn refused_key(&self, actor: &Iri) -> String {
-        format!("{:032x}", seen::hash(&self.0.secret, SeenSet::Tombstones, &["refused", actor.as_str()]))
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["refused", actor.as_str()]))
     }
 
     fn suppressed_key(&self, object: &Iri) -> String {
-        format!("{:032x}", seen::hash(&self.0.secret, SeenSet::Tombstones, &["suppressed", object.as_str()]))
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["suppressed", object.as_str()]))
     }
 
     fn or_a_no(&self, read: Result<Option<Refused>, StoreError>) -> Result<Option<Refused>, StoreError> {
@@ -244,6 +306,24 @@ impl Tx<'_> {
     /// The engine's.
     pub fn suppress_post(&mut self, object: &Iri) -> Result<(), StoreError> {
         self.put(&self.store.suppressed_key(object), &Suppressed { at: self.store.0.clock.now() })
+    }
+
+    /// Takes the key of the search's hashes over from another folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Declined`] if somebody said no here under another key: their hashes would mean nobody any more.
+    pub(super) fn take_search_key(&mut self, row: &SearchKey) -> Result<(), StoreError> {
+        let Some(key) = row.bytes() else { return Err(StoreError::Declined("the search's key is none".to_owned())) };
+        if key == self.store.search_key() {
+            return Ok(());
+        }
+        if self.count::<Refused>()? + self.count::<Suppressed>()? > 0 {
+            let why = "people said no to being found here already, under another key: import into an empty data_dir";
+            return Err(StoreError::Declined(why.to_owned()));
+        }
+        self.put(SearchKey::ROW, row)?;
+        self.after_commit(move |store| *store.0.search_key.write().unwrap_or_else(PoisonError::into_inner) = key);
+        Ok(())
     }
 
     /// Whether this post is kept out. A row that cannot be read is one all the same.

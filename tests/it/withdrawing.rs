@@ -271,3 +271,33 @@ async fn who_blocks_us_is_not_even_read() {
     // The key that the request was signed with is read for the relay, if anything.
     assert!(reads() <= before + 1, "{:?}", yes.fetches());
 }
+
+/// It is also how a restored backup looks: whatever was taken back meanwhile was said to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_sleep_nobody_is_shown_before_their_profile_was_read_anew() {
+    let clock = Clock::manual(Clock::system().now().minus(3 * DAY));
+    let change = |config: &mut shearwater::config::Config| {
+        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+    };
+    let relay = TestRelay::start_at(clock.clone(), change).await;
+    let (yes, no) = (member_at(&relay, &clock, "yes").await, member_at(&relay, &clock, "no").await);
+    let ada = actor_of(&yes, "ada");
+    let post = publish(&yes, "a murre").await;
+    publish(&no, "a murre too").await;
+    eventually(&relay, "both are found", || found(&relay, "murre").len() == 2).await;
+    no.set_profile("ada", json!({ "indexable": false }));
+    yes.set_fault_at(Where::Documents, Fault::Status(503));
+    let relay = relay.restart().await;
+    eventually(&relay, "who said no meanwhile is gone", || held(&relay) == (1, 1)).await;
+    let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
+    eventually(&relay, "and the other one waits", || hidden().as_deref() == Some("not-read-since-a-long-sleep")).await;
+    assert!(found(&relay, "murre").is_empty());
+    yes.set_fault_at(Where::Documents, Fault::None);
+    let answer = ask(&relay, &yes, "check", json!({ "actor": ada })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually(&relay, "until it was read", || found(&relay, "murre") == [post.id.clone()]).await;
+    // A short one is none.
+    let relay = relay.restart().await;
+    eventually(&relay, "the index is open", || !found(&relay, "murre").is_empty()).await;
+    assert!(author(&relay, &ada).is_some_and(|author| author.hidden.is_none()));
+}
