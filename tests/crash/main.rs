@@ -44,7 +44,7 @@ const PARTS: [Part; 12] = [
     ("million", 3_000, restart::million),
     ("ramp", 1, restart::ramp),
     ("dead", 100, dead::dead),
-    ("index", 8, index::index),
+    ("index", 6, index::index),
 ];
 
 /// These are given a folder of their own by a script that is root.

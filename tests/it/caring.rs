@@ -647,3 +647,24 @@ async fn how_long_something_removed_is_in_the_files_is_told_and_half_a_day_is_th
     assert_eq!(relay.metric("shearwater_search_erasure_lag_seconds"), 0.0);
     assert_eq!(relay.metric("shearwater_search_posts"), 29.0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_older_than_posts_are_kept_goes_by_itself() {
+    let clock = Clock::manual(Clock::system().now());
+    let relay =
+        TestRelay::start_at(clock.clone(), |config| config.search.api = shearwater::config::SearchApi::Public).await;
+    let one = relay.joined(Family::Mastodon, "one").await;
+    switch_on(&relay, &one).await;
+    shelve(&relay, &one, "ada", 700, "a gull of last month").await;
+    indexed(&relay, 700).await;
+    clock.advance(Duration::from_secs(29 * 86_400));
+    shelve(&relay, &one, "grace", 3, "a gull of today").await;
+    indexed(&relay, 703).await;
+    clock.advance(Duration::from_secs(2 * 86_400));
+    assert!(
+        relay.search().find("month", Page { limit: 9, ..Page::default() }, 0, false).expect("found").hits.is_empty()
+    );
+    eventually(&relay, "they are gone", || held(&relay).0 == 3).await;
+    indexed(&relay, 3).await;
+    assert!(relay.search().check_index().await.expect("compared").is_equal());
+}
