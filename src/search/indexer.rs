@@ -165,29 +165,28 @@ impl Indexer {
             }
             return Ok(());
         };
-        let failed = |why: String| drop(state.send_replace(Rebuild::Failed { why }));
-        let mut building = building;
-        let posts = match (&mut building.task).await {
-            Ok(Ok(posts)) => posts,
-            Ok(Err(error)) => return Ok(failed(format!("{error:#}"))),
-            Err(error) => return Ok(failed(format!("making it fell: {error}"))),
+        let end = match self.take_in(building).await {
+            Ok(posts) => {
+                tracing::info!(posts, "the new search index is in use");
+                Rebuild::Done { posts, at: self.search.0.clock.now().rfc3339() }
+            }
+            Err(error) => Rebuild::Failed { why: format!("{error:#}") },
         };
+        self.search.0.rebuild.send_replace(end);
+        Ok(())
+    }
+
+    /// Takes a new index into use; how many posts are in it. If it comes to nothing, the old one is opened again.
+    async fn take_in(&mut self, mut building: Building) -> anyhow::Result<u64> {
+        let posts = (&mut building.task).await.context("making it fell")??;
         let (search, old) = (self.search.clone(), self.writer.take());
         let swap = move || {
             let (index, writer) = search.0.shelf.swap(old)?;
             search.0.index.send_replace(Some(index));
             anyhow::Ok(writer)
         };
-        match tokio::task::spawn_blocking(swap).await.context("the index fell").flatten() {
-            Ok(writer) => {
-                self.writer = Some(writer);
-                let at = self.search.0.clock.now().rfc3339();
-                state.send_replace(Rebuild::Done { posts, at });
-                tracing::info!(posts, "the new search index is in use");
-            }
-            Err(error) => failed(format!("{error:#}")),
-        }
-        Ok(())
+        self.writer = Some(tokio::task::spawn_blocking(swap).await.context("the index fell")??);
+        Ok(posts)
     }
 
     /// What waits until there is something to do beside the journal.

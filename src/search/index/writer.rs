@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tantivy::error::DataCorruption;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
+use tantivy::query::{EnableScoring, Query as _, TermQuery};
 use tantivy::schema::IndexRecordOption;
-use tantivy::{DocSet as _, IndexWriter, SegmentMeta, TERMINATED, Term};
+use tantivy::{IndexWriter, SegmentMeta, TantivyError, Term};
 
 use super::fault::{failed, guarded};
 use super::{Index, IndexFault, segment_of, sync};
@@ -119,12 +121,17 @@ impl Writer {
         guarded(|| {
             // A merge may have ended since the last commit.
             self.index.0.reader.reload()?;
-            for segment in self.index.0.reader.searcher().segment_readers() {
-                for term in &leaving {
-                    let index = segment.inverted_index(term.field())?;
-                    let Some(mut posts) = index.read_postings(term, IndexRecordOption::Basic)? else { continue };
-                    while posts.doc() != TERMINATED {
-                        posts.advance();
+            let (searcher, schema) = (self.index.0.reader.searcher(), self.index.0.engine.schema());
+            for term in leaving {
+                let weight = TermQuery::new(term, IndexRecordOption::Basic)
+                    .weight(EnableScoring::disabled_from_schema(&schema))?;
+                for segment in searcher.segment_readers() {
+                    let (posts, mut beyond) = (segment.max_doc(), false);
+                    weight.for_each_no_score(segment, &mut |found| beyond |= found.iter().any(|doc| *doc >= posts))?;
+                    if beyond {
+                        return Err(TantivyError::DataCorruption(DataCorruption::comment_only(
+                            "a post beyond the last",
+                        )));
                     }
                 }
             }
