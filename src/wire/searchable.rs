@@ -606,6 +606,27 @@ mod tests {
     }
 
     #[test]
+    fn a_word_is_shown_in_name_bio_or_fields_and_whole() {
+        let check = |document: Value, expected: bool| {
+            assert_eq!(shows_word(&document, "relay-remove-0a1b"), expected, "{document}");
+        };
+        check(json!({ "summary": "<p>Birds.</p><p>relay-remove-0a1b</p>" }), true);
+        check(json!({ "summary": "my word:relay-remove-0a1b." }), true);
+        check(json!({ "name": "Ada relay-remove-0a1b" }), true);
+        check(
+            json!({ "attachment": [{ "type": "PropertyValue", "name": "x", "value": "<b>relay-remove-0a1b</b>" }] }),
+            true,
+        );
+        check(json!({ "attachment": { "name": "relay-remove-0a1b" } }), true);
+        check(json!({ "summary": "relay-remove-0a1" }), false);
+        check(json!({ "summary": "relay-remove-0a1bc" }), false);
+        check(json!({ "summary": "not-relay-remove-0a1b" }), false);
+        check(json!({ "url": "https://a.example/relay-remove-0a1b" }), false);
+        check(json!({ "tag": [{ "name": "relay-remove-0a1b" }] }), false);
+        check(json!("relay-remove-0a1b"), false);
+    }
+
+    #[test]
     fn the_magic_word_counts_alone_or_as_a_tag_and_never_in_a_sentence() {
         let check = |more: Value, expected: bool| assert_eq!(actor(more.clone()).magic_word, expected, "{more}");
         for (text, expected) in [
