@@ -41,9 +41,9 @@ pub(super) struct UnfollowArgs {
 pub(super) struct ListArgs {
     /// Print JSON instead of a table.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
 }
 
 #[derive(Debug, Args)]
@@ -259,9 +259,13 @@ fn one(list: &ListArgs, method: &str, path: &str, body: Option<Value>) -> anyhow
     if list.json {
         return print(&format!("{text}\n"));
     }
-    let document: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
-    let lines = document.iter().map(|(key, value)| format!("{key}: {}\n", cell(Some(value))));
-    print(&lines.collect::<String>())
+    print(&lines(&serde_json::from_str(&text)?))
+}
+
+/// A document as one line for each of its members.
+pub(super) fn lines(document: &Value) -> String {
+    let members = document.as_object().into_iter().flatten();
+    members.map(|(key, value)| format!("{key}: {}\n", cell(Some(value)))).collect()
 }
 
 /// Columns as wide as their widest cell; what a stranger wrote is shown without control characters.
@@ -286,6 +290,9 @@ fn cell(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
+        Some(Value::Object(members)) => {
+            members.iter().map(|(key, value)| format!("{key} {}", cell(Some(value)))).collect::<Vec<_>>().join(", ")
+        }
         // Times are stored as milliseconds; nobody reads those.
         Some(Value::Number(number)) if number.as_i64().is_some_and(|millis| millis > 1_000_000_000_000) => {
             crate::clock::Timestamp::from_millis(number.as_i64().unwrap_or_default()).rfc3339()

@@ -3,6 +3,7 @@
 
 mod admin;
 mod demo;
+mod index;
 mod keys;
 mod serve;
 
@@ -50,6 +51,9 @@ enum Command {
     Unfollow(admin::UnfollowArgs),
     /// List whom the relay follows.
     Following(admin::ListArgs),
+    /// Look after the search's index: how it stands, whether it is right; make it anew, take something out.
+    #[command(subcommand)]
+    Index(index::IndexCommand),
     /// Look after a running relay.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
@@ -78,6 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Follow(args) => admin::follow(args),
         Command::Unfollow(args) => admin::unfollow(args),
         Command::Following(args) => admin::following(&args),
+        Command::Index(command) => index::run(command),
         Command::Admin(command) => admin::run(command),
     };
     match done {

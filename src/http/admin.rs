@@ -1,5 +1,6 @@
 //! What the command line asks, over the Unix socket in `data_dir` that only the operator can open.
 
+pub(super) mod index;
 pub(super) mod rules;
 pub(super) mod search;
 pub(super) mod tokens;

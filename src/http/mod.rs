@@ -6,6 +6,7 @@ mod federation;
 mod listen;
 mod ops;
 mod pages;
+mod removal;
 mod search;
 mod state;
 
@@ -40,6 +41,7 @@ pub fn public(state: HttpState) -> Router {
         .route("/nodeinfo/{version}", get(federation::nodeinfo))
         // Programs that search, people's own among them.
         .merge(search::routes(&state))
+        .merge(removal::routes())
         // People.
         .route("/", get(pages::home))
         .route("/robots.txt", get(pages::robots))
@@ -100,6 +102,11 @@ pub fn admin(state: HttpState) -> Router {
         .route("/api/admin/v1/search/servers", get(admin::search::list))
         .route("/api/admin/v1/search/servers/{authority}", post(admin::search::on).delete(admin::search::off))
         .route("/api/admin/v1/tokens", get(admin::tokens::list).post(admin::tokens::make).delete(admin::tokens::revoke))
+        .route("/api/admin/v1/index", get(admin::index::stats))
+        .route("/api/admin/v1/index/check", post(admin::index::check))
+        .route("/api/admin/v1/index/rebuild", post(admin::index::rebuild))
+        .route("/api/admin/v1/index/purge", post(admin::index::purge))
+        .route("/api/admin/v1/index/expunge", post(admin::index::expunge))
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::ids::Iri;
 use crate::net::Fetched;
 use crate::wire::json;
-use crate::wire::searchable::{ActorSignals, Profile};
+use crate::wire::searchable::{ActorSignals, Profile, shows_word};
 
 /// How old a reading may be when a post is taken in.
 pub const READING_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -64,6 +64,17 @@ impl Peers {
             Some(Ok(reading)) if reading.read_at >= asked_at => Ok(reading),
             _ => Err(PeerFault::TryLater("busy")),
         }
+    }
+
+    /// Reads this actor from its origin, now; whether its profile shows `word`.
+    ///
+    /// # Errors
+    /// [`PeerFault`].
+    pub async fn shows_now(&self, actor: &Iri, word: &str) -> Result<bool, PeerFault> {
+        let reading = self.reading_now(actor).await?;
+        let kept = self.disk.get(Kind::Actor, actor.as_str()).filter(|kept| kept.at >= reading.read_at);
+        let document = kept.and_then(|kept| json::parse(&kept.bytes).ok());
+        document.map(|document| shows_word(&document, word)).ok_or(PeerFault::TryLater("not kept"))
     }
 
     /// Takes note of what a document said that was just fetched.

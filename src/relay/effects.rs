@@ -111,8 +111,8 @@ impl Relay {
     fn spare(&self, actor: &Iri, effects: &mut [Effect]) -> Result<(), StoreError> {
         for effect in effects {
             let why = match effect {
-                Effect::Blocked if self.is_blocked_by(actor)? => "blocked-before",
-                Effect::Unblocked if self.0.store.refused(actor)?.is_none() => "undo-of-unknown-block",
+                Effect::Blocked(ours) if self.is_blocked_by(actor, ours)? => "blocked-before",
+                Effect::Unblocked(_) if self.0.store.refused(actor)?.is_none() => "undo-of-unknown-block",
                 _ => continue,
             };
             *effect = Effect::Ignore(why);
@@ -190,9 +190,9 @@ impl Relay {
                 // It came to the search's inbox with an id that says nothing more.
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
             },
-            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why, false)?,
-            Effect::Blocked => Self::blocked_by(tx, &verified.activity.actor)?,
-            Effect::Unblocked => Self::unblocked_by(tx, &verified.activity.actor)?,
+            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why)?,
+            Effect::Blocked(ours) => Self::blocked_by(tx, &verified.activity.actor, &ours)?,
+            Effect::Unblocked(ours) => Self::unblocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
             Effect::Forget(_) => "actor-changed",
         };

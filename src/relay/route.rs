@@ -126,10 +126,10 @@ pub enum Effect {
     },
     /// Take all posts of the actor out of the search; why, in a word.
     Withdraw(&'static str),
-    /// The actor blocked one of ours: the same, until that is taken back.
-    Blocked,
+    /// The actor blocked this one of ours: the same, until that is taken back.
+    Blocked(Iri),
     /// It is taken back.
-    Unblocked,
+    Unblocked(Iri),
 }
 
 /// Judges one activity.
@@ -174,8 +174,10 @@ fn direct(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
         Kind::Update => return update(verified, facts),
         Kind::Delete => return delete(verified, facts),
         Kind::Announce => announce(verified, facts),
-        Kind::Block if activity.target.id().is_some_and(|id| is_ours(id, facts)) => Effect::Blocked,
-        Kind::Block => Effect::Ignore("block"),
+        Kind::Block => match activity.target.id().filter(|id| is_ours(id, facts)) {
+            Some(ours) => Effect::Blocked(ours.clone()),
+            None => Effect::Ignore("block"),
+        },
         Kind::Move => Effect::Ignore("move"),
         Kind::Other(_) => Effect::Ignore("kind-not-relayed"),
     };
@@ -224,8 +226,11 @@ fn taken_back(verified: &Verified, facts: &Facts<'_>) -> Effect {
 fn unblock(activity: &Activity, block: &Value, facts: &Facts<'_>) -> Effect {
     match Activity::read(block) {
         Ok(block) if block.actor != activity.actor => Effect::Ignore("undo-of-somebody-else"),
-        Ok(block) if block.target.id().is_some_and(|id| is_ours(id, facts)) => Effect::Unblocked,
-        _ => Effect::Ignore("undo-not-relayed"),
+        Ok(block) => match block.target.id().filter(|id| is_ours(id, facts)) {
+            Some(ours) => Effect::Unblocked(ours.clone()),
+            None => Effect::Ignore("undo-not-relayed"),
+        },
+        Err(_) => Effect::Ignore("undo-not-relayed"),
     }
 }
 

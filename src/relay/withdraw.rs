@@ -8,8 +8,6 @@ use crate::ids::Iri;
 use crate::log::Draft;
 use crate::store::{Refused, SeenSet, StoreError, Tx};
 
-/// What is remembered of somebody who blocked us.
-const BLOCKED_US: &str = Refused::BLOCKED;
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
 const MOST_REFUSED: u64 = 1_000_000;
@@ -17,21 +15,12 @@ const MOST_REFUSED: u64 = 1_000_000;
 const MOST_REFUSED_STRANGERS: u64 = 100_000;
 
 impl Relay {
-    /// Ends an author's consent. Remembered if there was one, or if it `lasts`.
-    pub(super) fn withdraw_from_search(
-        tx: &mut Tx<'_>,
-        actor: &Iri,
-        why: &str,
-        lasts: bool,
-    ) -> Result<&'static str, StoreError> {
-        let was_held = tx.withdraw_author(actor)?;
-        if !was_held && !lasts {
+    /// Ends an author's consent: their profile or their server says so. Remembered if there was one.
+    pub(super) fn withdraw_from_search(tx: &mut Tx<'_>, actor: &Iri, why: &str) -> Result<&'static str, StoreError> {
+        if !tx.withdraw_author(actor)? {
             return Ok("not-in-search");
         }
-        if !was_held && tx.count::<Refused>()? >= Self::most_refused(tx, actor)? {
-            return Ok("refusal-not-kept");
-        }
-        tx.refuse_author(actor, why, lasts)?;
+        tx.refuse_author(actor, why)?;
         Ok("withdrawn")
     }
 
@@ -42,33 +31,32 @@ impl Relay {
     }
 
     /// Whether that is so already, and nothing of theirs is held.
-    pub(super) fn is_blocked_by(&self, actor: &Iri) -> Result<bool, StoreError> {
-        let stands = self.0.store.refused(actor)?.is_some_and(|no| no.lasting && no.reason == BLOCKED_US);
+    pub(super) fn is_blocked_by(&self, actor: &Iri, ours: &Iri) -> Result<bool, StoreError> {
+        let stands = self.0.store.refused(actor)?.is_some_and(|no| no.blocks.contains(ours.as_str()));
         Ok(stands && !self.is_in_search(actor))
     }
 
-    /// Somebody blocked one of our actors.
-    pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri) -> Result<&'static str, StoreError> {
-        Self::withdraw_from_search(tx, actor, BLOCKED_US, true)
+    /// Somebody blocked this actor of ours.
+    pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
+        let was_held = tx.withdraw_author(actor)?;
+        if !was_held && tx.count::<Refused>()? >= Self::most_refused(tx, actor)? {
+            return Ok("refusal-not-kept");
+        }
+        tx.note_block(actor, ours)?;
+        Ok("withdrawn")
     }
 
-    /// And took it back: their profile counts again, from now on. Another no of theirs stands.
-    pub(super) fn unblocked_by(tx: &mut Tx<'_>, actor: &Iri) -> Result<&'static str, StoreError> {
-        match tx.readmit_author(actor)? {
-            Some(before) if before.reason == BLOCKED_US => Ok("readmitted"),
-            Some(before) => {
-                tx.refuse_author(actor, &before.reason, before.lasting)?;
-                Ok("undo-of-unknown-block")
-            }
-            None => Ok("undo-of-unknown-block"),
-        }
+    /// And took it back: their profile counts again, from now on. Another no of theirs stands, a Block of our other actor
+    /// included.
+    pub(super) fn unblocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
+        Ok(if tx.lift_block(actor, ours)? { "readmitted" } else { "undo-of-unknown-block" })
     }
 
     /// Takes what a deletion is about out of the search; whether it was there. Only what is its author's.
     pub(super) fn unindex(tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         if draft.object == draft.actor {
             Self::search_ends_with(tx, &draft.actor)?;
-            return Ok(Self::withdraw_from_search(tx, &draft.actor, "deleted", false)? == "withdrawn");
+            return Ok(Self::withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
         }
         let is_theirs = tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author == draft.actor);
         if is_theirs { tx.drop_indexed_post(&draft.object) } else { Ok(false) }
@@ -110,12 +98,17 @@ mod tests {
         let person = |server: &str, n: u64| Iri::parse(&format!("https://{server}/users/{n}")).unwrap();
         let server = person("here.example", 0).authority();
         let on = SearchServer { since: now, by: SwitchedBy::Operator, reason: String::new(), also: Vec::new() };
+        let ours = person("relay.example", 0);
+        let blocked = ours.clone();
         let fill = move |tx: &mut Tx<'_>| {
             tx.switch_search(&server, Some(on))?;
-            (1..MOST_REFUSED_STRANGERS).try_for_each(|n| tx.refuse_author(&person("evil.example", n), BLOCKED_US, true))
+            (1..MOST_REFUSED_STRANGERS).try_for_each(|n| tx.note_block(&person("evil.example", n), &blocked))
         };
         store.write(fill).await.unwrap();
-        let block = async |who: Iri| store.write(move |tx| Relay::blocked_by(tx, &who)).await.unwrap();
+        let block = async |who: Iri| {
+            let ours = ours.clone();
+            store.write(move |tx| Relay::blocked_by(tx, &who, &ours)).await.unwrap()
+        };
         assert_eq!(block(person("evil.example", 0)).await, "withdrawn");
         assert_eq!(block(person("other.example", 1)).await, "refusal-not-kept", "it was the last of the strangers'");
         assert_eq!(store.refused(&person("other.example", 1)).unwrap(), None);

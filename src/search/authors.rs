@@ -69,6 +69,11 @@ impl Record for AuthorToRead {
 }
 
 impl AuthorToRead {
+    /// When it is to be read next.
+    pub(super) const fn due(&self) -> Timestamp {
+        self.due
+    }
+
     fn of(actor: &Iri, now: Timestamp) -> Self {
         Self { actor: actor.clone(), at: now, due: now, attempts: 0, asks: 0, anew: false, posts: Vec::new() }
     }
@@ -134,7 +139,8 @@ impl AuthorReader {
             let search = search.clone();
             async move { search.find_out(&row).await }
         };
-        let begun = self.errands.begin(now, |key| search.0.store.get::<AuthorToRead>(&row(key)), read)?;
+        let load = |key| search.0.store.sound(search.0.store.get::<AuthorToRead>(&row(key)));
+        let begun = self.errands.begin(now, load, read)?;
         Ok(settled || begun)
     }
 
@@ -150,10 +156,10 @@ impl AuthorReader {
     fn load(&mut self) -> Result<(), StoreError> {
         let mut from = String::new();
         loop {
-            let page = self.search.0.store.page::<AuthorToRead>(&from, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            from = format!("{last}\0");
-            for (_, row) in page {
+            let page = self.search.0.store.sound_page::<AuthorToRead>(&from, PAGE)?;
+            let Some(next) = page.next else { return Ok(()) };
+            from = next;
+            for (_, row) in page.rows {
                 self.enqueue(row.actor.key(), &row.actor.authority(), row.due);
             }
         }
@@ -167,10 +173,11 @@ impl AuthorReader {
         }
         let mut from = String::new();
         loop {
-            let page = self.search.0.store.page::<IndexedAuthor>(&from, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            from = format!("{last}\0");
+            let page = self.search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
+            let Some(next) = page.next else { break };
+            from = next;
             let old: Vec<Iri> = page
+                .rows
                 .into_iter()
                 .filter_map(|(actor, author)| Some((Iri::parse(&actor).ok()?, author)))
                 .filter(|(actor, author)| now.since(author.read_at) > reread_after(actor))
@@ -184,7 +191,7 @@ impl AuthorReader {
             let ask = move |tx: &mut Tx<'_>| {
                 old.iter().try_for_each(|actor| {
                     // One that does not answer waits in its row for its next try.
-                    let waits = tx.get::<AuthorToRead>(&row(actor.key()))?.is_some();
+                    let waits = to_read(tx, actor.key())?.is_some();
                     if waits { Ok(()) } else { search.ask(tx, actor, None, true) }
                 })
             };
@@ -251,7 +258,7 @@ impl Search {
     /// do, because there is a newer word of theirs.
     pub(super) fn ask(&self, tx: &mut Tx<'_>, actor: &Iri, post: Option<Seq>, anew: bool) -> Result<(), StoreError> {
         let (key, now) = (actor.key(), self.0.clock.now());
-        let mut known = tx.get::<AuthorToRead>(&row(key))?.unwrap_or_else(|| AuthorToRead::of(actor, now));
+        let mut known = to_read(tx, key)?.unwrap_or_else(|| AuthorToRead::of(actor, now));
         known.asks += 1;
         // A post may be the first sign that its server answers again, but does not make us ask it for every one.
         if anew {
@@ -297,7 +304,11 @@ impl Search {
         let mut found = Vec::new();
         for seq in &row.posts {
             // One that was trimmed meanwhile is no news any more.
-            if let Some(entry) = self.0.log.at_or_after(*seq)?.filter(|entry| entry.seq == *seq) {
+            let entry = match self.0.log.at_or_after(*seq) {
+                Err(StoreError::Damaged(_)) => None,
+                entry => entry?.filter(|entry| entry.seq == *seq),
+            };
+            if let Some(entry) = entry {
                 found.extend(self.judge(&entry, reading.clone())?);
             }
         }
@@ -346,7 +357,7 @@ impl Search {
             }
         }
         let is_read = matches!(done.finding, Finding::Read(..));
-        let current = tx.get::<AuthorToRead>(&key)?;
+        let current = to_read(tx, done.key)?;
         if let Some(again) = current.and_then(|row| row.asked_again(&done.row, is_read, now)) {
             tx.put(&key, &again)?;
         } else if let Some(due) = due {
@@ -363,7 +374,7 @@ impl Search {
                 words.push(self.take(tx, one.clone())?);
             }
         }
-        Ok((words, tx.get::<AuthorToRead>(&key)?.map(|row| row.due)))
+        Ok((words, to_read(tx, done.key)?.map(|row| row.due)))
     }
 
     /// What an author's own document says now, of whom posts may be held.
@@ -379,7 +390,7 @@ impl Search {
 
     fn forget(tx: &mut Tx<'_>, actor: &Iri, reason: &'static str) -> Result<&'static str, StoreError> {
         if tx.withdraw_author(actor)? {
-            tx.refuse_author(actor, reason, false)?;
+            tx.refuse_author(actor, reason)?;
         }
         Ok(reason)
     }
@@ -411,8 +422,13 @@ fn reread_after(actor: &Iri) -> Duration {
     REREAD + Duration::from_secs(share)
 }
 
-fn row(key: Key) -> String {
+pub(super) fn row(key: Key) -> String {
     format!("{key:032x}")
+}
+
+/// The row of an author that is to be read; one that cannot be read is none, and is cleared away by the sweeper.
+pub(super) fn to_read(tx: &Tx<'_>, key: Key) -> Result<Option<AuthorToRead>, StoreError> {
+    tx.sound(tx.get(&row(key)))
 }
 
 #[cfg(test)]

@@ -81,7 +81,17 @@ impl Gatherer {
         };
         let (mut next, mut found) = (from, Vec::new());
         for _ in 0..BATCH {
-            let Some(entry) = parts.log.at_or_after(next)? else { break };
+            let entry = match parts.log.at_or_after(next) {
+                // What cannot be read is passed over, lest it hold up all that follows.
+                Err(StoreError::Damaged(why)) => {
+                    tracing::error!(log.seq = next.0, why, "an entry of the log is damaged");
+                    self.search.count("damaged");
+                    next = next.next();
+                    continue;
+                }
+                entry => entry?,
+            };
+            let Some(entry) = entry else { break };
             next = entry.seq.next();
             found.extend(self.search.look(&entry).await?);
         }
@@ -141,11 +151,16 @@ impl Search {
         if entry.object == *author {
             // Only of those whose posts are held, or who said no and may say yes now.
             let held = self.0.store.ledger()?.author(author)?.is_some();
-            let of_use = held || self.0.store.refused(author)?.is_some_and(|no| !no.lasting);
+            let of_use = held || self.0.store.refused(author)?.is_some_and(|no| !no.lasts());
             return Ok(of_use.then(|| Found::Unread { author: author.clone(), entry: None }));
         }
         if !self.may_search(author) {
             self.count(Reason::ServerOff.as_str());
+            return Ok(None);
+        }
+        // Who blocks us or asked to be left alone is not even read.
+        if let Some(no) = self.0.store.refused(author)?.filter(Refused::lasts) {
+            self.count(if no.removed { Reason::Removed.as_str() } else { Reason::Blocked.as_str() });
             return Ok(None);
         }
         match self.0.peers.kept_reading(author).await {
@@ -219,7 +234,8 @@ impl Search {
                 hidden: None,
             },
         };
-        let deleted = tx.has_seen(SeenSet::Tombstones, &[object.as_str()])?
+        let deleted = tx.is_suppressed(object)?
+            || tx.has_seen(SeenSet::Tombstones, &[object.as_str()])?
             || tx.has_seen(SeenSet::Tombstones, &["actor", actor.as_str()])?;
         let known = known(&author, refused.as_ref());
         let newest = consent::Reading { signals: &author.signals, at: author.read_at };
@@ -252,35 +268,36 @@ impl Search {
     }
 
     /// What an author's own document says of all their posts: if it is a no, what is held of them goes, unless somebody
-    /// heard a newer word. Whether it was a no.
+    /// heard a newer word. Whether it was a no. Who moved is not: nothing new is taken of them, and what is held stays while
+    /// their old account still says yes.
     pub(super) fn heed(&self, tx: &mut Tx<'_>, author: &Iri, reading: &Reading) -> Result<bool, StoreError> {
+        let held = tx.indexed_author(author)?;
+        let occasion = if held.is_some() { Occasion::Keeping } else { Occasion::Taking };
         let known = consent::Author::default();
-        let Decision::Deny(reason) = self.consent(author, "", Some(says(reading)), known, None, Occasion::Taking)
-        else {
+        let Decision::Deny(reason) = self.consent(author, "", Some(says(reading)), known, None, occasion) else {
             return Ok(false);
         };
         // What comes before in the order of reasons is not the author's to say.
         if reason <= Reason::Stale {
             return Ok(false);
         }
-        if tx.indexed_author(author)?.is_none_or(|held| held.read_at <= reading.read_at) {
+        if held.is_none_or(|held| held.read_at <= reading.read_at) {
             tx.withdraw_author(author)?;
-            tx.refuse_author(author, reason.as_str(), false)?;
+            tx.refuse_author(author, reason.as_str())?;
         }
         Ok(true)
     }
 }
 
-fn says(reading: &Reading) -> consent::Reading<'_> {
+pub(super) fn says(reading: &Reading) -> consent::Reading<'_> {
     consent::Reading { signals: &reading.signals, at: reading.read_at }
 }
 
 /// What is known of an author apart from their document.
 pub(super) fn known(author: &IndexedAuthor, refused: Option<&Refused>) -> consent::Author {
-    let lasting = refused.filter(|no| no.lasting).map(|no| no.reason.as_str());
     consent::Author {
-        removed: lasting == Some(Refused::REMOVED),
-        blocks: lasting == Some(Refused::BLOCKED),
+        removed: refused.is_some_and(|no| no.removed),
+        blocks: refused.is_some_and(|no| !no.blocks.is_empty()),
         since: author.since,
         ..consent::Author::default()
     }

@@ -23,17 +23,21 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tantivy::directory::MmapDirectory;
 use tantivy::{IndexReader, ReloadPolicy};
+use tokio::sync::Notify;
 
 pub use fault::{Cause, IndexFault};
 use fault::{failed, guarded};
 use writer::Mark;
 pub use writer::{Expunged, Writer};
 
-use super::bounds::Deadline;
+use super::bounds::{Deadline, Ids};
 use super::collect::{self, Alive, Found};
 use super::compile::Compiled;
 use super::schema::{Fields, VERSION, settings};
 use crate::clock::Timestamp;
+
+/// Where the index lies that was replaced.
+const BEFORE: &str = "before";
 
 /// Results that can be paged through: a search is for finding, not for copying.
 pub const MAX_RESULTS: usize = 400;
@@ -50,6 +54,8 @@ struct Inner {
     engine: tantivy::Index,
     reader: IndexReader,
     fields: Fields,
+    /// A search met damage.
+    doubt: Notify,
 }
 
 /// Which part of what was found is wanted.
@@ -64,7 +70,7 @@ pub struct Page {
 }
 
 /// The index in numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Stats {
     /// Posts that can be found.
     pub docs: u64,
@@ -106,7 +112,7 @@ impl Index {
             return Ok(Err(IndexFault::Damaged("its fields are not ours".into())));
         }
         let reader = engine.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let index = Self(Arc::new(Inner { folder, engine, reader, fields }));
+        let index = Self(Arc::new(Inner { folder, engine, reader, fields, doubt: Notify::new() }));
         Ok(index.mark().map(|_mark| index))
     }
 
@@ -150,11 +156,11 @@ impl Index {
     ) -> Result<Found, IndexFault> {
         let ids = page.above.map_or(0, |id| id.saturating_add(1))..page.below.unwrap_or(u64::MAX);
         let deadline = deadline(within);
-        guarded(|| {
+        self.heed(guarded(|| {
             let searcher = self.0.reader.searcher();
             let bound = query.bind(&self.0.fields, &searcher, false, &deadline)?;
             collect::newest(&searcher, &bound, &ids, page.limit.min(MAX_RESULTS), alive, &deadline)
-        })
+        }))
     }
 
     /// The posts that fit `query` best and that `alive` lets pass, from the `skip`th on; at most [`MAX_RESULTS`] with
@@ -172,11 +178,11 @@ impl Index {
     ) -> Result<Found, IndexFault> {
         let skip = skip.min(MAX_RESULTS);
         let deadline = deadline(within);
-        guarded(|| {
+        self.heed(guarded(|| {
             let searcher = self.0.reader.searcher();
             let bound = query.bind(&self.0.fields, &searcher, true, &deadline)?;
             collect::best(&searcher, &bound, skip, limit.min(MAX_RESULTS - skip), alive, &deadline)
-        })
+        }))
     }
 
     /// The index in numbers.
@@ -211,15 +217,90 @@ impl Index {
         Writer::open(self, heap)
     }
 
-    /// Deletes what [`Index::set_aside`] moved.
+    /// Whether there is one within `dir`, whole or not.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(VERSION).exists()
+    }
+
+    /// The ids of all posts that can be found, one segment after the other.
+    ///
+    /// # Errors
+    /// [`IndexFault::Damaged`] or [`IndexFault::Failed`].
+    pub fn ids(&self) -> Result<Vec<u64>, IndexFault> {
+        guarded(|| {
+            let mut found = Vec::new();
+            for segment in self.0.reader.searcher().segment_readers() {
+                let ids = Ids::of(segment)?;
+                found.extend(segment.doc_ids_alive().map(|doc| ids.at(doc)));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Returns when a search met something that cannot be right, maybe long ago: once for any number of searches.
+    pub async fn doubted(&self) {
+        self.0.doubt.notified().await;
+    }
+
+    /// What a search found out; damage is told to whoever cares for the index.
+    fn heed<T>(&self, found: Result<T, IndexFault>) -> Result<T, IndexFault> {
+        if matches!(found, Err(IndexFault::Damaged(_))) {
+            self.0.doubt.notify_one();
+        }
+        found
+    }
+
+    /// The folder in which an index is made that is to take the place of the one within `dir`.
+    #[must_use]
+    pub fn beside(dir: &Path) -> PathBuf {
+        dir.join("next")
+    }
+
+    /// Puts the index that was made beside in the place of the one within `dir`. Neither may be open for writing; searches
+    /// go on in the old one's files. Cut short, it is for [`Index::finish_replacing`] to finish.
     ///
     /// # Errors
     /// The disk's.
-    pub fn discard_aside(dir: &Path) -> io::Result<()> {
-        match fs::remove_dir_all(dir.join(format!("{VERSION}.damaged"))) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
+    pub fn replace(dir: &Path) -> io::Result<()> {
+        let (current, before, beside) = (dir.join(VERSION), dir.join(BEFORE), Self::beside(dir));
+        if before.exists() {
+            fs::remove_dir_all(&before)?;
         }
+        sync(&beside)?;
+        if current.exists() {
+            fs::rename(&current, &before)?;
+        }
+        fs::rename(beside.join(VERSION), &current)?;
+        sync(dir)
+    }
+
+    /// Finishes an [`Index::replace`] that was cut short between its two steps.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn finish_replacing(dir: &Path) -> io::Result<()> {
+        let (current, made) = (dir.join(VERSION), Self::beside(dir).join(VERSION));
+        if !current.exists() && dir.join(BEFORE).exists() && made.exists() {
+            fs::rename(made, current)?;
+            sync(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes all within `dir` but the index: what was moved aside or replaced, one that was not finished, those of other
+    /// schemas.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn clear_beside(dir: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name() != VERSION && entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Moves the index within `dir` out of the way, in place of one that was moved before; where to. It holds words of

@@ -19,17 +19,23 @@ pub mod index;
 pub mod indexer;
 pub mod language;
 pub mod people;
+pub mod purge;
 pub mod query;
 pub mod schema;
+pub mod shelf;
 pub mod sweep;
 pub mod tokens;
+pub mod wishes;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
 
 use self::index::Index;
+use self::indexer::Rebuild;
+use self::shelf::Shelf;
 
 use crate::clock::Clock;
 use crate::config;
@@ -59,10 +65,21 @@ struct Parts {
     to_read: Notify,
     /// and these are new.
     asked: Mutex<authors::Asked>,
-    /// Where the index is.
-    folder: PathBuf,
+    /// The ledger and its index,
+    shelf: Shelf,
+    /// which is open here,
     index: watch::Sender<Option<Index>>,
     people: people::People,
+    /// and in which a search met something that cannot be right.
+    doubted: AtomicBool,
+    /// What is to be done with its writer,
+    orders: Mutex<Vec<indexer::Order>>,
+    /// and that there is something.
+    ordered: Notify,
+    /// How the making of a new one stands.
+    rebuild: watch::Sender<Rebuild>,
+    /// Whom we read because somebody asked.
+    read_lately: wishes::Lately,
 }
 
 /// What [`Search::new`] is given.
@@ -84,7 +101,8 @@ impl Search {
     #[must_use]
     pub fn new(services: Services) -> Self {
         let Services { config, folder, store, log, peers, rules, clock, supervisor, metrics } = services;
-        let (to_read, index) = (Notify::new(), watch::Sender::default());
+        let heap = usize::try_from(config.heap.as_u64()).unwrap_or(usize::MAX);
+        let shelf = Shelf::new(store.clone(), folder, heap, clock.clone());
         Self(Arc::new(Parts {
             config,
             store,
@@ -94,11 +112,16 @@ impl Search {
             clock,
             supervisor,
             metrics,
-            to_read,
+            to_read: Notify::new(),
             asked: Mutex::default(),
-            folder,
-            index,
             people: people::People::default(),
+            shelf,
+            index: watch::Sender::default(),
+            doubted: AtomicBool::new(false),
+            orders: Mutex::default(),
+            ordered: Notify::new(),
+            rebuild: watch::Sender::default(),
+            read_lately: wishes::Lately::default(),
         }))
     }
 
@@ -113,6 +136,12 @@ impl Search {
         supervisor.start(move || sweep::Sweeper::new(search.clone()));
         let search = self.clone();
         supervisor.start(move || indexer::Indexer::new(search.clone()));
+    }
+
+    /// Whether there is a search here.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.config.is_on()
     }
 
     /// Whether posts of this actor may be searched as far as their server and the operator are concerned.

@@ -1,15 +1,24 @@
 //! Nothing is held longer than by right: sweeps what is left of authors whose consent ended, ends that of authors whose
 //! server was switched off or ruled out, retires posts whose time is over, and forgets who said no long ago. None of it is
 //! needed for a withdrawal to count: what is still to be swept is found by nobody.
+//!
+//! Rows of the ledger that cannot be read are cleared away, with what hangs on them: as soon as somebody met one, and once a
+//! day all are looked at.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Search;
+use super::authors::AuthorToRead;
 use crate::clock::Timestamp;
+use crate::consent::MAX_RETENTION;
 use crate::ids::Iri;
 use crate::policy::RuleSet;
-use crate::store::{IndexedAuthor, Leftover, Refused, SearchServers, StoreError, Tx, first_number_at};
+use crate::store::{
+    Hidden, IndexedAuthor, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx, first_number_at,
+};
 use crate::supervise::Worker;
 
 /// The worker's name.
@@ -22,8 +31,31 @@ const PAGE: usize = 500;
 const POLL: Duration = Duration::from_secs(1);
 /// How often everything is looked through although nothing changed: a rule may have expired.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+/// How often all rows are looked at for damage that nobody met.
+const MEND_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// How often it is written down that we are awake.
+const AWAKE_EVERY: Duration = Duration::from_secs(600);
+/// After so long a sleep nobody is shown before their profile was read anew: what they took back meanwhile was said to
+/// nobody. It is also how a restored backup looks.
+const LONG_SLEEP: Duration = Duration::from_secs(24 * 3600);
+/// Why an author is hidden then.
+const ASLEEP: &str = "not-read-since-a-long-sleep";
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
 const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// When we were awake.
+#[derive(Debug, Serialize, Deserialize)]
+struct Awake {
+    at: Timestamp,
+}
+
+impl Record for Awake {
+    const TABLE: &'static str = "search_awake";
+}
+
+impl Awake {
+    const ROW: &'static str = "last";
+}
 
 /// The worker.
 pub struct Sweeper {
@@ -31,6 +63,8 @@ pub struct Sweeper {
     /// By what the authors were looked through, and when.
     seen: Option<(Arc<RuleSet>, SearchServers)>,
     looked_at: Timestamp,
+    mended_at: Timestamp,
+    awake_at: Option<Timestamp>,
     busy: bool,
 }
 
@@ -38,30 +72,74 @@ impl Sweeper {
     /// A worker.
     #[must_use]
     pub fn new(search: Search) -> Self {
-        Self { search, seen: None, looked_at: Timestamp::default(), busy: false }
+        let mended_at = search.0.clock.now();
+        Self { search, seen: None, looked_at: Timestamp::default(), mended_at, awake_at: None, busy: false }
     }
 
     async fn round(&mut self) -> Result<bool, StoreError> {
+        self.wake().await?;
         let swept = self.leftovers().await?;
         let retired = self.retire().await?;
         self.look().await?;
+        self.mend().await?;
         Ok(swept || retired)
+    }
+
+    /// Writes down that we are awake. After a long sleep hides everybody until they were read anew.
+    async fn wake(&mut self) -> Result<(), StoreError> {
+        let (parts, now) = (self.search.0.clone(), self.search.0.clock.now());
+        if self.awake_at.is_some_and(|at| now.since(at) < AWAKE_EVERY) {
+            return Ok(());
+        }
+        if self.awake_at.is_none() {
+            let last = parts.store.sound(parts.store.get::<Awake>(Awake::ROW))?;
+            if last.is_some_and(|last| now.since(last.at) > LONG_SLEEP) {
+                self.hide_all(now).await?;
+            }
+        }
+        parts.store.write(move |tx| tx.put(Awake::ROW, &Awake { at: now })).await?;
+        self.awake_at = Some(now);
+        Ok(())
+    }
+
+    async fn hide_all(&self, now: Timestamp) -> Result<(), StoreError> {
+        tracing::warn!("the search slept for more than a day: nobody is shown before their profile is read anew");
+        let mut from = String::new();
+        loop {
+            let page = self.search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
+            let Some(next) = page.next else { return Ok(()) };
+            from = next;
+            let search = self.search.clone();
+            let hide = move |tx: &mut Tx<'_>| {
+                for (actor, author) in page.rows {
+                    let Ok(actor) = Iri::parse(&actor) else { continue };
+                    search.ask(tx, &actor, None, true)?;
+                    let hidden =
+                        author.hidden.clone().or_else(|| Some(Hidden { since: now, reason: ASLEEP.to_owned() }));
+                    tx.put_indexed_author(&actor, IndexedAuthor { hidden, ..author })?;
+                }
+                Ok(())
+            };
+            self.search.0.store.write(hide).await?;
+        }
     }
 
     async fn leftovers(&self) -> Result<bool, StoreError> {
         let store = &self.search.0.store;
-        let rows = store.page::<Leftover>("", PAGE)?;
-        for (key, _) in &rows {
+        let page = store.sound_page::<Leftover>("", PAGE)?;
+        // The key says whose; whether the rest can be read does not matter.
+        let keys: Vec<&String> = page.rows.iter().map(|(key, _)| key).chain(&page.damaged).collect();
+        for key in &keys {
             let number = u64::from_str_radix(key, 16).unwrap_or(0);
             while store.write(move |tx| tx.sweep_posts(number, BATCH)).await? {}
         }
-        Ok(!rows.is_empty())
+        Ok(!keys.is_empty())
     }
 
     async fn retire(&self) -> Result<bool, StoreError> {
         let parts = &self.search.0;
         let before = first_number_at(parts.clock.now().minus(parts.config.retention));
-        if parts.store.indexed_posts(0, 1)?.first().is_none_or(|(number, _)| *number >= before) {
+        if parts.store.oldest_post()?.is_none_or(|number| number >= before) {
             return Ok(false);
         }
         let retired = parts.store.write(move |tx| tx.retire_posts(before, BATCH)).await?;
@@ -79,10 +157,10 @@ impl Sweeper {
         }
         let mut from = String::new();
         loop {
-            let page = parts.store.page::<IndexedAuthor>(&from, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            from = format!("{last}\0");
-            let authors = page.into_iter().filter_map(|(actor, _)| Iri::parse(&actor).ok());
+            let page = parts.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
+            let Some(next) = page.next else { break };
+            from = next;
+            let authors = page.rows.into_iter().filter_map(|(actor, _)| Iri::parse(&actor).ok());
             let out: Vec<Iri> = authors.filter(|actor| !self.search.may_search(actor)).collect();
             if !out.is_empty() {
                 let end = move |tx: &mut Tx<'_>| out.iter().try_for_each(|actor| tx.withdraw_author(actor).map(drop));
@@ -90,24 +168,87 @@ impl Sweeper {
             }
             tokio::task::yield_now().await;
         }
-        self.forget_refusals(now).await?;
+        self.forget::<Refused>(|no| !no.lasts() && now.since(no.at) > REFUSED_LIFE).await?;
+        // What is older is taken from nobody.
+        self.forget::<Suppressed>(|post| now.since(post.at) > MAX_RETENTION).await?;
         (self.seen, self.looked_at) = (Some((rules, servers)), now);
         Ok(())
     }
 
-    async fn forget_refusals(&self, now: Timestamp) -> Result<(), StoreError> {
-        let store = &self.search.0.store;
+    async fn forget<R: Record>(&self, is_old: impl Fn(&R) -> bool) -> Result<(), StoreError> {
         let mut from = String::new();
         loop {
-            let page = store.page::<Refused>(&from, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            from = format!("{last}\0");
-            let old = page.into_iter().filter(|(_, no)| !no.lasting && now.since(no.at) > REFUSED_LIFE);
-            let old: Vec<String> = old.map(|(key, _)| key).collect();
-            if !old.is_empty() {
-                let forget = move |tx: &mut Tx<'_>| old.iter().try_for_each(|key| tx.remove::<Refused>(key).map(drop));
-                store.write(forget).await?;
+            let page = self.search.0.store.sound_page::<R>(&from, PAGE)?;
+            let Some(next) = page.next else { return Ok(()) };
+            from = next;
+            let old = page.rows.into_iter().filter(|(_, row)| is_old(row)).map(|(key, _)| key);
+            self.remove::<R>(old.collect()).await?;
+        }
+    }
+
+    async fn remove<R: Record>(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let remove = move |tx: &mut Tx<'_>| keys.iter().try_for_each(|key| tx.remove::<R>(key).map(drop));
+        self.search.0.store.write(remove).await
+    }
+
+    /// Clears rows away that cannot be read: found by nobody, and nobody's to answer for.
+    async fn mend(&mut self) -> Result<(), StoreError> {
+        let (parts, now) = (self.search.0.clone(), self.search.0.clock.now());
+        if !parts.store.met_damage() && now.since(self.mended_at) < MEND_EVERY {
+            return Ok(());
+        }
+        let mut unreadable = self.mend_rows::<AuthorToRead>().await?;
+        let damaged = self.damaged::<IndexedAuthor>().await?;
+        unreadable += damaged.len();
+        parts.store.write(move |tx| tx.mend_authors(&damaged)).await?;
+        let mut from = Some(0);
+        while let Some(number) = from {
+            let view = parts.store.ledger()?;
+            let page = view.posts(number, PAGE)?;
+            let mut suspect = page.unreadable > 0;
+            for (_, post) in &page.rows {
+                suspect |= view.author(&post.author)?.is_none_or(|author| author.number != post.author_number);
             }
+            from = page.next;
+            drop(view);
+            if suspect {
+                let mended = parts.store.write(move |tx| tx.mend_posts(number, PAGE)).await?;
+                unreadable += mended.unreadable;
+                from = mended.next;
+            }
+            tokio::task::yield_now().await;
+        }
+        let mut from = Some(0);
+        while let Some(id) = from {
+            from = parts.store.write(move |tx| tx.mend_ids(id, BATCH)).await?;
+        }
+        // Those that were just cleared away.
+        let _ = parts.store.met_damage();
+        if unreadable > 0 {
+            tracing::error!(unreadable, "rows of the ledger could not be read and are gone: is the disk failing?");
+            parts.metrics.ledger_damage.inc_by(unreadable as u64);
+        }
+        self.mended_at = now;
+        Ok(())
+    }
+
+    async fn mend_rows<R: Record>(&self) -> Result<usize, StoreError> {
+        let damaged = self.damaged::<R>().await?;
+        let count = damaged.len();
+        self.remove::<R>(damaged).await?;
+        Ok(count)
+    }
+
+    async fn damaged<R: Record>(&self) -> Result<Vec<String>, StoreError> {
+        let (mut from, mut damaged) = (String::new(), Vec::new());
+        loop {
+            let page = self.search.0.store.sound_page::<R>(&from, PAGE)?;
+            let Some(next) = page.next else { return Ok(damaged) };
+            (from, damaged) = (next, [damaged, page.damaged].concat());
+            tokio::task::yield_now().await;
         }
     }
 }

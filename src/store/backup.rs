@@ -1,6 +1,10 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
 //! facts about servers, whom we follow, the operator's rules, who is held and the posts that wait travel; the log, cursors
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
+//!
+//! Of the search go along for which servers it is on, who said no and which posts are kept out, with the key of those
+//! hashes. The posts that are found do not: whoever wrote them said yes to this relay as it was when they came, and may
+//! have said no since the lines were written.
 
 use std::io::{BufRead, Write};
 
@@ -9,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::codec::carry_forward;
-use super::{AuthorityFacts, Following, HeldPost, Hold, Record, Rule, Store, StoreError, Subscriber, Tx};
-use crate::ids::Seq;
+use super::{
+    AuthorityFacts, Following, HeldPost, Hold, Record, Refused, Rule, SearchKey, SearchServer, Store, StoreError,
+    Subscriber, Suppressed, Tx,
+};
+use crate::ids::{Authority, Seq};
 
 /// How many records an export or import moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -27,6 +34,10 @@ pub struct Exported {
     pub held: usize,
     /// Rules of the operator.
     pub rules: usize,
+    /// Servers that search is on for.
+    pub search_servers: usize,
+    /// People who said no to being found, and posts that are kept out.
+    pub refused: usize,
 }
 
 type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
@@ -51,22 +62,27 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
+        search_servers: export_table::<SearchServer>(store, out)?,
+        refused: {
+            export_line(out, SearchKey::ROW, &store.search_key_row())?;
+            export_table::<Refused>(store, out)? + export_table::<Suppressed>(store, out)?
+        },
     })
 }
 
 fn export_table<R: Record>(store: &Store, out: &mut impl Write) -> anyhow::Result<usize> {
     let rows = store.all::<R>()?;
     for (key, record) in &rows {
-        let line = Line {
-            kind: R::TABLE.to_owned(),
-            version: R::VERSION,
-            key: key.clone(),
-            record: serde_json::to_value(record)?,
-        };
-        serde_json::to_writer(&mut *out, &line)?;
-        out.write_all(b"\n")?;
+        export_line(out, key, record)?;
     }
     Ok(rows.len())
+}
+
+fn export_line<R: Record>(out: &mut impl Write, key: &str, record: &R) -> anyhow::Result<()> {
+    let record = serde_json::to_value(record)?;
+    let line = Line { kind: R::TABLE.to_owned(), version: R::VERSION, key: key.to_owned(), record };
+    serde_json::to_writer(&mut *out, &line)?;
+    Ok(out.write_all(b"\n")?)
 }
 
 /// The place that the log's next entry gets. The log stands above the store, so whoever imports brings it: `Log::next_in`.
@@ -124,6 +140,26 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 done.rules += 1;
                 puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
             }
+            SearchServer::TABLE => {
+                let server: SearchServer = read(line.version, record, number)?;
+                let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
+                done.search_servers += 1;
+                puts.push(Box::new(move |tx| tx.switch_search(&host, Some(server)).map(drop)));
+            }
+            SearchKey::TABLE => {
+                let row: SearchKey = read(line.version, record, number)?;
+                puts.push(Box::new(move |tx| tx.take_search_key(&row)));
+            }
+            Refused::TABLE => {
+                let no: Refused = read(line.version, record, number)?;
+                done.refused += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &no)));
+            }
+            Suppressed::TABLE => {
+                let post: Suppressed = read(line.version, record, number)?;
+                done.refused += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &post)));
+            }
             other => anyhow::bail!("line {number}: unknown kind {other:?}"),
         }
     }
@@ -140,7 +176,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, Timestamp};
     use crate::ids::Iri;
-    use crate::store::{HeldKind, HeldTally, testing};
+    use crate::store::{HeldKind, HeldTally, SwitchedBy, Wish, testing};
 
     fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
         Ok(Seq(7))
@@ -233,6 +269,48 @@ mod tests {
         let bad = String::from_utf8(lines).unwrap().replace("domain:evil.example", "domain:ev*l.example");
         let error = format!("{:#}", import(&new, &mut bad.as_bytes(), next_place).await.unwrap_err());
         assert!(error.contains("line 1") && error.contains("obfuscated"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn who_said_no_to_being_found_has_said_it_to_the_relay_wherever_it_runs() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, fresh) =
+            (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock.clone()).unwrap());
+        let iri = |text: &str| Iri::parse(text).unwrap();
+        let (ada, post) = (iri("https://a.example/users/ada"), iri("https://a.example/notes/1"));
+        let (host, on) = (
+            ada.authority(),
+            SearchServer { since: clock.now(), by: SwitchedBy::Operator, reason: "asked".to_owned(), also: Vec::new() },
+        );
+        let (who, what, server) = (ada.clone(), post.clone(), on.clone());
+        old.write(move |tx| {
+            tx.note_removal(&who)?;
+            tx.suppress_post(&what)?;
+            tx.switch_search(&who.authority(), Some(server)).map(drop)
+        })
+        .await
+        .unwrap();
+        let mut lines = Vec::new();
+        export(&old, &mut lines).unwrap();
+        assert!(!String::from_utf8_lossy(&lines).contains("ada"), "hashes, and a key that is not the store's own");
+        let done = import(&fresh, &mut lines.as_slice(), next_place).await.unwrap();
+        assert_eq!((done.search_servers, done.refused), (1, 2));
+        assert_eq!(*fresh.search_servers()[&host], on);
+        assert!(fresh.refused(&ada).unwrap().is_some_and(|no| no.removed));
+        let what = post.clone();
+        assert!(fresh.write(move |tx| tx.is_suppressed(&what)).await.unwrap());
+        assert_eq!(fresh.token(&ada, Wish::Return), old.token(&ada, Wish::Return), "so they can return");
+        import(&fresh, &mut lines.as_slice(), next_place).await.unwrap();
+        // Where others said no under another key, theirs would be lost.
+        let other = tempfile::tempdir().unwrap();
+        let other = Store::open(other.path(), clock).unwrap();
+        let eve = iri("https://b.example/users/eve");
+        let who = eve.clone();
+        other.write(move |tx| tx.note_removal(&who)).await.unwrap();
+        let error = import(&other, &mut lines.as_slice(), next_place).await.unwrap_err().to_string();
+        assert!(error.contains("empty data_dir") && other.search_servers().is_empty(), "{error}");
+        assert!(other.refused(&eve).unwrap().is_some());
     }
 
     #[test]

@@ -7,6 +7,11 @@
 //!
 //! Each change also appends a numbered [`Change`] to the journal, in the same transaction: the indexer follows that with a
 //! place of its own, and [`Tx::trim_changes`] forgets what is durable in the index.
+//!
+//! A row of a post or an author that cannot be read is taken for none: it is found by nobody, and holds up no transaction
+//! of others. That there was one is remembered ([`Store::met_damage`]), and [`Tx::mend_posts`] clears it away.
+
+use std::sync::atomic::Ordering;
 
 use std::time::Duration;
 
@@ -14,9 +19,10 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{META, Record, SeenSet, Store, StoreError, Tx, codec, existing, seen, table, tx};
+use super::{META, Record, Store, StoreError, Tx, codec, existing, table, tx};
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 use crate::wire::document::Document;
@@ -101,30 +107,6 @@ pub struct Hidden {
     pub reason: String,
 }
 
-/// That somebody said no, as a keyed hash of their id: who blocks us is not asked again, and who says yes later has said it
-/// from then on, not before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// When.
-    pub at: Timestamp,
-    /// Why, in a word.
-    pub reason: String,
-    /// It stands until the author takes it back, whatever their profile says: a Block, or a removal they asked for.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub lasting: bool,
-}
-
-impl Refused {
-    /// The reason that a Block gives.
-    pub const BLOCKED: &'static str = "blocked-us";
-    /// The reason of a removal that the author asked for and proved to be theirs to ask.
-    pub const REMOVED: &'static str = "removed";
-}
-
-impl Record for Refused {
-    const TABLE: &'static str = "ledger_refused";
-}
-
 /// An author's number whose posts are still to be swept. Keyed by the number as 16 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {
@@ -148,8 +130,23 @@ pub enum Change {
     DropAuthor(u64),
 }
 
-impl Record for Change {
+/// A line of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// When it was written.
+    pub at: Timestamp,
+    /// What changed.
+    pub change: Change,
+}
+
+impl Record for Noted {
     const TABLE: &'static str = "ledger_changes";
+    const VERSION: u8 = 2;
+
+    /// Version 1 did not say when.
+    fn upgrade(version: u8, payload: Value) -> Option<Value> {
+        (version == 1).then(|| json!({ "at": Timestamp::default(), "change": payload }))
+    }
 }
 
 /// How much is held.
@@ -165,28 +162,65 @@ pub struct LedgerCounts {
 
 /// The ledger as of one moment. Cheap to make; not to be kept, because the file cannot reuse what it sees.
 pub struct LedgerView {
+    store: Store,
     posts: Option<ReadOnlyTable<u64, &'static [u8]>>,
     authors: Option<ReadOnlyTable<&'static str, &'static [u8]>>,
+    newest: Seq,
 }
 
 impl LedgerView {
     /// The post with this number, whether it may be shown or not.
     ///
     /// # Errors
-    /// The engine's, or a damaged record.
+    /// The engine's.
     pub fn post(&self, number: u64) -> Result<Option<IndexedPost>, StoreError> {
         let Some(posts) = &self.posts else { return Ok(None) };
-        posts.get(number)?.map(|row| codec::decode(row.value())).transpose()
+        self.store.sound(posts.get(number)?.map(|row| codec::decode(row.value())).transpose())
     }
 
     /// An author of whom posts are held.
     ///
     /// # Errors
-    /// The engine's, or a damaged record.
+    /// The engine's.
     pub fn author(&self, actor: &Iri) -> Result<Option<IndexedAuthor>, StoreError> {
         let Some(authors) = &self.authors else { return Ok(None) };
-        authors.get(actor.as_str())?.map(|row| codec::decode(row.value())).transpose()
+        self.store.sound(authors.get(actor.as_str())?.map(|row| codec::decode(row.value())).transpose())
     }
+
+    /// At most `count` rows of posts whose numbers are `from` or later, in order.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn posts(&self, from: u64, count: usize) -> Result<PostPage, StoreError> {
+        let Some(posts) = &self.posts else { return Ok(PostPage::default()) };
+        let mut page = PostPage::default();
+        for row in posts.range(from..)?.take(count) {
+            let (key, bytes) = row?;
+            page.next = key.value().checked_add(1);
+            match self.store.sound(codec::decode(bytes.value()).map(Some))? {
+                Some(post) => page.rows.push((key.value(), post)),
+                None => page.unreadable += 1,
+            }
+        }
+        Ok(page)
+    }
+
+    /// The number of the newest change that is part of it.
+    #[must_use]
+    pub const fn newest(&self) -> Seq {
+        self.newest
+    }
+}
+
+/// Some posts in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct PostPage {
+    /// Those that can be read.
+    pub rows: Vec<(u64, IndexedPost)>,
+    /// How many cannot.
+    pub unreadable: usize,
+    /// Where to go on; `None`: there was no row at all.
+    pub next: Option<u64>,
 }
 
 impl Store {
@@ -196,8 +230,13 @@ impl Store {
     /// The engine's.
     pub fn ledger(&self) -> Result<LedgerView, StoreError> {
         let read = self.engine().begin_read()?;
-        let authors = existing(read.open_table(table::<IndexedAuthor>()))?;
-        Ok(LedgerView { posts: existing(read.open_table(POSTS))?, authors })
+        let (posts, authors) =
+            (existing(read.open_table(POSTS))?, existing(read.open_table(table::<IndexedAuthor>()))?);
+        let newest = match existing(read.open_table(META))? {
+            Some(meta) => newest_in(&meta)?,
+            None => Seq(0),
+        };
+        Ok(LedgerView { store: self.clone(), posts, authors, newest })
     }
 
     /// The number of the post with this id, if one is held.
@@ -220,18 +259,32 @@ impl Store {
         Ok(handles.get(handle.to_lowercase().as_str())?.and_then(|row| Iri::parse(row.value()).ok()))
     }
 
-    /// At most `count` posts whose numbers are `from` or later, in order.
+    /// The number of the oldest post, whether it can be read or not.
     ///
     /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn indexed_posts(&self, from: u64, count: usize) -> Result<Vec<(u64, IndexedPost)>, StoreError> {
+    /// The engine's.
+    pub fn oldest_post(&self) -> Result<Option<u64>, StoreError> {
         let read = self.engine().begin_read()?;
-        let Some(posts) = existing(read.open_table(POSTS))? else { return Ok(Vec::new()) };
-        let rows = posts.range(from..)?.take(count);
-        rows.map(|row| {
-            row.map_err(StoreError::from).and_then(|(key, row)| Ok((key.value(), codec::decode(row.value())?)))
-        })
-        .collect()
+        let Some(posts) = existing(read.open_table(POSTS))? else { return Ok(None) };
+        Ok(posts.first()?.map(|(key, _)| key.value()))
+    }
+
+    /// Whether a row of the ledger could not be read since this was asked last.
+    #[must_use]
+    pub fn met_damage(&self) -> bool {
+        self.0.damaged.swap(false, Ordering::Relaxed)
+    }
+
+    /// A row that cannot be read is none.
+    pub(crate) fn sound<T>(&self, read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+        match read {
+            Err(StoreError::Damaged(why)) => {
+                tracing::debug!(why, "a row of the ledger cannot be read");
+                self.0.damaged.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            read => read,
+        }
     }
 
     /// How many posts were taken under this author's number and are still there.
@@ -248,7 +301,7 @@ impl Store {
     ///
     /// # Errors
     /// The engine's, or a damaged record.
-    pub fn changes(&self, from: Seq, count: usize) -> Result<Vec<(Seq, Change)>, StoreError> {
+    pub fn changes(&self, from: Seq, count: usize) -> Result<Vec<(Seq, Noted)>, StoreError> {
         let read = self.engine().begin_read()?;
         let Some(changes) = existing(read.open_table(CHANGES))? else { return Ok(Vec::new()) };
         let rows = changes.range(from.0..)?.take(count);
@@ -256,6 +309,16 @@ impl Store {
             row.map_err(StoreError::from).and_then(|(key, row)| Ok((Seq(key.value()), codec::decode(row.value())?)))
         })
         .collect()
+    }
+
+    /// The number of the oldest change that is kept.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn oldest_change(&self) -> Result<Option<Seq>, StoreError> {
+        let read = self.engine().begin_read()?;
+        let Some(changes) = existing(read.open_table(CHANGES))? else { return Ok(None) };
+        Ok(changes.first()?.map(|(key, _)| Seq(key.value())))
     }
 
     /// Tells of every move of the newest change.
@@ -276,27 +339,20 @@ impl Store {
             changes: existing(read.open_table(CHANGES))?.map_or(Ok(0), |table| table.len())?,
         })
     }
-
-    /// Whether, when and why this actor said no.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn refused(&self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
-        self.get(&self.refused_key(actor))
-    }
-
-    fn refused_key(&self, actor: &Iri) -> String {
-        format!("{:032x}", seen::hash(&self.0.secret, SeenSet::Tombstones, &["refused", actor.as_str()]))
-    }
 }
 
 impl Tx<'_> {
+    /// A row that cannot be read is none.
+    pub(crate) fn sound<T>(&self, read: Result<Option<T>, StoreError>) -> Result<Option<T>, StoreError> {
+        self.store.sound(read)
+    }
+
     /// The author's row, if posts of this actor are held.
     ///
     /// # Errors
-    /// The engine's, or a damaged record.
+    /// The engine's.
     pub fn indexed_author(&self, actor: &Iri) -> Result<Option<IndexedAuthor>, StoreError> {
-        self.get(actor.as_str())
+        self.store.sound(self.get(actor.as_str()))
     }
 
     /// Writes down that this actor consents, or how its profile stands now. A consent that is new gets a number of its own.
@@ -332,9 +388,13 @@ impl Tx<'_> {
     /// The engine's, or a damaged record.
     pub fn indexed_post(&self, object: &Iri) -> Result<Option<(u64, IndexedPost)>, StoreError> {
         let Some(number) = self.number_of(object)? else { return Ok(None) };
+        Ok(self.post_row(number)?.map(|post| (number, post)))
+    }
+
+    fn post_row(&self, number: u64) -> Result<Option<IndexedPost>, StoreError> {
         let posts = self.engine().open_table(POSTS)?;
         let row = posts.get(number)?;
-        row.map(|row| Ok((number, codec::decode(row.value())?))).transpose()
+        self.store.sound(row.map(|row| codec::decode(row.value())).transpose())
     }
 
     fn number_of(&self, object: &Iri) -> Result<Option<u64>, StoreError> {
@@ -392,17 +452,23 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's, or a damaged record.
     pub fn drop_indexed_post(&mut self, object: &Iri) -> Result<bool, StoreError> {
-        let Some((number, post)) = self.indexed_post(object)? else { return Ok(false) };
-        self.erase(number, &post)?;
-        self.note_change(Change::Drop(number))?;
-        Ok(true)
+        let Some(number) = self.number_of(object)? else { return Ok(false) };
+        self.delete(IDS, object.key())?;
+        let was_held = self.erase(number)?;
+        if was_held {
+            self.note_change(Change::Drop(number))?;
+        }
+        Ok(was_held)
     }
 
-    fn erase(&mut self, number: u64, post: &IndexedPost) -> Result<(), StoreError> {
-        self.delete(POSTS, number)?;
-        self.delete(IDS, post.object.key())?;
-        self.delete(BY_AUTHOR, (post.author_number, number))?;
-        Ok(())
+    /// Whether there was a row. What else is kept of one that cannot be read goes when the ledger is mended.
+    fn erase(&mut self, number: u64) -> Result<bool, StoreError> {
+        let post = self.post_row(number)?;
+        if let Some(post) = post {
+            self.delete(IDS, post.object.key())?;
+            self.delete(BY_AUTHOR, (post.author_number, number))?;
+        }
+        self.delete(POSTS, number)
     }
 
     /// Ends an author's consent: nothing that was taken of them is found from the next moment on, whether much or little.
@@ -420,50 +486,6 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// Remembers that this actor said no, by a hash.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn refuse_author(&mut self, actor: &Iri, reason: &str, lasting: bool) -> Result<(), StoreError> {
-        let key = self.store.refused_key(actor);
-        let before: Option<Refused> = self.get(&key)?;
-        // What lasts is not made less by a passing no; and one that is known is not written for every post.
-        if before.is_some_and(|before| before.lasting || (!lasting && before.reason == reason)) {
-            return Ok(());
-        }
-        self.put(&key, &Refused { at: self.store.0.clock.now(), reason: reason.to_owned(), lasting })
-    }
-
-    /// Whether, when and why this actor said no, as this transaction sees it.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn refused_author(&self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
-        self.get(&self.store.refused_key(actor))
-    }
-
-    /// Whether a change of this actor's document matters to the search: posts of theirs are held, or they said no and may
-    /// say yes now.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn knows_to_search(&self, actor: &Iri) -> Result<bool, StoreError> {
-        Ok(self.indexed_author(actor)?.is_some() || self.refused_author(actor)?.is_some_and(|no| !no.lasting))
-    }
-
-    /// Takes that back; what was remembered.
-    ///
-    /// # Errors
-    /// The engine's, or a damaged record.
-    pub fn readmit_author(&mut self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
-        let key = self.store.refused_key(actor);
-        let before = self.get(&key)?;
-        if before.is_some() {
-            self.remove::<Refused>(&key)?;
-        }
-        Ok(before)
-    }
-
     /// Erases at most `count` posts that were taken under a number whose consent is over; whether more are left.
     ///
     /// # Errors
@@ -475,15 +497,11 @@ impl Tx<'_> {
             rows.map(|row| row.map(|(key, _)| key.value().1)).collect::<Result<_, _>>()?
         };
         for number in &numbers {
-            let post: Option<IndexedPost> = {
-                let posts = self.engine().open_table(POSTS)?;
-                let row = posts.get(*number)?;
-                row.map(|row| codec::decode(row.value())).transpose()?
-            };
-            match post {
-                Some(post) => self.erase(*number, &post)?,
-                None => drop(self.delete(BY_AUTHOR, (author_number, *number))?),
+            // It may have been taken again since, by an edit under a new consent.
+            if self.post_row(*number)?.is_none_or(|post| post.author_number == author_number) {
+                self.erase(*number)?;
             }
+            self.delete(BY_AUTHOR, (author_number, *number))?;
         }
         if numbers.len() < count {
             self.remove::<Leftover>(&leftover_key(author_number))?;
@@ -497,24 +515,101 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's, or a damaged record.
     pub fn retire_posts(&mut self, before: u64, count: usize) -> Result<usize, StoreError> {
-        let old: Vec<(u64, IndexedPost)> = {
+        let old: Vec<u64> = {
             let posts = self.engine().open_table(POSTS)?;
             let rows = posts.range(..before)?.take(count);
-            rows.map(|row| {
-                row.map_err(StoreError::from).and_then(|(key, row)| Ok((key.value(), codec::decode(row.value())?)))
-            })
-            .collect::<Result<_, _>>()?
+            rows.map(|row| row.map(|(key, _)| key.value())).collect::<Result<_, _>>()?
         };
-        for (number, post) in &old {
-            self.erase(*number, post)?;
+        for number in &old {
+            self.erase(*number)?;
             self.note_change(Change::Drop(*number))?;
         }
         Ok(old.len())
     }
 
+    /// Looks at `count` rows of posts from `from` on, and clears away what nobody answers for: rows that cannot be read, and
+    /// posts whose author's row is gone without a withdrawal, because it could not be read.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn mend_posts(&mut self, from: u64, count: usize) -> Result<Mended, StoreError> {
+        let mut mended = Mended::default();
+        let rows: Vec<u64> = {
+            let posts = self.engine().open_table(POSTS)?;
+            let rows = posts.range(from..)?.take(count);
+            rows.map(|row| row.map(|(key, _)| key.value())).collect::<Result<_, _>>()?
+        };
+        mended.next = rows.last().and_then(|last| last.checked_add(1));
+        for number in rows {
+            let Some(post) = self.post_row(number)? else {
+                self.delete(POSTS, number)?;
+                self.note_change(Change::Drop(number))?;
+                mended.unreadable += 1;
+                continue;
+            };
+            if self.indexed_author(&post.author)?.is_some_and(|author| author.number == post.author_number) {
+                continue;
+            }
+            let key = leftover_key(post.author_number);
+            if !matches!(self.get::<Leftover>(&key), Ok(None)) {
+                continue;
+            }
+            self.put(&key, &Leftover { since: self.store.0.clock.now() })?;
+            self.note_change(Change::DropAuthor(post.author_number))?;
+            mended.orphaned += 1;
+        }
+        Ok(mended)
+    }
+
+    /// Takes out the rows of authors that cannot be read, whose keys the caller found, and handles that nobody has.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn mend_authors(&mut self, damaged: &[String]) -> Result<(), StoreError> {
+        for actor in damaged {
+            self.remove::<IndexedAuthor>(actor)?;
+        }
+        let mut nobodys = Vec::new();
+        {
+            let (handles, authors) =
+                (self.engine().open_table(HANDLES)?, self.engine().open_table(table::<IndexedAuthor>())?);
+            for row in handles.iter()? {
+                let (handle, actor) = row?;
+                if authors.get(actor.value())?.is_none() {
+                    nobodys.push(handle.value().to_owned());
+                }
+            }
+        }
+        nobodys.iter().try_for_each(|handle| self.delete(HANDLES, handle.as_str()).map(drop))
+    }
+
+    /// The same as [`Tx::mend_posts`] for `count` ids from `from` on, those of posts that are no more.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn mend_ids(&mut self, from: u128, count: usize) -> Result<Option<u128>, StoreError> {
+        let (next, dangling) = {
+            let (ids, posts) = (self.engine().open_table(IDS)?, self.engine().open_table(POSTS)?);
+            let (mut next, mut dangling) = (None, Vec::new());
+            for row in ids.range(from..)?.take(count) {
+                let (key, number) = row?;
+                next = key.value().checked_add(1);
+                if posts.get(number.value())?.is_none() {
+                    dangling.push(key.value());
+                }
+            }
+            (next, dangling)
+        };
+        for id in dangling {
+            self.delete(IDS, id)?;
+        }
+        Ok(next)
+    }
+
     fn note_change(&mut self, change: Change) -> Result<(), StoreError> {
         let number = self.next_number(LAST_CHANGE)?;
-        self.insert(CHANGES, number, codec::encode(&change)?.as_slice())?;
+        let noted = Noted { at: self.store.0.clock.now(), change };
+        self.insert(CHANGES, number, codec::encode(&noted)?.as_slice())?;
         self.after_commit(move |store| {
             store.0.changed.send_replace(Seq(number));
         });
@@ -538,10 +633,24 @@ impl Tx<'_> {
     }
 }
 
+/// What [`Tx::mend_posts`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mended {
+    /// Rows that could not be read, and are gone.
+    pub unreadable: usize,
+    /// Authors without a row, whose posts are now swept.
+    pub orphaned: usize,
+    /// Where to go on; `None`: there was no row at all.
+    pub next: Option<u64>,
+}
+
 /// The number of the newest change that there ever was.
 pub(super) fn last_change(db: &Database) -> Result<Seq, StoreError> {
     let read = db.begin_read()?;
-    let Some(meta) = existing(read.open_table(META))? else { return Ok(Seq(0)) };
+    existing(read.open_table(META))?.map_or(Ok(Seq(0)), |meta| newest_in(&meta))
+}
+
+fn newest_in(meta: &ReadOnlyTable<&'static str, &'static [u8]>) -> Result<Seq, StoreError> {
     Ok(Seq(meta.get(LAST_CHANGE)?.map_or(0, |row| tx::number(row.value()))))
 }
 
@@ -624,7 +733,7 @@ mod tests {
     }
 
     fn changes(store: &Store) -> Vec<Change> {
-        store.changes(Seq(0), 100).unwrap().into_iter().map(|(_, change)| change).collect()
+        store.changes(Seq(0), 100).unwrap().into_iter().map(|(_, noted)| noted.change).collect()
     }
 
     #[tokio::test]
@@ -760,20 +869,6 @@ mod tests {
         assert_eq!(*store.follow_changes().borrow(), Seq(5), "after a restart too");
         fill(&store, 5..6).await;
         assert_eq!(store.changes(Seq(0), 9).unwrap().first().map(|(seq, _)| *seq), Some(Seq(6)));
-    }
-
-    #[tokio::test]
-    async fn a_no_is_remembered_by_hash_and_one_that_lasts_is_not_made_less() {
-        let (_dir, store) = store();
-        store.write(|tx| tx.refuse_author(&ada(), "not-indexable", false)).await.unwrap();
-        assert_eq!(store.refused(&ada()).unwrap().unwrap().reason, "not-indexable");
-        store.write(|tx| tx.refuse_author(&ada(), "blocked-us", true)).await.unwrap();
-        store.write(|tx| tx.refuse_author(&ada(), "not-indexable", false)).await.unwrap();
-        let rows = store.all::<Refused>().unwrap();
-        assert!(rows.len() == 1 && !rows[0].0.contains("ada"), "{rows:?}");
-        assert!(rows[0].1.lasting && rows[0].1.reason == "blocked-us");
-        assert!(store.write(|tx| tx.readmit_author(&ada())).await.unwrap().unwrap().lasting);
-        assert_eq!(store.refused(&ada()).unwrap(), None);
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ mod following;
 mod held;
 mod ledger;
 mod refusals;
+mod refused;
 mod room;
 mod rules;
 mod search_servers;
@@ -35,6 +36,7 @@ mod tx;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -54,9 +56,11 @@ pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVE
 #[cfg(test)]
 pub(crate) use ledger::CROWDED_MILLIS;
 pub use ledger::{
-    Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Refused, first_number_at,
+    Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
+    first_number_at,
 };
 pub use refusals::{Refusal, Refusals};
+pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{SearchFollow, SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
@@ -142,12 +146,15 @@ struct Inner {
     path: PathBuf,
     clock: Clock,
     secret: [u8; 32],
+    search_key: RwLock<[u8; 32]>,
     jobs: mpsc::Sender<Job>,
     failed: CancellationToken,
     subscribers: watch::Sender<Arc<HashMap<Authority, Arc<Subscriber>>>>,
     search_servers: watch::Sender<SearchServers>,
     /// The newest change of the ledger.
     changed: watch::Sender<Seq>,
+    /// A row of the ledger could not be read.
+    damaged: AtomicBool,
     seen: RwLock<seen::Memory>,
     room: room::Room,
 }
@@ -170,6 +177,7 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let inner = Inner {
             secret,
+            search_key: RwLock::default(),
             jobs,
             room: room::Room::on_disk(path.parent().unwrap_or(&path).to_owned()),
             path,
@@ -177,6 +185,7 @@ impl Store {
             subscribers: watch::Sender::default(),
             search_servers: watch::Sender::default(),
             changed: watch::Sender::new(ledger::last_change(&db)?),
+            damaged: AtomicBool::new(false),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
             db,
@@ -184,6 +193,7 @@ impl Store {
         let store = Self(Arc::new(inner));
         store.reload_subscribers()?;
         store.reload_search_servers()?;
+        store.load_search_key()?;
         start_writer(store.clone(), queue)?;
         Ok(store)
     }
@@ -238,6 +248,27 @@ impl Store {
         Ok(rows)
     }
 
+    /// Those of at most `count` records whose keys are `from` or later that can be read.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn sound_page<R: Record>(&self, from: &str, count: usize) -> Result<Page<R>, StoreError> {
+        let read = self.0.db.begin_read()?;
+        let mut page = Page { rows: Vec::new(), damaged: Vec::new(), next: None };
+        let Some(table) = existing(read.open_table(table::<R>()))? else { return Ok(page) };
+        for row in table.range(from..)?.take(count) {
+            let (key, value) = row?;
+            let key = key.value().to_owned();
+            page.next = Some(format!("{key}\0"));
+            match decode(value.value()) {
+                Ok(record) => page.rows.push((key, record)),
+                Err(StoreError::Damaged(_)) => page.damaged.push(key),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(page)
+    }
+
     /// All keys of a table in order; what lies under them is not read.
     fn keys<R: Record>(&self) -> Result<Vec<String>, StoreError> {
         let read = self.0.db.begin_read()?;
@@ -267,6 +298,17 @@ impl Store {
     pub(crate) fn engine(&self) -> &Database {
         &self.0.db
     }
+}
+
+/// Some records in the order of their keys.
+#[derive(Debug)]
+pub struct Page<R> {
+    /// Those that can be read.
+    pub rows: Vec<(String, R)>,
+    /// The keys of those that cannot.
+    pub damaged: Vec<String>,
+    /// Where to go on; `None`: there was none at all.
+    pub next: Option<String>,
 }
 
 fn table<R: Record>() -> TableDefinition<'static, &'static str, &'static [u8]> {

@@ -178,7 +178,7 @@ async fn a_large_store_is_not_read_whole_after_a_crash() {
         let db = redb::Builder::new().create_with_backend(disk.clone()).unwrap();
         let store = Store::on(db, path, Clock::manual(NOON)).unwrap();
         store.write(|tx| tx.put("one", &facts("kept"))).await.unwrap();
-        let walked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let walked = Arc::new(AtomicBool::new(false));
         let seen = walked.clone();
         let mut builder = redb::Builder::new();
         builder.set_repair_callback(move |_| seen.store(true, std::sync::atomic::Ordering::SeqCst));

@@ -64,6 +64,10 @@ pub struct Metrics {
     pub index_lag: IntGauge,
     /// How long something that was removed is in the index's files already.
     pub erasure_lag_seconds: IntGauge,
+    /// Time from a removal in the ledger to its commit in the index.
+    pub purge_latency_seconds: Histogram,
+    /// Rows of the ledger that could not be read, and are cleared away.
+    pub ledger_damage: IntCounter,
     /// Panics caught in a request.
     pub panics: IntCounter,
 }
@@ -146,6 +150,14 @@ impl Metrics {
             erasure_lag_seconds: gauge(
                 "search_erasure_lag_seconds",
                 "How long something that was removed is in the files of the index already.",
+            ),
+            purge_latency_seconds: seconds(
+                "search_purge_latency_seconds",
+                "Time from a removal in the ledger, final for every search, to its commit in the index.",
+            ),
+            ledger_damage: counter(
+                "search_ledger_damage_total",
+                "Rows of the ledger that could not be read. Any is a failing disk, or a bug: please report it.",
             ),
             panics: counter("panics_total", "Panics caught in a request. Any is a bug: please report it."),
             registry,

@@ -313,6 +313,24 @@ impl Profile {
     }
 }
 
+/// Whether a profile holds this word, of ASCII letters, digits and hyphens: in its name, its bio or one of its fields.
+#[must_use]
+pub fn shows_word(actor_document: &Value, word: &str) -> bool {
+    let Some(fields) = plain_object(actor_document) else { return false };
+    let attachment = match fields.get("attachment") {
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    let of_fields =
+        attachment.iter().take(MAX_ENTRIES).flat_map(|field| ["name", "value", "content"].map(|part| field.get(part)));
+    let of_profile = ["name", "summary", "_misskey_summary"].map(|part| fields.get(part));
+    let texts = of_profile.into_iter().chain(of_fields).flatten().filter_map(Value::as_str);
+    // Part of a longer word is another word.
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    texts.into_iter().any(|text| plain_text(text).split(|c| !is_part(c)).any(|one| one == word))
+}
+
 /// The members of a document that JSON-LD readers would not read differently from us.
 fn plain_object(document: &Value) -> Option<&Map<String, Value>> {
     document.as_object().filter(|_| json::restructured(document).is_none())
@@ -585,6 +603,27 @@ mod tests {
         fewer("[searchability:public]", false);
         fewer("searchable_by_all_users", false);
         fewer("searchable_by_default_range", false);
+    }
+
+    #[test]
+    fn a_word_is_shown_in_name_bio_or_fields_and_whole() {
+        let check = |document: Value, expected: bool| {
+            assert_eq!(shows_word(&document, "relay-remove-0a1b"), expected, "{document}");
+        };
+        check(json!({ "summary": "<p>Birds.</p><p>relay-remove-0a1b</p>" }), true);
+        check(json!({ "summary": "my word:relay-remove-0a1b." }), true);
+        check(json!({ "name": "Ada relay-remove-0a1b" }), true);
+        check(
+            json!({ "attachment": [{ "type": "PropertyValue", "name": "x", "value": "<b>relay-remove-0a1b</b>" }] }),
+            true,
+        );
+        check(json!({ "attachment": { "name": "relay-remove-0a1b" } }), true);
+        check(json!({ "summary": "relay-remove-0a1" }), false);
+        check(json!({ "summary": "relay-remove-0a1bc" }), false);
+        check(json!({ "summary": "not-relay-remove-0a1b" }), false);
+        check(json!({ "url": "https://a.example/relay-remove-0a1b" }), false);
+        check(json!({ "tag": [{ "name": "relay-remove-0a1b" }] }), false);
+        check(json!("relay-remove-0a1b"), false);
     }
 
     #[test]

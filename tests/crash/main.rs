@@ -15,6 +15,7 @@ mod calls;
 mod damage;
 mod dead;
 mod disk;
+mod index;
 mod kills;
 mod ledger;
 mod limits;
@@ -31,7 +32,7 @@ use shearwater::clock::Clock;
 /// A part: its name, what it takes as a number and how many of them as part of `cargo test`, and what does it.
 type Part = (&'static str, usize, fn(&Call) -> anyhow::Result<String>);
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("kills", 20, kills::kills),
     ("stops", 4, kills::stops),
     ("stalls", 1, kills::stalls),
@@ -43,6 +44,7 @@ const PARTS: [Part; 11] = [
     ("million", 3_000, restart::million),
     ("ramp", 1, restart::ramp),
     ("dead", 100, dead::dead),
+    ("index", 6, index::index),
 ];
 
 /// These are given a folder of their own by a script that is root.

@@ -109,17 +109,28 @@ impl Stage {
 
     /// The relay's command line.
     pub(crate) fn command(&self) -> Command {
-        // Another build of it, if that is asked for: the driver's own speed matters little.
-        let program = std::env::var("CRASH_RELAY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_shearwater").to_owned());
         let mut command = match self.setting.wrapper.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
-                command.args(rest).arg(&program);
+                command.args(rest).arg(executable());
                 command
             }
-            None => Command::new(&program),
+            None => Command::new(executable()),
         };
-        command.arg("serve").current_dir(&self.dir).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("serve").stdout(Stdio::null());
+        self.furnish(&mut command);
+        command
+    }
+
+    /// The program, for a command that looks after the relay.
+    pub(crate) fn program(&self) -> Command {
+        let mut command = Command::new(executable());
+        self.furnish(&mut command);
+        command
+    }
+
+    fn furnish(&self, command: &mut Command) {
+        command.current_dir(&self.dir).env_clear().stdin(Stdio::null());
         for (key, value) in [
             ("PATH", std::env::var("PATH").unwrap_or_default().as_str()),
             ("SHEARWATER_DATA_DIR", "data"),
@@ -139,7 +150,11 @@ impl Stage {
             command.env(key, value);
         }
         command.envs(self.setting.env.iter().map(|(key, value)| (key, value)));
-        command
+    }
+
+    /// The members, as names with a port.
+    pub(crate) fn hosts(&mut self) -> anyhow::Result<Vec<String>> {
+        Ok(self.witness.ask("hosts")?.split(' ').map(str::to_owned).collect())
     }
 
     /// Starts the relay and waits until it is ready.
@@ -376,6 +391,11 @@ impl Drop for Witness {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Another build of it, if that is asked for: the driver's own speed matters little.
+fn executable() -> String {
+    std::env::var("CRASH_RELAY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_shearwater").to_owned())
 }
 
 /// Milliseconds since 1970.

@@ -175,6 +175,10 @@ async fn obey(shared: &Arc<Shared>, clients: &mut JoinSet<()>, words: &[&str]) -
             books.ledger.flush()?;
             Ok("ok".to_owned())
         }
+        ["hosts"] => {
+            let hosts = shared.members.iter().map(|member| member.origin.trim_start_matches("http://"));
+            Ok(hosts.collect::<Vec<_>>().join(" "))
+        }
         ["drain", seconds] => drain(shared, Duration::from_secs(seconds.parse()?)).await,
         ["count"] => {
             let books = lock(&shared.books);
@@ -432,7 +436,7 @@ async fn answer(
     let actor = |kind: &str, name: &str, id: String| {
         json!({
             "@context": [AS2, "https://w3id.org/security/v1"], "id": id, "type": kind, "preferredUsername": name,
-            "inbox": format!("{id}/inbox"), "endpoints": { "sharedInbox": format!("{origin}/inbox") },
+            "indexable": true, "inbox": format!("{id}/inbox"), "endpoints": { "sharedInbox": format!("{origin}/inbox") },
             "publicKey": { "id": format!("{id}#main-key"), "owner": id, "publicKeyPem": PUBLIC_KEY },
         })
     };

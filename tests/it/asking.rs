@@ -426,7 +426,8 @@ async fn the_four_hundredth_result_is_the_last_whatever_id_somebody_begins_at() 
     let yes = member(&relay, "yes").await;
     publish(&yes, "a dotterel").await;
     eventually("it is found", || found(&relay, "dotterel").len() == 1).await;
-    let (_, first) = relay.store().indexed_posts(0, 1).expect("the store reads").remove(0);
+    let (_, first) =
+        relay.store().ledger().and_then(|ledger| ledger.posts(0, 1)).expect("the store reads").rows.remove(0);
     let fill = move |tx: &mut Tx<'_>| {
         for number in 0..420 {
             let object = Iri::parse(&format!("{}/{number}", first.object)).expect("an id");

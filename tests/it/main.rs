@@ -6,6 +6,7 @@
 mod asking;
 mod attacks;
 mod blocking;
+mod caring;
 mod crash;
 mod delivering;
 mod demo;
@@ -26,3 +27,4 @@ mod support;
 mod switching;
 mod threats;
 mod tidy;
+mod withdrawing;

@@ -40,7 +40,7 @@ pub(crate) fn found(relay: &TestRelay, query: &str) -> Vec<String> {
 }
 
 /// Waits for a condition; what the search says of itself is in the message of a wait that fails.
-async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
+pub(crate) async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
     if !crate::support::comes_true(done).await {
         let state = &relay.server.app().state;
         let numbers = state.metrics.render();
@@ -50,16 +50,16 @@ async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut() -> bool) {
 }
 
 /// How often the gatherer came to this.
-fn gathered(relay: &TestRelay, word: &str) -> u64 {
+pub(crate) fn gathered(relay: &TestRelay, word: &str) -> u64 {
     relay.server.app().state.metrics.gathered.with_label_values(&[word]).get()
 }
 
-fn held(relay: &TestRelay) -> (u64, u64) {
+pub(crate) fn held(relay: &TestRelay) -> (u64, u64) {
     let counts = relay.store().ledger_counts().expect("the store reads");
     (counts.posts, counts.authors)
 }
 
-async fn tell_profile(instance: &Instance, name: &str) {
+pub(crate) async fn tell_profile(instance: &Instance, name: &str) {
     let update = instance.compose_profile(name).expect("an author");
     let sent = instance.send_raw(update.activity.to_string(), &update.signer, &Tweaks::default()).await;
     assert_eq!(sent.expect("an answer").status, 202);

@@ -155,8 +155,8 @@ impl Scene {
             Effect::SearchOn => "search-on".to_owned(),
             Effect::SearchOff { follow } => format!("search-off:{}", follow.is_some()),
             Effect::Withdraw(why) => format!("withdraw:{why}"),
-            Effect::Blocked => "blocked".to_owned(),
-            Effect::Unblocked => "unblocked".to_owned(),
+            Effect::Blocked(_) => "blocked".to_owned(),
+            Effect::Unblocked(_) => "unblocked".to_owned(),
         }
     }
 

@@ -538,7 +538,7 @@ fn readable(folder: &Path) -> BTreeSet<Vec<u8>> {
                 found.insert(terms.key().to_vec());
             }
         }
-        let ids = crate::search::bounds::Ids::of(segment).unwrap();
+        let ids = Ids::of(segment).unwrap();
         found.extend((0..segment.max_doc()).map(|doc| ids.at(doc).to_be_bytes().to_vec()));
     }
     found
@@ -580,6 +580,43 @@ fn an_index_of_removed_posts_only_is_empty_after_an_expunge() {
     scene.writer.expunge(NOW).unwrap();
     assert!(readable(&scene.files()).is_empty());
     assert_eq!(scene.index.stats().unwrap().segments, 0);
+}
+
+/// The engine reads what is removed on a thread where a panic ends the process, so this ends it if the fault is not met
+/// before.
+#[test]
+fn damage_that_comes_while_it_is_open_is_a_fault_and_not_the_end_of_the_process() {
+    let posts: Vec<Post> = (1..=300).map(|id| Post::saying(id, "a cat and \"a dog\" cats")).collect();
+    let Scene { dir, index, writer } = Scene::of(&posts);
+    drop((index, writer));
+    let folder = dir.path().join(VERSION);
+    let files = || fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let whole: Vec<(PathBuf, Vec<u8>)> = files().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+    for kind in ["term", "idx"] {
+        let (file, bytes) =
+            whole.iter().find(|(path, _)| path.extension().is_some_and(|ending| ending == kind)).cloned().unwrap();
+        for (at, junk) in (0..bytes.len()).step_by(bytes.len().div_ceil(24)).flat_map(|at| [(at, 0xff), (at, 0x00)]) {
+            for path in files() {
+                fs::remove_file(path).unwrap();
+            }
+            for (path, bytes) in &whole {
+                fs::write(path, bytes).unwrap();
+            }
+            let index = Index::open(dir.path()).unwrap();
+            let mut writer = index.writer(HEAP).unwrap();
+            let open = fs::OpenOptions::new().write(true).open(&file).unwrap();
+            // In place, as a failing disk does it: what is mapped into memory changes.
+            let length = 24.min(bytes.len() - at);
+            std::os::unix::fs::FileExt::write_all_at(&open, &vec![junk; length], at as u64).unwrap();
+            for id in 1..50 {
+                writer.remove(id);
+            }
+            writer.remove_author(1);
+            writer.put(&Post::saying(9, "a bird").doc()).unwrap();
+            let done = writer.commit(2, NOW);
+            assert!(!matches!(done, Err(IndexFault::Busy(_))), "{kind} {at}: {done:?}");
+        }
+    }
 }
 
 type Damage = fn(&mut Vec<u8>);

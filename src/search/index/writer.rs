@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tantivy::error::DataCorruption;
 use tantivy::index::SegmentId;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, NoMergePolicy};
-use tantivy::{IndexWriter, SegmentMeta, Term};
+use tantivy::query::{EnableScoring, Query as _, TermQuery};
+use tantivy::schema::IndexRecordOption;
+use tantivy::{IndexWriter, SegmentMeta, TantivyError, Term};
 
 use super::fault::{failed, guarded};
 use super::{Index, IndexFault, segment_of, sync};
@@ -35,6 +38,8 @@ pub struct Writer {
     mark: Mark,
     /// Something may have been removed since the last commit.
     removed: bool,
+    /// What is to be removed with the next commit.
+    leaving: Vec<Term>,
 }
 
 impl Writer {
@@ -47,7 +52,7 @@ impl Writer {
         let engine: IndexWriter = guarded(|| index.0.engine.writer_with_options(options))?;
         engine.set_merge_policy(Box::new(merge_policy()));
         // Only now: before, another one could have written.
-        let writer = Self { engine, index: index.clone(), mark: index.mark()?, removed: false };
+        let writer = Self { engine, index: index.clone(), mark: index.mark()?, removed: false, leaving: Vec::new() };
         writer.collect()?;
         Ok(writer)
     }
@@ -102,7 +107,36 @@ impl Writer {
 
     fn take_out(&mut self, term: Term) {
         self.removed = true;
+        self.leaving.push(term.clone());
         self.engine.delete_term(term);
+    }
+
+    /// Reads what the engine is about to read for what is removed. It does so on a thread of its own, where a panic about a
+    /// damaged file ends the process: here it is a fault like others, and the engine does not get so far.
+    fn rehearse(&mut self) -> Result<(), IndexFault> {
+        let leaving = std::mem::take(&mut self.leaving);
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        guarded(|| {
+            // A merge may have ended since the last commit.
+            self.index.0.reader.reload()?;
+            let (searcher, schema) = (self.index.0.reader.searcher(), self.index.0.engine.schema());
+            for term in leaving {
+                let weight = TermQuery::new(term, IndexRecordOption::Basic)
+                    .weight(EnableScoring::disabled_from_schema(&schema))?;
+                for segment in searcher.segment_readers() {
+                    let (posts, mut beyond) = (segment.max_doc(), false);
+                    weight.for_each_no_score(segment, &mut |found| beyond |= found.iter().any(|doc| *doc >= posts))?;
+                    if beyond {
+                        return Err(TantivyError::DataCorruption(DataCorruption::comment_only(
+                            "a post beyond the last",
+                        )));
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     /// Makes all of it durable and visible, together with how far the journal was read.
@@ -120,6 +154,7 @@ impl Writer {
     }
 
     fn commit_mark(&mut self, mark: Mark) -> Result<(), IndexFault> {
+        self.rehearse()?;
         let payload = mark.write().map_err(failed)?;
         guarded(|| {
             let mut commit = self.engine.prepare_commit()?;

@@ -83,8 +83,15 @@ impl TestRelay {
     pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self { server, mut config, dir } = self;
         change(&mut config);
+        Self { server, config, dir }.restart_after(|_data_dir| {}).await
+    }
+
+    /// The same with something done to its folder while it does not run.
+    pub(crate) async fn restart_after(self, change: impl FnOnce(&Path)) -> Self {
+        let Self { server, mut config, dir } = self;
         config.http.listen = Listen::Tcp(server.http_addr().expect("an address"));
         assert!(server.shutdown(Duration::from_secs(10)).await, "it stops within its grace");
+        change(&config.data_dir);
         for _ in 0..300 {
             match Server::start(config.clone(), Clock::system()).await {
                 Ok(server) => return Self { server, config, dir },

@@ -1,0 +1,445 @@
+//! Who said no to being found, and what is kept out of the search for good. By keyed hashes only: nobody who gets hold of
+//! the table learns whose they are, and nobody but this relay can ask it.
+//!
+//! The key of the hashes is the search's own. It moves house with them ([`SearchKey`]): a list of hashes is worth nothing
+//! without it, and who said no here said it to the relay, wherever it runs.
+//!
+//! A no that passes is what a profile or a server said last; it stands until they say otherwise. A no that lasts was an
+//! act of the person's own, and each stands by itself: a Block of one of our actors is lifted by its Undo and by nothing
+//! else, a removal that was asked for only by who asked for it.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Record, SeenSet, Store, StoreError, Tx, seen};
+use crate::clock::Timestamp;
+use crate::ids::Iri;
+
+/// What is remembered of who came back, until their profile is read.
+const RETURNED: &str = "returned";
+
+/// What a token proves: that whoever shows it in their profile wants this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To be taken out, and kept out.
+    Removal,
+    /// To be asked again by their profile, after a removal.
+    Return,
+}
+
+impl Wish {
+    /// Its word in tokens.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Removal => "remove",
+            Self::Return => "return",
+        }
+    }
+}
+
+/// That somebody said no, under a keyed hash of their id.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Refused {
+    /// When the newest was said. Whoever says yes later has said it from then on, not before.
+    pub at: Timestamp,
+    /// What their profile or their server said, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passing: Option<String>,
+    /// Our actors that they block, by id; empty text: one that was not written down.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub blocks: BTreeSet<String>,
+    /// They asked to be removed, and proved that it was theirs to ask; or the operator wrote it down for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
+}
+
+impl Refused {
+    /// The word of a Block.
+    pub const BLOCKED: &'static str = "blocked-us";
+    /// The word of a removal.
+    pub const REMOVED: &'static str = "removed";
+
+    /// It stands until the person takes it back, whatever their profile says.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.removed || !self.blocks.is_empty()
+    }
+
+    /// All that was said, in words; what lasts comes first.
+    #[must_use]
+    pub fn words(&self) -> Vec<&str> {
+        let removed = self.removed.then_some(Self::REMOVED);
+        let blocked = (!self.blocks.is_empty()).then_some(Self::BLOCKED);
+        removed.into_iter().chain(blocked).chain(self.passing.as_deref()).collect()
+    }
+}
+
+impl Record for Refused {
+    const TABLE: &'static str = "ledger_refused";
+    const VERSION: u8 = 2;
+
+    /// Version 1 knew one reason, and whether it lasts.
+    fn upgrade(version: u8, payload: Value) -> Option<Value> {
+        let (at, reason) = (payload.get("at")?, payload.get("reason")?.as_str()?);
+        let lasting = payload.get("lasting").and_then(Value::as_bool).unwrap_or_default();
+        (version == 1).then(|| match (lasting, reason) {
+            (true, Self::BLOCKED) => json!({ "at": at, "blocks": [""] }),
+            (true, _) => json!({ "at": at, "removed": true }),
+            (false, reason) => json!({ "at": at, "passing": reason }),
+        })
+    }
+}
+
+/// The key of the search's hashes, where it was brought along from another folder; else it is made from the store's secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchKey {
+    /// 64 hex digits.
+    pub key: String,
+}
+
+impl Record for SearchKey {
+    const TABLE: &'static str = "search_key";
+}
+
+impl SearchKey {
+    /// Its one row.
+    pub const ROW: &'static str = "key";
+
+    fn of(key: &[u8; 32]) -> Self {
+        Self { key: key.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    fn bytes(&self) -> Option<[u8; 32]> {
+        let mut bytes = [0; 32];
+        let digits = self.key.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(bytes)
+    }
+}
+
+/// A post that is kept out, whoever brings it again. Keyed by a keyed hash of its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suppressed {
+    /// Since when. A year later nothing so old is taken in any case.
+    pub at: Timestamp,
+}
+
+impl Record for Suppressed {
+    const TABLE: &'static str = "ledger_suppressed";
+}
+
+impl Store {
+    pub(super) fn load_search_key(&self) -> Result<(), StoreError> {
+        let row = self.get::<SearchKey>(SearchKey::ROW)?;
+        let bad = || StoreError::Damaged("the key of the search's hashes".to_owned());
+        let key = match row {
+            Some(row) => row.bytes().ok_or_else(bad)?,
+            None => {
+                let half = |word| seen::hash(&self.0.secret, SeenSet::Tombstones, &["search key", word]).to_be_bytes();
+                let mut key = [0; 32];
+                key[..16].copy_from_slice(&half("one"));
+                key[16..].copy_from_slice(&half("two"));
+                key
+            }
+        };
+        *self.0.search_key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        Ok(())
+    }
+
+    fn search_key(&self) -> [u8; 32] {
+        *self.0.search_key.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key of the search's hashes, to be taken along.
+    pub(super) fn search_key_row(&self) -> SearchKey {
+        SearchKey::of(&self.search_key())
+    }
+
+    /// Whether, when and why this actor said no. What cannot be read is taken for a no that lasts: whoever said it may have
+    /// meant it.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn refused(&self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
+        self.or_a_no(self.get(&self.refused_key(actor)))
+    }
+
+    /// What this actor shows in their profile to prove that a wish is theirs. Nothing is kept of it: it is made from the id
+    /// and the store's secret.
+    #[must_use]
+    pub fn token(&self, actor: &Iri, wish: Wish) -> String {
+        let hash = seen::hash(&self.search_key(), SeenSet::Tombstones, &["token", wish.word(), actor.as_str()]);
+        // 80 bits: nobody guesses it by asking, and a profile has room for it.
+        format!("shearwater-{}-{:020x}", wish.word(), hash >> 48)
+    }
+
+    fn refused_key(&self, actor: &Iri) -> String {
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["refused", actor.as_str()]))
+    }
+
+    fn suppressed_key(&self, object: &Iri) -> String {
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["suppressed", object.as_str()]))
+    }
+
+    fn or_a_no(&self, read: Result<Option<Refused>, StoreError>) -> Result<Option<Refused>, StoreError> {
+        match read {
+            Err(StoreError::Damaged(_)) => {
+                Ok(Some(Refused { at: self.0.clock.now(), removed: true, ..Refused::default() }))
+            }
+            read => read,
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Whether, when and why this actor said no, as this transaction sees it; see [`Store::refused`].
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn refused_author(&self, actor: &Iri) -> Result<Option<Refused>, StoreError> {
+        self.store.or_a_no(self.get(&self.store.refused_key(actor)))
+    }
+
+    /// Remembers what their profile or their server said, in a word. One that is known is not written for every post.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn refuse_author(&mut self, actor: &Iri, reason: &str) -> Result<(), StoreError> {
+        self.change_refusal(actor, |no| no.passing = Some(reason.to_owned()))
+    }
+
+    /// Remembers that they block one of our actors.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn note_block(&mut self, actor: &Iri, ours: &Iri) -> Result<(), StoreError> {
+        self.change_refusal(actor, |no| {
+            no.blocks.insert(ours.as_str().to_owned());
+        })
+    }
+
+    /// Remembers that they want to be kept out.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn note_removal(&mut self, actor: &Iri) -> Result<(), StoreError> {
+        self.change_refusal(actor, |no| no.removed = true)
+    }
+
+    fn change_refusal(&mut self, actor: &Iri, change: impl FnOnce(&mut Refused)) -> Result<(), StoreError> {
+        let before = self.refused_author(actor)?;
+        let mut no = before.clone().unwrap_or_default();
+        change(&mut no);
+        if before.as_ref() == Some(&no) {
+            return Ok(());
+        }
+        no.at = self.store.0.clock.now();
+        self.put(&self.store.refused_key(actor), &no)
+    }
+
+    /// A Block of ours is taken back; whether there was one. Whatever else they said stands.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn lift_block(&mut self, actor: &Iri, ours: &Iri) -> Result<bool, StoreError> {
+        self.lift(actor, |no| no.blocks.remove(ours.as_str()) | no.blocks.remove(""))
+    }
+
+    /// A removal is taken back; whether there was one. Whatever else they said stands, and what was written before their
+    /// profile is read again is not taken.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn lift_removal(&mut self, actor: &Iri) -> Result<bool, StoreError> {
+        self.lift(actor, |no| {
+            let was_removed = std::mem::take(&mut no.removed);
+            if was_removed && !no.lasts() {
+                no.passing.get_or_insert_with(|| RETURNED.to_owned());
+            }
+            was_removed
+        })
+    }
+
+    /// What their profile said is over: it says yes now. Whatever lasts stands.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn readmit_author(&mut self, actor: &Iri) -> Result<bool, StoreError> {
+        self.lift(actor, |no| no.passing.take().is_some())
+    }
+
+    fn lift(&mut self, actor: &Iri, change: impl FnOnce(&mut Refused) -> bool) -> Result<bool, StoreError> {
+        let Some(mut no) = self.refused_author(actor)? else { return Ok(false) };
+        if !change(&mut no) {
+            return Ok(false);
+        }
+        let key = self.store.refused_key(actor);
+        if no.words().is_empty() {
+            self.remove::<Refused>(&key)?;
+        } else {
+            self.put(&key, &no)?;
+        }
+        Ok(true)
+    }
+
+    /// Whether a change of this actor's document matters to the search: posts of theirs are held, or they said no and may
+    /// say yes now.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn knows_to_search(&self, actor: &Iri) -> Result<bool, StoreError> {
+        Ok(self.indexed_author(actor)?.is_some() || self.refused_author(actor)?.is_some_and(|no| !no.lasts()))
+    }
+
+    /// Keeps a post out from now on; it is to be dropped as well.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn suppress_post(&mut self, object: &Iri) -> Result<(), StoreError> {
+        self.put(&self.store.suppressed_key(object), &Suppressed { at: self.store.0.clock.now() })
+    }
+
+    /// Takes the key of the search's hashes over from another folder.
+    ///
+    /// # Errors
+    /// [`StoreError::Declined`] if somebody said no here under another key: their hashes would mean nobody any more.
+    pub(super) fn take_search_key(&mut self, row: &SearchKey) -> Result<(), StoreError> {
+        let Some(key) = row.bytes() else { return Err(StoreError::Declined("the search's key is none".to_owned())) };
+        if key == self.store.search_key() {
+            return Ok(());
+        }
+        if self.count::<Refused>()? + self.count::<Suppressed>()? > 0 {
+            let why = "people said no to being found here already, under another key: import into an empty data_dir";
+            return Err(StoreError::Declined(why.to_owned()));
+        }
+        self.put(SearchKey::ROW, row)?;
+        self.after_commit(move |store| *store.0.search_key.write().unwrap_or_else(PoisonError::into_inner) = key);
+        Ok(())
+    }
+
+    /// Whether this post is kept out. A row that cannot be read is one all the same.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_suppressed(&self, object: &Iri) -> Result<bool, StoreError> {
+        match self.get::<Suppressed>(&self.store.suppressed_key(object)) {
+            Err(StoreError::Damaged(_)) => Ok(true),
+            row => Ok(row?.is_some()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::codec;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+    fn iri(text: &str) -> Iri {
+        Iri::parse(text).unwrap()
+    }
+
+    fn ada() -> Iri {
+        iri("https://a.example/users/ada")
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn each_no_is_lifted_by_its_own_undo_and_by_nothing_else() {
+        let (_dir, store) = store();
+        let (relay, search) = (iri("https://r.example/actor"), iri("https://r.example/search/actor"));
+        let (one, other) = (relay.clone(), search.clone());
+        store
+            .write(move |tx| {
+                tx.refuse_author(&ada(), "not-indexable")?;
+                tx.note_block(&ada(), &one)?;
+                tx.note_block(&ada(), &other)?;
+                tx.note_removal(&ada())
+            })
+            .await
+            .unwrap();
+        let words = || {
+            store
+                .refused(&ada())
+                .unwrap()
+                .map_or_else(Vec::new, |no| no.words().into_iter().map(str::to_owned).collect())
+        };
+        assert_eq!(words(), ["removed", "blocked-us", "not-indexable"]);
+        let rows = store.all::<Refused>().unwrap();
+        assert!(rows.len() == 1 && !rows[0].0.contains("ada"), "{rows:?}");
+        let (one, other) = (relay.clone(), search.clone());
+        assert!(store.write(move |tx| tx.lift_block(&ada(), &one)).await.unwrap());
+        assert_eq!(words(), ["removed", "blocked-us", "not-indexable"], "the other one is blocked still");
+        assert!(store.write(move |tx| tx.lift_block(&ada(), &other)).await.unwrap());
+        assert!(!store.write(move |tx| tx.lift_block(&ada(), &search)).await.unwrap(), "once");
+        assert_eq!(words(), ["removed", "not-indexable"], "no Undo of a Block lifts a removal");
+        assert!(store.write(|tx| tx.readmit_author(&ada())).await.unwrap());
+        assert_eq!(words(), ["removed"], "nor does a profile");
+        assert!(store.write(|tx| tx.lift_removal(&ada())).await.unwrap());
+        assert_eq!(words(), ["returned"], "from now on");
+        assert!(store.write(|tx| tx.readmit_author(&ada())).await.unwrap());
+        assert_eq!(store.refused(&ada()).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_no_of_an_older_release_stands_and_one_that_cannot_be_read_as_well() {
+        let (_dir, store) = store();
+        let check = async |payload: &str, expected: &[&str]| {
+            let (key, bytes) = (store.refused_key(&ada()), codec::frame(1, payload.as_bytes()));
+            let put =
+                move |tx: &mut Tx<'_>| tx.insert(crate::store::table::<Refused>(), key.as_str(), bytes.as_slice());
+            store.write(put).await.unwrap();
+            assert_eq!(store.refused(&ada()).unwrap().unwrap().words(), expected, "{payload}");
+        };
+        check(r#"{"at":1787486400000,"reason":"not-indexable"}"#, &["not-indexable"]).await;
+        check(r#"{"at":1787486400000,"reason":"blocked-us","lasting":true}"#, &["blocked-us"]).await;
+        check(r#"{"at":1787486400000,"reason":"removed","lasting":true}"#, &["removed"]).await;
+        check("???", &["removed"]).await;
+        let anyone = iri("https://r.example/actor");
+        store.write(|tx| tx.lift_removal(&ada())).await.unwrap();
+        check(r#"{"at":1787486400000,"reason":"blocked-us","lasting":true}"#, &["blocked-us"]).await;
+        assert!(store.write(move |tx| tx.lift_block(&ada(), &anyone)).await.unwrap());
+    }
+
+    #[test]
+    fn tokens_differ_by_person_wish_and_relay_and_are_the_same_each_time() {
+        let ((_a, one), (_b, other)) = (store(), store());
+        let token = one.token(&ada(), Wish::Removal);
+        assert!(token.len() < 50 && token.starts_with("shearwater-remove-"), "{token}");
+        assert_eq!(token, one.token(&ada(), Wish::Removal));
+        let others = [
+            one.token(&ada(), Wish::Return),
+            other.token(&ada(), Wish::Removal),
+            one.token(&iri("https://a.example/users/eve"), Wish::Removal),
+        ];
+        assert!(!others.contains(&token), "{others:?}");
+    }
+
+    #[tokio::test]
+    async fn a_suppressed_post_is_known_by_a_hash() {
+        let (_dir, store) = store();
+        let post = iri("https://a.example/notes/7");
+        let kept = post.clone();
+        store.write(move |tx| tx.suppress_post(&kept)).await.unwrap();
+        assert!(!store.all::<Suppressed>().unwrap()[0].0.contains("notes"));
+        let (this, that) = (post, iri("https://a.example/notes/8"));
+        let known = store.write(move |tx| Ok((tx.is_suppressed(&this)?, tx.is_suppressed(&that)?))).await.unwrap();
+        assert_eq!(known, (true, false));
+    }
+}

@@ -1,0 +1,307 @@
+//! How people get out of the search when their own server does not tell us, and what becomes of who moves, cannot be reached,
+//! or is shown to us no more.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shearwater::clock::Clock;
+use shearwater::config::SearchApi;
+use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
+use shearwater::ids::Iri;
+use shearwater::search::authors::AuthorToRead;
+use shearwater::store::{IndexedAuthor, Wish};
+
+use crate::searching::{eventually, found, gathered, held, member, searching, switch_on, tell_profile};
+use crate::support::{TestRelay, authority, json as parse, publish};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A relay whose time a test moves.
+async fn at_will() -> (TestRelay, Clock) {
+    let clock = Clock::manual(Clock::system().now());
+    let change = |config: &mut shearwater::config::Config| {
+        (config.search.api, config.search.rate, config.search.retention) = (SearchApi::Public, 0, 365 * DAY);
+    };
+    (TestRelay::start_at(clock.clone(), change).await, clock)
+}
+
+/// A server with the same time, whose admin wants search.
+async fn member_at(relay: &TestRelay, clock: &Clock, name: &str) -> Instance {
+    let options = Options { name: name.to_owned(), clock: clock.clone(), ..Options::default() };
+    let instance = relay.joined_with(Family::Mastodon, options).await;
+    switch_on(relay, &instance).await;
+    instance
+}
+
+/// Asks about somebody, from some server's address; it is signed, which nobody looks at.
+async fn ask(relay: &TestRelay, from: &Instance, what: &str, body: Value) -> Answer {
+    let tweaks = Tweaks { url: Some(format!("{}/api/v1/search/{what}", relay.url())), ..Tweaks::default() };
+    from.send_raw(body.to_string(), &As::Server, &tweaks).await.expect("an answer")
+}
+
+fn actor_of(instance: &Instance, name: &str) -> Iri {
+    Iri::parse(&instance.actor(&As::Author(name.to_owned()))).expect("an id")
+}
+
+fn words(relay: &TestRelay, actor: &Iri) -> Vec<String> {
+    let no = relay.store().refused(actor).expect("the store reads");
+    no.map_or_else(Vec::new, |no| no.words().into_iter().map(str::to_owned).collect())
+}
+
+fn author(relay: &TestRelay, actor: &Iri) -> Option<IndexedAuthor> {
+    relay.store().ledger().expect("the store reads").author(actor).expect("the store reads")
+}
+
+fn waits_to_be_read(relay: &TestRelay) -> bool {
+    !relay.store().all::<AuthorToRead>().expect("the store reads").is_empty()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_proves_that_the_account_is_theirs_is_taken_out_for_good_and_may_return() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let (ada, handle) = (actor_of(&yes, "ada"), format!("ada@{}", authority(&yes)));
+    let post = publish(&yes, "a kittiwake").await;
+    eventually(&relay, "it is found", || found(&relay, "kittiwake") == [post.id.clone()]).await;
+
+    let asked = ask(&relay, &yes, "remove", json!({ "acct": handle })).await;
+    assert_eq!(asked.status, 200, "{}", asked.text());
+    let token = parse(&asked.body)["token"].as_str().expect("a token").to_owned();
+    assert_eq!(token, relay.store().token(&ada, Wish::Removal), "the same each time: nothing is kept of it");
+    let with = |token: &str| json!({ "acct": handle, "token": token });
+    let check = async |body: Value, status: u16, reason: &str| {
+        let answer = ask(&relay, &yes, "remove", body).await;
+        let said = parse(&answer.body);
+        assert_eq!((answer.status, said["reason"].as_str()), (status, Some(reason)), "{said}");
+        assert!(said["remedy"].as_str().is_some_and(|remedy| remedy.len() > 20), "{said}");
+    };
+    let read = yes.fetches();
+    check(with("shearwater-remove-00000000000000000000"), 403, "wrong-token").await;
+    check(with(&relay.store().token(&ada, Wish::Return)), 403, "wrong-token").await;
+    check(json!({ "acct": "nobody" }), 400, "nobody").await;
+    check(json!({ "acct": format!("who@{}", authority(&yes)) }), 404, "unknown-handle").await;
+    assert_eq!(yes.fetches(), read, "for none of these is anybody asked");
+    check(with(&token), 422, "not-shown").await;
+    check(with(&token), 429, "too-soon").await;
+    assert_eq!(
+        found(&relay, "kittiwake"),
+        std::slice::from_ref(&post.id),
+        "anybody may ask, and only the profile counts"
+    );
+
+    yes.set_profile("ada", json!({ "summary": format!("<p>I like birds.</p><p>{token}</p>") }));
+    check(with(&token), 429, "too-soon").await;
+    clock.advance(Duration::from_secs(601));
+    let done = ask(&relay, &yes, "remove", with(&token)).await;
+    let said = parse(&done.body);
+    assert_eq!((done.status, &said["state"], &said["posts"]), (200, &json!("removed"), &json!(1)), "{said}");
+    assert!(found(&relay, "kittiwake").is_empty(), "at once");
+    eventually(&relay, "nothing is left", || held(&relay) == (0, 0)).await;
+
+    // Nothing else lifts it: no Undo of a Block, no profile.
+    let block = json!({ "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/block", yes.origin()),
+                        "type": "Block", "actor": ada, "object": format!("{}/actor", relay.url()) });
+    let undo = json!({ "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/undo", yes.origin()),
+                       "type": "Undo", "actor": ada, "object": block });
+    for activity in [&block, &undo] {
+        let sent = yes.send_raw(activity.to_string(), &As::Author("ada".to_owned()), &Tweaks::default()).await;
+        assert_eq!(sent.expect("an answer").status, 202);
+    }
+    tell_profile(&yes, "ada").await;
+    let before = gathered(&relay, "removed");
+    publish(&yes, "a kittiwake again").await;
+    eventually(&relay, "it was looked at", || gathered(&relay, "removed") > before).await;
+    assert!(found(&relay, "kittiwake").is_empty() && held(&relay) == (0, 0));
+    assert!(words(&relay, &ada).contains(&"removed".to_owned()));
+
+    // And back, by the address of the account, since no handle is kept of who is not in it.
+    clock.advance(Duration::from_secs(601));
+    let back = relay.store().token(&ada, Wish::Return);
+    yes.set_profile("ada", json!({ "summary": back }));
+    let returned = ask(&relay, &yes, "remove", json!({ "actor": ada, "token": back, "wish": "return" })).await;
+    assert_eq!(returned.status, 200, "{}", returned.text());
+    clock.advance(Duration::from_secs(5));
+    let later = publish(&yes, "a kittiwake that came back").await;
+    eventually(&relay, "what is written from then on is found", || found(&relay, "kittiwake") == [later.id.clone()])
+        .await;
+    assert!(words(&relay, &ada).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_to_be_read_again_is_within_ten_minutes_and_strangers_are_not_read() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let (ada, handle) = (actor_of(&yes, "ada"), format!("ada@{}", authority(&yes)));
+    let post = publish(&yes, "a guillemot").await;
+    eventually(&relay, "it is found", || found(&relay, "guillemot") == [post.id.clone()]).await;
+    let read = yes.fetches();
+    for stranger in [format!("grace@{}", authority(&yes)), actor_of(&yes, "grace").to_string()] {
+        let answer = ask(&relay, &yes, "check", json!({ "acct": stranger })).await;
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    }
+    assert_eq!(yes.fetches(), read, "nothing is read because somebody typed it");
+    // Its server tells us nothing of this.
+    yes.set_profile("ada", json!({ "indexable": false }));
+    let answer = ask(&relay, &yes, "check", json!({ "acct": handle })).await;
+    let said = parse(&answer.body);
+    assert_eq!((answer.status, &said["indexed"]), (200, &json!(false)), "{said}");
+    assert_eq!(said["reasons"][0]["reason"], "not-indexable", "{said}");
+    assert!(found(&relay, "guillemot").is_empty(), "what was read counts");
+    let soon = ask(&relay, &yes, "check", json!({ "actor": ada })).await;
+    assert_eq!(soon.status, 429, "{}", soon.text());
+    yes.set_profile("ada", json!({ "indexable": true }));
+    clock.advance(Duration::from_secs(601));
+    let again = parse(&ask(&relay, &yes, "check", json!({ "actor": ada })).await.body);
+    assert_eq!((&again["indexed"], &again["reasons"]), (&json!(false), &json!([])), "who said no may say yes: {again}");
+    clock.advance(Duration::from_secs(5));
+    let later = publish(&yes, "a guillemot after the new yes").await;
+    eventually(&relay, "what is written from then on is found", || found(&relay, "guillemot") == [later.id.clone()])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_in_plain_words_for_who_reads_those_and_only_where_there_is_a_search() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let post = |url: String, form: &'static str| async move {
+        let socket = tokio::net::TcpStream::connect(url.trim_start_matches("http://")).await.expect("a connection");
+        let (host, length) = (url.trim_start_matches("http://").to_owned(), form.len());
+        let request = format!(
+            "POST /api/v1/search/remove HTTP/1.1\r\nHost: {host}\r\nAccept: text/plain\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\n{form}"
+        );
+        let mut socket = socket;
+        tokio::io::AsyncWriteExt::write_all(&mut socket, request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut socket, &mut answer).await.expect("read");
+        answer
+    };
+    let url = relay.url().to_owned();
+    let said = post(url.clone(), "actor=https%3A%2F%2Fa.example%2Fusers%2Fada").await;
+    assert!(said.contains("200 OK") && said.contains("put this word anywhere into your profile"), "{said}");
+    assert!(said.contains("cache-control: no-store") && !said.contains('{'), "{said}");
+    let said = post(url.clone(), "acct=ada").await;
+    assert!(said.contains("400 Bad Request") && said.contains("Say whose: one handle"), "{said}");
+    let said = post(url, "colour=blue").await;
+    assert!(said.contains("400 Bad Request") && said.contains("Send acct=name@host"), "{said}");
+    let off = TestRelay::start().await;
+    for what in ["remove", "check"] {
+        assert_eq!(ask(&off, &yes, what, json!({ "acct": "ada@a.example" })).await.status, 404);
+        assert_eq!(ask(&relay, &yes, what, json!({ "acct": "x".repeat(20_000) })).await.status, 413);
+        assert_eq!(ask(&relay, &yes, what, json!("\u{0}")).await.status, 400);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_freezes_and_takes_no_consent_along() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    let post = publish(&yes, "a fulmar before the move").await;
+    eventually(&relay, "it is found", || found(&relay, "fulmar") == [post.id.clone()]).await;
+    yes.set_profile("ada", json!({ "movedTo": "https://elsewhere.example/users/ada" }));
+    tell_profile(&yes, "ada").await;
+    eventually(&relay, "the move is known", || author(&relay, &ada).is_some_and(|author| author.signals.moved)).await;
+    assert_eq!(found(&relay, "fulmar"), std::slice::from_ref(&post.id), "the old account still says yes");
+    publish(&yes, "a fulmar after the move").await;
+    eventually(&relay, "it was looked at", || gathered(&relay, "moved") == 1).await;
+    assert_eq!(found(&relay, "fulmar"), [post.id], "nothing new is taken");
+    let new = Iri::parse("https://elsewhere.example/users/ada").expect("an id");
+    assert!(author(&relay, &new).is_none(), "the new account has to say for itself");
+    yes.set_profile("ada", json!({ "indexable": false }));
+    tell_profile(&yes, "ada").await;
+    eventually(&relay, "and no ends it", || held(&relay) == (0, 0) && found(&relay, "fulmar").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_be_reached_is_hidden_after_two_weeks_comes_back_and_is_gone_after_thirty_days() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    let post = publish(&yes, "an albatross").await;
+    eventually(&relay, "it is found", || found(&relay, "albatross") == [post.id.clone()]).await;
+    yes.set_fault_at(Where::Documents, Fault::Status(503));
+    clock.advance(8 * DAY);
+    eventually(&relay, "it is time to read it again", || waits_to_be_read(&relay)).await;
+    assert_eq!(found(&relay, "albatross"), std::slice::from_ref(&post.id), "a week is nothing");
+    clock.advance(6 * DAY + Duration::from_secs(3600));
+    let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
+    eventually(&relay, "it is hidden", || hidden().as_deref() == Some("unreachable")).await;
+    assert!(found(&relay, "albatross").is_empty() && held(&relay) == (1, 1), "hidden, and not gone");
+    yes.set_fault_at(Where::Documents, Fault::None);
+    clock.advance(DAY);
+    eventually(&relay, "it is back", || found(&relay, "albatross") == [post.id.clone()]).await;
+    yes.set_fault_at(Where::Documents, Fault::Status(503));
+    clock.advance(8 * DAY);
+    eventually(&relay, "it is time again", || waits_to_be_read(&relay)).await;
+    clock.advance(22 * DAY + Duration::from_secs(3600));
+    eventually(&relay, "it is gone", || held(&relay) == (0, 0)).await;
+    assert_eq!(words(&relay, &ada), ["unreachable"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_us_a_profile_hides_it_and_a_day_later_it_is_gone() {
+    for status in [401, 403] {
+        let (relay, clock) = at_will().await;
+        let yes = member_at(&relay, &clock, &format!("yes {status}")).await;
+        let ada = actor_of(&yes, "ada");
+        let post = publish(&yes, "a noddy").await;
+        eventually(&relay, "it is found", || found(&relay, "noddy") == [post.id.clone()]).await;
+        yes.set_fault_at(Where::Documents, Fault::Status(status));
+        clock.advance(8 * DAY);
+        let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
+        eventually(&relay, "it is hidden", || hidden().as_deref() == Some("forbidden")).await;
+        assert!(found(&relay, "noddy").is_empty() && held(&relay) == (1, 1), "once is not enough");
+        clock.advance(DAY);
+        eventually(&relay, "it is gone", || held(&relay) == (0, 0)).await;
+        assert_eq!(words(&relay, &ada), ["forbidden"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_blocks_us_is_not_even_read() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    let blocked = Iri::parse(&format!("{}/actor", relay.url())).expect("an id");
+    let actor = ada.clone();
+    relay.store().write(move |tx| tx.note_block(&actor, &blocked)).await.expect("written");
+    let reads = || yes.fetches().iter().filter(|(path, _)| path.contains("ada")).map(|(_, count)| *count).sum::<u64>();
+    let before = reads();
+    let post = yes.post(PostSpec::public("a prion")).await.expect("an answer");
+    assert_eq!(post.status(), 202);
+    eventually(&relay, "it was looked at", || gathered(&relay, "blocked") == 1).await;
+    assert!(!waits_to_be_read(&relay) && held(&relay) == (0, 0));
+    // The key that the request was signed with is read for the relay, if anything.
+    assert!(reads() <= before + 1, "{:?}", yes.fetches());
+}
+
+/// It is also how a restored backup looks: whatever was taken back meanwhile was said to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_sleep_nobody_is_shown_before_their_profile_was_read_anew() {
+    let clock = Clock::manual(Clock::system().now().minus(3 * DAY));
+    let change = |config: &mut shearwater::config::Config| {
+        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+    };
+    let relay = TestRelay::start_at(clock.clone(), change).await;
+    let (yes, no) = (member_at(&relay, &clock, "yes").await, member_at(&relay, &clock, "no").await);
+    let ada = actor_of(&yes, "ada");
+    let post = publish(&yes, "a murre").await;
+    publish(&no, "a murre too").await;
+    eventually(&relay, "both are found", || found(&relay, "murre").len() == 2).await;
+    no.set_profile("ada", json!({ "indexable": false }));
+    yes.set_fault_at(Where::Documents, Fault::Status(503));
+    let relay = relay.restart().await;
+    eventually(&relay, "who said no meanwhile is gone", || held(&relay) == (1, 1)).await;
+    let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
+    eventually(&relay, "and the other one waits", || hidden().as_deref() == Some("not-read-since-a-long-sleep")).await;
+    assert!(found(&relay, "murre").is_empty());
+    yes.set_fault_at(Where::Documents, Fault::None);
+    let answer = ask(&relay, &yes, "check", json!({ "actor": ada })).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    eventually(&relay, "until it was read", || found(&relay, "murre") == [post.id.clone()]).await;
+    // A short one is none.
+    let relay = relay.restart().await;
+    eventually(&relay, "the index is open", || !found(&relay, "murre").is_empty()).await;
+    assert!(author(&relay, &ada).is_some_and(|author| author.hidden.is_none()));
+}
