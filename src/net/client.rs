@@ -94,6 +94,9 @@ pub enum NetFault {
     /// No connection.
     #[error("no connection")]
     Connect,
+    /// This machine has no descriptors, ports or memory left for a connection: the other side has no part in it.
+    #[error("nothing is left here to connect with")]
+    Exhausted,
     /// It is not who it is called, or speaks no TLS that we do: a certificate that is expired, unknown, or another's.
     #[error("its certificate is not good, or it speaks no TLS that we do")]
     Tls,
@@ -119,6 +122,7 @@ impl NetFault {
             Self::Refused(_) => "refused",
             Self::Dns => "dns",
             Self::Connect => "connect",
+            Self::Exhausted => "exhausted",
             Self::Tls => "tls",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
@@ -365,16 +369,19 @@ impl io::Write for Capped {
 
 fn fault(error: &reqwest::Error) -> NetFault {
     let mut cause = error.source();
-    let mut unfit = false;
+    let (mut unfit, mut exhausted) = (false, false);
     while let Some(inner) = cause {
         if let Some(refused) = inner.downcast_ref::<Refused>() {
             return NetFault::Refused(refused.clone());
         }
         unfit |= is_unfit(inner);
+        exhausted |= is_exhausted(inner);
         cause = inner.source();
     }
     if error.is_timeout() {
         NetFault::Timeout
+    } else if exhausted {
+        NetFault::Exhausted
     } else if error.is_dns() {
         NetFault::Dns
     } else if error.is_connect() {
@@ -389,6 +396,14 @@ fn is_unfit(error: &(dyn std::error::Error + 'static)) -> bool {
     let Some(error) = error.downcast_ref::<io::Error>() else { return false };
     // One that wraps another does not call it its source.
     error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_unfit(inner))
+}
+
+/// Whether the operating system had nothing left to make a connection of: `ENOMEM`, `ENFILE`, `EMFILE`, `EADDRNOTAVAIL`,
+/// `ENOBUFS`.
+fn is_exhausted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = error.downcast_ref::<io::Error>() else { return false };
+    matches!(error.raw_os_error(), Some(12 | 23 | 24 | 99 | 105))
+        || error.get_ref().is_some_and(|inner| is_exhausted(inner))
 }
 
 fn extra_roots(net: &config::Net) -> anyhow::Result<Vec<reqwest::Certificate>> {

@@ -89,6 +89,7 @@ impl From<NetFault> for FetchFault {
     fn from(fault: NetFault) -> Self {
         match fault {
             NetFault::Refused(refused) => Self::Refused(refused),
+            NetFault::Exhausted => Self::TryLater("busy"),
             NetFault::TooBig => Self::Invalid("the document is too big".to_owned()),
             NetFault::Coding => Self::Invalid(fault.to_string()),
             NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Timeout | NetFault::Broken => {

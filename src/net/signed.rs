@@ -298,7 +298,9 @@ impl SignedClient {
             Ok(_) => turn.went(true),
             Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Broken) => turn.went(false),
             Err(NetFault::Timeout) if fair => turn.went(false),
-            Err(NetFault::Timeout | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding) => {}
+            Err(
+                NetFault::Timeout | NetFault::Exhausted | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding,
+            ) => {}
         }
         Ok(outcome?)
     }

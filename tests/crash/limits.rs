@@ -37,7 +37,12 @@ pub(crate) fn descriptors(call: &Call) -> anyhow::Result<String> {
         let before = stage.count()?.0;
         std::thread::sleep(Duration::from_millis(1500));
         let after = stage.count()?.0;
-        ensure!(after > before, "with descriptors again, nothing is acknowledged");
+        ensure!(
+            after > before,
+            "with descriptors again, nothing is acknowledged, and {} refused:\n{}",
+            stage.count()?.2,
+            stage.said()
+        );
         stage.pause()?;
         stage.drain()?;
 

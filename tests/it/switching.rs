@@ -25,6 +25,16 @@ async fn searching() -> TestRelay {
     TestRelay::start_with(|config| config.search.api = SearchApi::Public).await
 }
 
+/// The same, when its sweeper has looked whose server is on and looks no more until that changes: a row of somebody whose
+/// server is not stays as long as nobody takes it out.
+async fn searching_after_the_sweep() -> TestRelay {
+    let relay = searching().await;
+    let bait = indexed(&relay, &server(Family::Mastodon, "bait").await, &[]).await;
+    switched_on(&relay, Family::Mastodon, "other").await;
+    eventually("the sweeper has looked", || !has_author(&relay, &bait)).await;
+    relay
+}
+
 async fn server(family: Family, name: &str) -> Instance {
     Instance::start(family, Options { name: name.to_owned(), ..Options::default() }).await.expect("an instance")
 }
@@ -471,7 +481,7 @@ async fn who_pasted_both_addresses_is_relayed_once_whichever_comes_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_of_any_of_our_actors_takes_its_author_out_at_once() {
-    let relay = searching().await;
+    let relay = searching_after_the_sweep().await;
     for (number, object) in [format!("{}/actor", relay.url()), search_actor(&relay)].iter().enumerate() {
         // A stranger: its server is neither a member nor switched on any longer.
         let one = server(Family::Mastodon, &format!("one {number}")).await;
@@ -496,7 +506,7 @@ async fn a_block_of_any_of_our_actors_takes_its_author_out_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_its_author_deletes_is_out_at_once_whoever_knows_them() {
-    let relay = searching().await;
+    let relay = searching_after_the_sweep().await;
     let one = server(Family::Mastodon, "one").await;
     let posts: Vec<_> = (0..3).map(|number| one.compose(&PostSpec::public(&format!("found {number}")))).collect();
     let ids: Vec<&str> = posts.iter().map(|post| post.id.as_str()).collect();
@@ -563,7 +573,7 @@ async fn what_its_origin_does_not_show_any_longer_is_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_profile_reaches_the_search_and_one_that_says_no_counts_at_once() {
-    let relay = searching().await;
+    let relay = searching_after_the_sweep().await;
     let member = relay.joined(Family::Mastodon, "member").await;
     let follow = activity(&member, &As::Server, "Follow", "search", json!(PUBLIC));
     assert_eq!(send(&relay, &member, "/search/inbox", &As::Server, &follow).await.status, 202);
