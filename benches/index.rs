@@ -31,6 +31,10 @@ use memory::Memory;
 use rates::{Rounds, Watch, append, cpu_time, number};
 use support::{Call, amount, columns};
 
+/// What the daemon uses.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// As `search.heap` has it.
 const HEAP: usize = 50 << 20;
 /// Posts made in advance, and then taken at once.

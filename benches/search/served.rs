@@ -35,6 +35,8 @@ use crate::{PER_SECOND, Times, milliseconds};
 
 /// Rows written to the ledger at once.
 const CHUNK: u64 = 1_000;
+/// Costs nothing but a request: how long it takes says how busy the machine is.
+const PLAIN: &str = "/robots.txt";
 /// Requests a second.
 const REQUESTS: u64 = 50;
 /// Posts that are put in together; the gatherer takes up to 128 at once.
@@ -62,11 +64,13 @@ pub(crate) async fn run(call: &Call, corpus: &Corpus) -> anyhow::Result<()> {
     let built = Memory::now();
     let asked = Asked::of_each(corpus, call.size(100, 2));
     let mut alone = stage.clone().blocking(move |stage| stage.ask_ledger(&asked)).await?;
-    let asked = Asked::of_each(corpus, call.size(100, 2));
+    let paths = paths(&Asked::of_each(corpus, call.size(100, 2)));
     let time = Duration::from_secs(call.size(20, 1) as u64);
     let putting = stage.keep_putting(time);
     let probing = stage.keep_posting(time);
-    let ((), mut arrivals, mut answers) = tokio::try_join!(putting, probing, stage.keep_asking(&asked, time))?;
+    let (asking, beside) = (stage.keep_asking(&paths, time), [PLAIN.to_owned()]);
+    let beside = stage.keep_asking(&beside, time);
+    let ((), mut arrivals, mut answers, mut plain) = tokio::try_join!(putting, probing, asking, beside)?;
     let busy = Memory::now().max(built);
     stage.settled().await?;
     let gone = stage.clone().withdraw().await?;
@@ -76,6 +80,7 @@ pub(crate) async fn run(call: &Call, corpus: &Corpus) -> anyhow::Result<()> {
     let rows = [
         ("found and looked up in the ledger, at rest, no HTTP", &mut alone),
         ("GET /api/v1/search, 50 a second, while indexing", &mut answers),
+        ("GET /robots.txt, 50 a second, at the same time", &mut plain),
         ("from posting to being found, by the inbox, while indexing", &mut arrivals),
     ];
     for (name, times) in rows {
@@ -286,7 +291,7 @@ impl Stage {
     }
 
     /// Asks over kept-alive connections at moments that do not depend on the answers; each took from its moment on.
-    async fn keep_asking(&self, asked: &[Asked], time: Duration) -> anyhow::Result<Times> {
+    async fn keep_asking(&self, paths: &[String], time: Duration) -> anyhow::Result<Times> {
         let address = self.relay.server.http_addr().context("an address")?;
         let pool: Arc<Mutex<Vec<SendRequest<Empty<Bytes>>>>> = Arc::default();
         for _ in 0..CONNECTIONS {
@@ -300,10 +305,8 @@ impl Stage {
         let mut place = 0;
         while started.elapsed() < time {
             let due = turns.tick().await.into_std();
-            place = (place + 37) % asked.len();
-            let query: String =
-                form_urlencoded::Serializer::new(String::new()).append_pair("q", &asked[place].text).finish();
-            let request = Request::get(format!("/api/v1/search?{query}")).header(HOST, &authority).body(Empty::new())?;
+            place = (place + 37) % paths.len();
+            let request = Request::get(&paths[place]).header(HOST, &authority).body(Empty::new())?;
             let pool = pool.clone();
             asking.spawn(async move {
                 let kept = lock(&pool).pop();
@@ -361,6 +364,12 @@ impl Stage {
         }
         Ok(Gone { posts, written, first_search, worst_search, index, swept: begun.elapsed() })
     }
+}
+
+/// What is asked for over HTTP.
+fn paths(asked: &[Asked]) -> Vec<String> {
+    let query = |one: &Asked| form_urlencoded::Serializer::new(String::new()).append_pair("q", &one.text).finish();
+    asked.iter().map(|one| format!("/api/v1/search?{}", query(one))).collect()
 }
 
 /// Somebody who said yes just now.
