@@ -5,6 +5,10 @@
 //! requests in flight. As a test it does the same
 //! with a handful of requests and looks only at whether each is taken.
 
+#[path = "support/rates.rs"]
+mod rates;
+#[path = "support/relay.rs"]
+mod relay;
 mod support;
 
 use std::hint::black_box;
@@ -37,7 +41,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use url::Url;
 
-use support::{Call, LONG, Rounds, Sample, TestRelay, Watch, append};
+use rates::{Rounds, Sample, Watch, append};
+use relay::{LONG, TestRelay};
+use support::Call;
 
 const AUTHOR_PEM: &str = include_str!("../tests/fixtures/keys/author.rsa.pk8.pem");
 const SERVER_PEM: &str = include_str!("../tests/fixtures/keys/subscriber.rsa.pk8.pem");
@@ -109,7 +115,7 @@ fn is_activity(request: &Received) -> bool {
 
 /// The inbox with all it does until a post is durable, without HTTP and with it.
 async fn inbox(call: &Call) -> anyhow::Result<()> {
-    let relay = TestRelay::start().await?;
+    let relay = TestRelay::start(|_as_it_is| ()).await?;
     let member = Member::start(&relay).await?;
     member.join(&relay).await?;
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use shearwater::demo::{Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
 
-use super::support::{Call, LONG, TestRelay, median};
+use super::rates::median;
+use super::relay::{LONG, TestRelay};
+use super::support::Call;
 
 /// Posts arrive at the relay in this rhythm: a busy relay's, that this machine can serve without a queue.
 const EVERY: Duration = Duration::from_millis(250);
@@ -76,7 +78,7 @@ struct Stage {
 impl Stage {
     /// `sick` subscribers of each kind.
     async fn set(healthy: usize, sick: usize) -> anyhow::Result<Self> {
-        let relay = TestRelay::start().await?;
+        let relay = TestRelay::start(|_as_it_is| ()).await?;
         let options = Options { name: "poster".to_owned(), ..Options::default() };
         let poster = Instance::start(Family::Mastodon, options).await?;
         let answer = poster.join(relay.url()).await?;

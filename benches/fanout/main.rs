@@ -10,6 +10,10 @@
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
 
 mod fairness;
+#[path = "../support/rates.rs"]
+mod rates;
+#[path = "../support/relay.rs"]
+mod relay;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -35,7 +39,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use url::Url;
 
-use support::{Call, LONG, Rounds, TestRelay, Watch, append};
+use rates::{Rounds, Watch, append};
+use relay::{LONG, TestRelay};
+use support::Call;
 
 const KEY_PEM: &str = include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem");
 const ROUNDS: usize = 3;
@@ -163,7 +169,7 @@ struct Stage {
 
 impl Stage {
     async fn set(family: Family, subscribers: usize, delay: Duration) -> anyhow::Result<Self> {
-        let relay = TestRelay::start().await?;
+        let relay = TestRelay::start(|_as_it_is| ()).await?;
         let poster =
             Instance::start(Family::Mastodon, Options { name: "poster".to_owned(), ..Options::default() }).await?;
         let answer = poster.join(relay.url()).await?;
@@ -220,7 +226,7 @@ impl Stage {
     }
 
     /// From the first post sent to the last one received.
-    async fn round(&self, posts: usize) -> anyhow::Result<support::Sample> {
+    async fn round(&self, posts: usize) -> anyhow::Result<rates::Sample> {
         let composed = self.compose(posts);
         let before = self.swarm.per_subscriber();
         let count = posts * before.len();
@@ -272,7 +278,7 @@ impl BareSender {
     }
 
     /// Sends `body` to everybody `posts` times.
-    async fn round(&mut self, stage: &Stage, body: &Bytes, posts: usize) -> anyhow::Result<support::Sample> {
+    async fn round(&mut self, stage: &Stage, body: &Bytes, posts: usize) -> anyhow::Result<rates::Sample> {
         let count = posts * self.senders.len();
         let target = stage.swarm.received() + number(count);
         let mut sending = JoinSet::new();
@@ -307,7 +313,7 @@ async fn send(sender: &mut SendRequest<Full<Bytes>>, authority: &str, body: Byte
 }
 
 /// Signs for one subscriber after the other, as delivery does, on this thread.
-fn sign(stage: &Stage, body: &Bytes, count: usize) -> anyhow::Result<support::Sample> {
+fn sign(stage: &Stage, body: &Bytes, count: usize) -> anyhow::Result<rates::Sample> {
     let key = SigningKey::from_pem(Iri::parse("https://relay.example/actor#main-key")?, KEY_PEM)?;
     let urls = (0..stage.swarm.per_subscriber().len())
         .map(|index| Url::parse(&format!("{}/inbox", stage.swarm.origin(index))));
