@@ -141,7 +141,7 @@ fn actor(author: u64) -> anyhow::Result<Iri> {
 }
 
 fn on(since: Timestamp) -> SearchServer {
-    SearchServer { since, by: SwitchedBy::Operator, reason: "its admin asked".to_owned() }
+    SearchServer { since, by: SwitchedBy::Operator, also: Vec::new(), reason: "its admin asked".to_owned() }
 }
 
 impl Stage {
