@@ -1,7 +1,7 @@
 //! The index beside its ledger: opened, followed, made anew, compared. What the worker and the commands do with both,
 //! whether a relay runs or not. Decides nothing about when.
 //!
-//! Promises: an index that [`Shelf::follow`] has brought up to a view of the ledger holds exactly the posts that are held in
+//! Promises: an index that `Shelf::follow` has brought up to a view of the ledger holds exactly the posts that are held in
 //! that view; one that is made anew takes the place of the old one only when it is whole, and whenever that is cut short,
 //! the next [`Shelf::open`] finds a whole one or makes it.
 //!
