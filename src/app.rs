@@ -124,9 +124,7 @@ impl App {
     pub fn start(&self) {
         self.state.relay.start();
         self.state.delivery.start();
-        if self.state.config.search.is_on() {
-            self.state.search.start();
-        }
+        self.state.search.start();
         let (identity, store, clock) =
             (self.state.identity.clone(), self.state.store.clone(), self.state.clock.clone());
         self.state.supervisor.start(move || KeyKeeper::new(identity.clone(), store.clone(), clock.clone()));

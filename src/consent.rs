@@ -164,6 +164,26 @@ pub fn consent(wanted: Use, case: &Case<'_>) -> Decision {
     reasons(wanted, case).next().map_or(Decision::Allow, Decision::Deny)
 }
 
+/// Why a profile ends the consent of its owner, by what it says and nothing else, if it does.
+#[must_use]
+pub fn profile_says_no(signals: &ActorSignals) -> Option<Reason> {
+    let case = Case {
+        reading: Some(Reading { signals, at: Timestamp::default() }),
+        author: Author::default(),
+        server: Server::default(),
+        post: None,
+        terms: Terms {
+            now: Timestamp::default(),
+            occasion: Occasion::Keeping,
+            strictness: Strictness::Standard,
+            read_within: READ_TO_KEEP,
+            retention: MAX_RETENTION,
+        },
+    };
+    // Whose profile it is was asked before, and the server's part is not the profile's to say.
+    reasons(Use::Posts, &case).find(|reason| *reason > Reason::OtherAuthor)
+}
+
 /// Everything that stands against it, in the order of [`Reason::ALL`]; nothing: it is allowed.
 pub fn reasons(wanted: Use, case: &Case<'_>) -> impl Iterator<Item = Reason> {
     Reason::ALL.into_iter().filter(move |reason| reason.stands(wanted, case))
@@ -375,15 +395,10 @@ impl Reason {
                  algorithms\u{201d}.",
             ),
             Self::Locked => ("locked", "The account is locked, and this relay indexes only those that are not."),
-            Self::NoAct => (
-                "no-act",
-                "This relay indexes only who asked for it: follow its search account, or write #searchable in the profile.",
-            ),
-            Self::BeforeConsent => (
-                "before-consent",
-                "The post was written before the account and its server agreed to search. It is taken only if its author \
-                 asks for it.",
-            ),
+            Self::NoAct => ("no-act", "This relay indexes only who asked for it: write #searchable in the profile."),
+            Self::BeforeConsent => {
+                ("before-consent", "The post was written before the account and its server agreed to search.")
+            }
         }
     }
 }

@@ -49,12 +49,6 @@ pub(super) async fn search_inbox(
     take(Inbox::Search, relay, config, slots, request).await
 }
 
-/// The same while there is no search.
-pub(super) async fn no_search(State(relay): State<Relay>) -> Response {
-    let detail = "search is off on this relay: it takes nothing for it".to_owned();
-    reject(&relay, refuse(404, "search-off", detail, "Take this address out of your relays; /inbox is the relay's."))
-}
-
 async fn take(inbox: Inbox, relay: Relay, config: Arc<Config>, slots: InboxSlots, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let from = parts.extensions.get::<Client>().and_then(|client| client.sender(&parts.headers));

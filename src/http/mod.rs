@@ -51,14 +51,14 @@ pub fn public(state: HttpState) -> Router {
         .with_state(state)
 }
 
-/// What belongs to the search actor. While search is off there is none, and who still posts to it is told.
+/// What belongs to the search actor. While search is off there is none, but who says no to it is heard.
 fn search_actor(state: &HttpState) -> Router<HttpState> {
     let ids = &state.identity.search;
+    let inbox = Router::new().route(&path(&ids.inbox), post(federation::search_inbox));
     if !state.config.search.is_on() {
-        return Router::new().route(&path(&ids.inbox), post(federation::no_search));
+        return inbox;
     }
-    Router::new()
-        .route(&path(&ids.inbox), post(federation::search_inbox))
+    inbox
         .route(&path(&ids.actor), get(federation::search_actor))
         .route(&path(&ids.outbox), get(federation::search_outbox))
         .route(&path(&ids.followers), get(federation::search_followers))

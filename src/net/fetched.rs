@@ -9,6 +9,7 @@ use url::Url;
 
 use super::client::NetFault;
 use super::guard::Refused;
+use crate::clock::Timestamp;
 use crate::ids::Iri;
 
 /// The profile that makes JSON-LD an ActivityPub document (ActivityPub section 3.2).
@@ -24,6 +25,8 @@ pub struct Fetched {
     pub value: Value,
     /// Its bytes as they came.
     pub bytes: Bytes,
+    /// When it was asked for: what it says may be as old as that.
+    pub asked_at: Timestamp,
 }
 
 /// JSON that is no ActivityPub document: WebFinger, NodeInfo.

@@ -23,7 +23,7 @@ use super::client::{Answer, Client, NetFault, Outgoing};
 use super::fetched::{FetchFault, Fetched, JsonAnswer, JsonKind, Verdict, is_document, is_one_of, judge, status_fault};
 use super::hosts::Hosts;
 use super::keyring::KeyRing;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::wire::http_sig::{self, Body, Scheme};
@@ -82,6 +82,7 @@ struct Arrival {
     came_from: Iri,
     value: Value,
     bytes: Bytes,
+    asked_at: Timestamp,
 }
 
 impl SignedClient {
@@ -239,7 +240,7 @@ impl SignedClient {
 
     /// Follows redirects to a document.
     async fn travel(&self, from: &Iri, journey: &mut Journey) -> Result<Arrival, FetchFault> {
-        let mut here = from.clone();
+        let (mut here, asked_at) = (from.clone(), self.clock.now());
         loop {
             self.check(&here)?;
             let answer = self.knock(&here, journey).await?;
@@ -249,7 +250,7 @@ impl SignedClient {
             }
             let answer = whole(answer)?;
             let value = read(&answer, is_document)?;
-            return Ok(Arrival { came_from: here, value, bytes: answer.body });
+            return Ok(Arrival { came_from: here, value, bytes: answer.body, asked_at });
         }
     }
 
@@ -326,7 +327,7 @@ impl SignedClient {
 
 impl Arrival {
     fn under(self, id: Iri) -> Fetched {
-        Fetched { id, value: self.value, bytes: self.bytes }
+        Fetched { id, value: self.value, bytes: self.bytes, asked_at: self.asked_at }
     }
 }
 

@@ -34,32 +34,30 @@ impl Peers {
     /// From its origin; the outcome goes to disk.
     pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
         let fetched = self.client.get(id).await;
-        if let Ok(fetched) = &fetched
-            && read_actor(id, &fetched.id, &fetched.value).is_ok()
-        {
-            self.note_reading(fetched).await;
-        }
-        self.take_actor(id, fetched)
+        self.take_actor(id, fetched).await
     }
 
     /// Judges what came for this id and writes it down.
-    pub(super) fn take_actor(&self, id: &Iri, fetched: Result<Fetched, FetchFault>) -> Kept<Arc<RemoteActor>> {
+    pub(super) async fn take_actor(&self, id: &Iri, fetched: Result<Fetched, FetchFault>) -> Kept<Arc<RemoteActor>> {
         let outcome = match fetched {
             Ok(fetched) => read_actor(id, &fetched.id, &fetched.value).map(|actor| (actor, fetched)),
             Err(fault) => Err(fault.into()),
         };
         match outcome {
-            Ok((actor, fetched)) => self.keep_actor(actor, &fetched),
+            Ok((actor, fetched)) => self.keep_actor(actor, &fetched).await,
             Err(fault) => self.keep_fault(id, fault),
         }
     }
 
-    /// Writes down an actor that was just read from its origin.
-    pub(super) fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
-        let now = self.clock.now();
-        self.disk.put(Kind::Actor, fetched.id.as_str(), &fetched.bytes, now);
-        self.disk.remove(Kind::Missing, fetched.id.as_str());
-        Kept::value(Arc::new(actor), now.plus(self.lifetimes.actor), fetched.bytes.len())
+    /// Writes down an actor that was just read from its origin, and what it says about being found: whatever it was read
+    /// for, it is the newest word, unless somebody asked later and was answered sooner.
+    pub(super) async fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
+        let until = fetched.asked_at.plus(self.lifetimes.actor);
+        if self.note_reading(fetched).await {
+            self.disk.put(Kind::Actor, fetched.id.as_str(), &fetched.bytes, fetched.asked_at);
+            self.disk.remove(Kind::Missing, fetched.id.as_str());
+        }
+        Kept::value(Arc::new(actor), until, fetched.bytes.len())
     }
 
     /// A fault with its lifetime; a 404 or 410 of what we knew is written down. The document itself stays: who is gone may

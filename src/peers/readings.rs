@@ -23,7 +23,7 @@ pub struct Reading {
     pub signals: ActorSignals,
     /// What it shows.
     pub profile: Profile,
-    /// When it came from its origin.
+    /// When its origin was asked for it: what it said later we do not know.
     pub read_at: Timestamp,
 }
 
@@ -77,9 +77,15 @@ impl Peers {
         document.map(|document| shows_word(&document, word)).ok_or(PeerFault::TryLater("not kept"))
     }
 
-    /// Takes note of what a document said that was just fetched.
-    pub(super) async fn note_reading(&self, fetched: &Fetched) {
-        self.keep_reading(&fetched.id, &fetched.value, self.clock.now(), fetched.bytes.len()).await;
+    /// Takes note of what a document said that was just fetched; whether it is the newest that we have.
+    pub(super) async fn note_reading(&self, fetched: &Fetched) -> bool {
+        if let Some(Ok(kept)) = self.readings.get(&fetched.id, self.clock.now()).await
+            && kept.read_at > fetched.asked_at
+        {
+            return false;
+        }
+        self.keep_reading(&fetched.id, &fetched.value, fetched.asked_at, fetched.bytes.len()).await;
+        true
     }
 
     async fn keep_reading(

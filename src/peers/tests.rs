@@ -101,6 +101,44 @@ async fn actors_are_kept_for_a_day_across_restarts_and_read_fresh_on_demand() {
     assert!(!world.peers.known(&id).await && !world.restart().peers.known(&id).await);
 }
 
+/// The answer to a question may have been under way while its author changed their mind.
+#[tokio::test]
+async fn a_reading_is_as_old_as_its_question_whatever_it_was_read_for() {
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind((OPEN, 0)).await.unwrap();
+    let id = Iri::parse(&format!("http://{}/ada", listener.local_addr().unwrap())).unwrap();
+    let (clock, page) = (world.clock.clone(), actor(id.as_str(), KEY));
+    let answer = move || {
+        // It takes a minute.
+        clock.advance(Duration::from_secs(60));
+        let page = page.clone();
+        async move { ([("content-type", "application/activity+json")], page.body) }
+    };
+    testing::serve(listener, axum::Router::new().fallback(answer));
+    assert_eq!(world.peers.reading_now(&id).await.unwrap().read_at, NOON);
+    assert_eq!(world.restart().peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(NOON), "on disk, too");
+}
+
+/// Keys are read from the document in which the author says yes or no.
+#[tokio::test]
+async fn what_was_read_for_a_key_is_the_newest_word_too() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let (id, key_id) = (site.iri("/ada"), site.iri("/ada#main-key"));
+    let said = |yes: bool| {
+        let mut page = json!({ "id": id.as_str(), "type": "Person", "preferredUsername": "ada",
+            "inbox": format!("{id}/inbox"), "indexable": yes,
+            "publicKey": key(key_id.as_str(), id.as_str(), KEY) });
+        page["@context"] = json!(["https://www.w3.org/ns/activitystreams", "https://w3id.org/security/v1"]);
+        Page::document(page)
+    };
+    site.set("/ada", said(true));
+    assert!(world.peers.reading_now(&id).await.unwrap().signals.indexable.is_yes());
+    site.set("/ada", said(false));
+    world.clock.advance(Duration::from_secs(3600));
+    world.peers.refetch_key(&key_id).await.unwrap();
+    assert!(!world.peers.kept_reading(&id).await.unwrap().signals.indexable.is_yes());
+}
+
 /// Anybody can say with every request that they changed.
 #[tokio::test]
 async fn a_profile_that_changes_all_the_time_is_read_once_per_cool_down() {

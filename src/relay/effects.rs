@@ -10,6 +10,7 @@ use super::screening::FULL;
 use super::subscribe::Welcome;
 use super::trust::{Trust, trust};
 use super::verify::{Inbox, Verified, is_control};
+use super::withdraw::by;
 use crate::ids::Iri;
 use crate::log::Draft;
 use crate::policy::screen::Reason;
@@ -190,6 +191,7 @@ impl Relay {
                 // It came to the search's inbox with an id that says nothing more.
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
             },
+            Effect::Void(object) => Self::void_earlier(tx, &verified.activity.actor, &object)?,
             Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why)?,
             Effect::Blocked(ours) => Self::blocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Unblocked(ours) => Self::unblocked_by(tx, &verified.activity.actor, &ours)?,
@@ -263,7 +265,7 @@ impl Relay {
         if let Some(why) = Self::not_again(tx, &draft)? {
             return Ok(why);
         }
-        tx.note(SeenSet::Objects, &by(&draft))?;
+        tx.note(SeenSet::Objects, &by(&draft.actor, &draft.object))?;
         if !draft.relayed {
             Self::note_for_search(tx, &draft.object)?;
             self.0.log.append(tx, draft)?;
@@ -420,7 +422,7 @@ impl Relay {
     fn is_anothers(&self, tx: &Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         let came =
             tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::came_for_search(tx, &draft.object)?;
-        if came && !tx.has_seen(SeenSet::Objects, &by(draft))? {
+        if came && !tx.has_seen(SeenSet::Objects, &by(&draft.actor, &draft.object))? {
             return Ok(true);
         }
         let posted = self.0.log.announced(&draft.announce_hash())?;
@@ -450,11 +452,6 @@ fn activity_key(inbox: Inbox, id: &Iri) -> [&str; 2] {
         Inbox::Relay => [id.origin(), id.as_str()],
         Inbox::Search => ["search", id.as_str()],
     }
-}
-
-/// Whose a post is: beside the ids of what was relayed, and never taken for one of them.
-fn by(draft: &Draft) -> [&str; 3] {
-    ["by", draft.actor.as_str(), draft.object.as_str()]
 }
 
 /// Nobody is sent it.

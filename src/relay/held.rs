@@ -250,9 +250,7 @@ impl Relay {
                 post.activity.clone_from(&draft.activity);
                 post.at = draft.at;
                 post.carried = draft.carried;
-                if draft.carried {
-                    post.body = String::from_utf8_lossy(&draft.body).into_owned();
-                }
+                post.body = String::from_utf8_lossy(&draft.body).into_owned();
             }
         }
         post.text = features.map(|features| features.words().into_owned()).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::Relay;
 use super::effects::Outcome;
 use super::route::{Effect, Facts, SearchFacts, proof_matters, route};
 use super::subscribe::Welcome;
-use super::verify::{Received, Refused, Rejection, Verified};
+use super::verify::{Inbox, Received, Refused, Rejection, Verified};
 use crate::ids::Authority;
 use crate::peers::PeerFault;
 use crate::store::{Following, Refusal, StoreError};
@@ -59,6 +59,9 @@ impl Relay {
     }
 
     async fn act(&self, mut verified: Verified) -> Answer {
+        if verified.inbox == Inbox::Search && !self.0.search.is_on() && !takes_back(&verified.activity.kind) {
+            return Answer::Rejected(no_search());
+        }
         (self.0.signals.alive)(&verified.authority);
         // An actor that speaks for its whole server is measured as the server.
         let person = (!self.is_registered(&verified.signer)).then_some(&verified.signer);
@@ -71,7 +74,7 @@ impl Relay {
         };
         if !self.has_room() {
             if effects.iter().any(grows) {
-                return Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300));
+                return self.without_room(verified, effects).await;
             }
             if self.is_nearly_full() {
                 effects.iter_mut().for_each(slim);
@@ -81,6 +84,19 @@ impl Relay {
             Ok(done) => self.conclude_request(done),
             Err(error) => Answer::Rejected(store_trouble(&error)),
         }
+    }
+
+    /// What takes something out of the search is done although there is no room for the rest; that is to be sent again, and
+    /// so it is not noted as seen.
+    async fn without_room(&self, mut verified: Verified, mut effects: Vec<Effect>) -> Answer {
+        effects.retain(|effect| matches!(effect, Effect::Withdraw(_) | Effect::Void(_) | Effect::Forget(_)));
+        if effects.iter().any(|effect| !matches!(effect, Effect::Forget(_))) {
+            verified.activity.id = None;
+            if let Err(error) = self.perform(verified, effects, None).await {
+                return Answer::Rejected(store_trouble(&error));
+            }
+        }
+        Answer::Rejected(Rejection::later("disk", "the relay's disk has no room to keep this", 300))
     }
 
     /// Tells who has something to do now, and finds the answer.
@@ -205,6 +221,17 @@ fn claimed_host(received: &Received) -> Option<String> {
     let start = text.to_ascii_lowercase().find("keyid=\"")? + "keyid=\"".len();
     let key_id = text.get(start..)?.split('"').next()?;
     crate::ids::Iri::parse(key_id).ok().map(|iri| iri.authority().to_string())
+}
+
+/// What is heard at the search's inbox although there is no search: what is held of when there was one may go.
+const fn takes_back(kind: &Kind) -> bool {
+    matches!(kind, Kind::Undo | Kind::Block | Kind::Delete | Kind::Update)
+}
+
+fn no_search() -> Rejection {
+    let detail = "search is off on this relay: it takes nothing for it".to_owned();
+    let remedy = "Take this address out of your relays; /inbox is the relay's.";
+    Rejection { status: 404, check: "search-off", detail, remedy, retry_after: None }
 }
 
 fn not_admitted(why: &str) -> Rejection {

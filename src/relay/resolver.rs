@@ -358,15 +358,14 @@ impl Relay {
         let mut hint = done.hint.clone();
         let mut due = repeats.then(|| self.0.clock.now());
         let outcome = match &done.finding {
-            Finding::Never("forbidden") => Self::hide(tx, &hint, "forbidden")?,
-            Finding::Never(why) => why,
+            Finding::Never(why) => Self::hide(tx, &hint, why)?,
             Finding::Later if repeats => "later",
             Finding::Later => {
                 due = self.next_try(&mut hint);
                 if due.is_some() { "later" } else { Self::hide(tx, &hint, "expired")? }
             }
             Finding::Gone => self.withdraw(tx, &hint)?,
-            Finding::Post(post, ..) if !post.id.same_origin(&hint.object) => "another-id",
+            Finding::Post(post, ..) if !post.id.same_origin(&hint.object) => Self::hide(tx, &hint, "another-id")?,
             Finding::Post(post, document, features) => {
                 // The hint's id may be only a way to the post, such as its page: the origin's own id is the one that
                 // counts, or it would be relayed once under each.
@@ -383,7 +382,7 @@ impl Relay {
                         word
                     }
                     Err("not-public") => self.withdraw(tx, &hint)?,
-                    Err(why) => why,
+                    Err(why) => Self::hide(tx, &hint, why)?,
                 }
             }
         };
@@ -408,8 +407,9 @@ impl Relay {
         Some(hint.due)
     }
 
-    /// What its origin does not show us when we ask, because it was said to have changed or gone, is not found any longer;
-    /// it may come back when it can be read again. It is no deletion: others keep what they have.
+    /// What its origin does not show us when we ask, because it was said to have changed or gone, is not found any longer,
+    /// nor what we would not take as it is now; it may come back when it can be read again. It is no deletion: others keep
+    /// what they have.
     fn hide(tx: &mut Tx<'_>, hint: &WaitingHint, why: &'static str) -> Result<&'static str, StoreError> {
         tx.drop_indexed_post(&hint.object)?;
         Ok(why)
@@ -421,6 +421,7 @@ impl Relay {
         if held.is_none_or(|(_, post)| post.author != draft.actor) {
             return Ok("relayed-before");
         }
+        Self::void_earlier(tx, &draft.actor, &draft.object)?;
         self.0.log.append(tx, Draft { kind: Kind::Update, relayed: false, ..draft })?;
         Ok("change-for-search")
     }

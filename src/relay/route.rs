@@ -16,12 +16,14 @@ use super::trust::{Trust, trust};
 use super::verify::{Inbox, Verified};
 use crate::clock::Timestamp;
 use crate::config;
+use crate::consent;
 use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind as EntryKind};
 use crate::policy::{RuleSet, Verdict};
 use crate::store::{FollowState, Following, SearchServer, Style, Subscriber};
 use crate::wire::activity::{Activity, FollowRef, Kind, Target};
 use crate::wire::object::{Post, PostFault, Visibility};
+use crate::wire::searchable::{ActorSignals, Said};
 
 /// The largest body that is kept to be forwarded as it came; a longer post is announced. Ten times what Mastodon sends
 /// for a long post; Misskey takes 64 KiB. The signature in it is not checked here, so anybody can ask us to keep bytes.
@@ -124,6 +126,8 @@ pub enum Effect {
         /// The id of the Follow.
         follow: Option<Iri>,
     },
+    /// The actor edits this post: take the version that the search has out, whatever becomes of the new one.
+    Void(Iri),
     /// Take all posts of the actor out of the search; why, in a word.
     Withdraw(&'static str),
     /// The actor blocked this one of ours: the same, until that is taken back.
@@ -187,8 +191,8 @@ fn direct(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
 fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
     match followed(&verified.activity.target, verified.inbox, facts) {
         Some(Followed::Relay(style)) => Effect::Join { style },
-        Some(Followed::Search) => Effect::SearchOn,
-        None => Effect::Ignore("follow-of-somebody-else"),
+        Some(Followed::Search) if facts.search.on => Effect::SearchOn,
+        Some(Followed::Search) | None => Effect::Ignore("follow-of-somebody-else"),
     }
 }
 
@@ -250,7 +254,7 @@ fn followed(target: &Target, inbox: Inbox, facts: &Facts<'_>) -> Option<Followed
         Target::Public if inbox == Inbox::Search => Some(Followed::Search),
         Target::Public => Some(Followed::Relay(Style::Mastodon)),
         other if other.id() == Some(facts.actor) => Some(Followed::Relay(Style::Litepub)),
-        other if facts.search.on && other.id() == Some(facts.search.actor) => Some(Followed::Search),
+        other if other.id() == Some(facts.search.actor) => Some(Followed::Search),
         _ => None,
     }
 }
@@ -298,24 +302,31 @@ fn update(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     {
         return vec![Effect::Ignore(why)];
     }
-    let post = match (own_post(activity), reach) {
-        (Own::Post(post), _) => post,
-        (Own::IdOnly(id), Ok(reach)) => return vec![hint(verified, id, reach, facts)],
-        (Own::IdOnly(id), Err(_)) => return vec![recheck(verified, id, Reach::Search, facts)],
-        (Own::Not(why), _) => return vec![Effect::Ignore(why)],
+    let is_searched = facts.search.known || facts.search.author.is_some();
+    let voided = activity.target.id().filter(|id| is_searched && id.same_origin(&activity.actor));
+    let voids = voided.map(|object| Effect::Void(object.clone()));
+    voids.into_iter().chain([update_of_post(verified, reach, facts)]).collect()
+}
+
+fn update_of_post(verified: &Verified, reach: Result<Reach, &'static str>, facts: &Facts<'_>) -> Effect {
+    let activity = &verified.activity;
+    let post = match own_post(activity) {
+        Own::Post(post) => post,
+        Own::IdOnly(id) => return recheck(verified, id, reach.unwrap_or(Reach::Search), facts),
+        Own::Not(why) => return Effect::Ignore(why),
     };
     if is_public(&post, Some(activity)) {
-        return vec![match reach {
+        return match reach {
             Ok(reach) => Effect::Change(draft(verified, EntryKind::Update, &post.id, post.published, reach, facts)),
             Err(why) => Effect::Ignore(why),
-        }];
+        };
     }
     // An edit that withdraws the post from the public is a deletion to us, and its new body is none of our business.
     let reach = reach.unwrap_or(Reach::Search);
     let mut withdrawn = draft(verified, EntryKind::Delete, &post.id, None, reach, facts);
     withdrawn.carried = false;
     withdrawn.body = bytes::Bytes::new();
-    vec![Effect::Delete(withdrawn)]
+    Effect::Delete(withdrawn)
 }
 
 /// A changed profile: whoever keeps a copy reads it again. If it says itself that its owner is not to be found any longer,
@@ -323,7 +334,8 @@ fn update(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
 fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
     let mut effects = vec![Effect::Forget(activity.actor.clone())];
-    if facts.search.known
+    // Who is being read for the first time may say it, too.
+    if (facts.search.known || facts.search.author.is_some())
         && let Some(why) = says_no(&activity.target)
     {
         effects.push(Effect::Withdraw(why));
@@ -342,11 +354,15 @@ fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, fact
     effects
 }
 
-/// Why the profile in an actor's own Update ends its consent, if it does.
+/// Why the profile in an actor's own Update ends its consent, if it does. What only its absence says, such as a yes that is
+/// not there any more, counts where the whole profile is embedded, and not a part of it.
 fn says_no(target: &Target) -> Option<&'static str> {
     let Target::Embedded { value, .. } = target else { return None };
-    let says = |member: &str, what: bool| value.get(member).and_then(Value::as_bool) == Some(what);
-    if says("suspended", true) { Some("suspended") } else { says("indexable", false).then_some("not-indexable") }
+    let signals = ActorSignals::of(value);
+    let reason = consent::profile_says_no(&signals)?;
+    let is_whole = value.get("inbox").is_some();
+    let is_said = reason != consent::Reason::NotIndexable || is_whole || signals.indexable == Said::No;
+    is_said.then_some(reason.as_str())
 }
 
 fn delete(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {

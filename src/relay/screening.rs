@@ -237,7 +237,6 @@ impl Relay {
             return Ok(FULL);
         }
         tracing::debug!(object = %draft.object, reason = reason.word(), "held: {reason}");
-        let carried = draft.carried;
         tx.hold(HeldPost {
             at: draft.at,
             kind,
@@ -245,10 +244,10 @@ impl Relay {
             actor: draft.actor,
             activity: draft.activity,
             supplier: draft.supplier,
-            carried,
+            carried: draft.carried,
             published: draft.published,
-            // Only what may be forwarded is of use later: all else is announced by its id.
-            body: if carried { String::from_utf8_lossy(&draft.body).into_owned() } else { String::new() },
+            // What may be forwarded, or is for the search: all else is announced by its id, and came without.
+            body: String::from_utf8_lossy(&draft.body).into_owned(),
             reason: reason.word().to_owned(),
             text: text.to_owned(),
             for_search: !draft.relayed,

@@ -5,8 +5,8 @@
 
 use super::Relay;
 use crate::ids::Iri;
-use crate::log::Draft;
-use crate::store::{Refused, SeenSet, StoreError, Tx};
+use crate::log::{Draft, Log};
+use crate::store::{SeenSet, StoreError, Tx};
 
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
@@ -15,13 +15,29 @@ const MOST_REFUSED: u64 = 1_000_000;
 const MOST_REFUSED_STRANGERS: u64 = 100_000;
 
 impl Relay {
-    /// Ends an author's consent: their profile or their server says so. Remembered if there was one.
+    /// Ends an author's consent: their profile or their server says so. Remembered if there was one, or may be soon: their
+    /// profile may be under way to us as it was before.
     pub(super) fn withdraw_from_search(tx: &mut Tx<'_>, actor: &Iri, why: &str) -> Result<&'static str, StoreError> {
-        if !tx.withdraw_author(actor)? {
+        let was_held = tx.withdraw_author(actor)?;
+        if was_held || tx.search_server(&actor.authority())?.is_some() {
+            tx.refuse_author(actor, why)?;
+        }
+        Ok(if was_held { "withdrawn" } else { "not-in-search" })
+    }
+
+    /// Its author edits a post: whatever the new version says, and whether it is taken or not, no earlier one is found any
+    /// longer, nor taken from where it waits.
+    pub(super) fn void_earlier(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<&'static str, StoreError> {
+        let is_theirs = match tx.indexed_post(object)? {
+            Some((_, post)) => post.author == *actor,
+            None => tx.has_seen(SeenSet::Objects, &by(actor, object))?,
+        };
+        if !is_theirs {
             return Ok("not-in-search");
         }
-        tx.refuse_author(actor, why)?;
-        Ok("withdrawn")
+        tx.drop_indexed_post(object)?;
+        tx.void_versions(object, Log::next_in(tx)?)?;
+        Ok("edited")
     }
 
     fn most_refused(tx: &Tx<'_>, actor: &Iri) -> Result<u64, StoreError> {
@@ -36,10 +52,11 @@ impl Relay {
         Ok(stands && !self.is_in_search(actor))
     }
 
-    /// Somebody blocked this actor of ours.
+    /// Somebody blocked this actor of ours. Who switched search on for their server says no for all of it.
     pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
+        Self::search_ends_with(tx, actor)?;
         let was_held = tx.withdraw_author(actor)?;
-        if !was_held && tx.count::<Refused>()? >= Self::most_refused(tx, actor)? {
+        if !was_held && tx.lasting_refusals()? >= Self::most_refused(tx, actor)? {
             return Ok("refusal-not-kept");
         }
         tx.note_block(actor, ours)?;
@@ -76,6 +93,11 @@ impl Relay {
     pub(super) fn note_for_search(tx: &mut Tx<'_>, object: &Iri) -> Result<(), StoreError> {
         tx.note(SeenSet::Objects, &for_search(object)).map(|_new| ())
     }
+}
+
+/// Whose a post is: beside the ids of what was relayed, and never taken for one of them.
+pub(super) fn by<'a>(actor: &'a Iri, object: &'a Iri) -> [&'a str; 3] {
+    ["by", actor.as_str(), object.as_str()]
 }
 
 /// Beside the ids of what was relayed, and never taken for one of them.

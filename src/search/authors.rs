@@ -309,7 +309,7 @@ impl Search {
                 entry => entry?.filter(|entry| entry.seq == *seq),
             };
             if let Some(entry) = entry {
-                found.extend(self.judge(&entry, reading.clone())?);
+                found.extend(self.judge(&entry, Some(reading.clone()))?);
             }
         }
         Ok(found)

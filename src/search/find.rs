@@ -20,7 +20,7 @@ use super::query::{Fault, Query, Reach, Sort};
 use crate::clock::Timestamp;
 use crate::consent::{self, Case, Decision, Occasion, Reason, Use};
 use crate::ids::{Authority, Iri};
-use crate::store::{IndexedAuthor, IndexedPost, LedgerView, SearchServer, StoreError, first_number_at};
+use crate::store::{IndexedAuthor, IndexedPost, LedgerView, Refused, SearchServer, StoreError, first_number_at};
 use crate::wire::searchable::Said;
 
 /// How long one search may look.
@@ -85,9 +85,9 @@ pub enum FindFault {
 }
 
 impl Search {
-    /// The index, once there is one.
+    /// The index, once there is one, and it is known for how long we slept.
     pub(super) fn index(&self) -> Option<Index> {
-        self.0.index.borrow().clone()
+        self.0.index.borrow().clone().filter(|_| self.is_awake())
     }
 
     /// The page of what `text` asks for. Of the newest, `page.above` means the next ones above that id and not the newest
@@ -221,7 +221,8 @@ impl Search {
             return Ok(Some(Standing { indexed: false, reasons: vec![reason], read_at: None, posts: 0 }));
         };
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
-        let mut reasons = self.reasons(&actor, says, known(&author, None));
+        let refused = self.0.store.refused(&actor)?;
+        let mut reasons = self.reasons(&actor, says, known(&author, refused.as_ref()));
         reasons.extend(author.hidden.is_some().then_some(Reason::Refused));
         let posts = self.0.store.posts_of(author.number)?;
         Ok(Some(Standing { indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
@@ -238,7 +239,11 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
+    /// Nobody is shown before it is known for how long we slept.
     pub(super) fn new(search: &'a Search) -> Result<Self, StoreError> {
+        if !search.is_awake() {
+            return Err(StoreError::Busy);
+        }
         let oldest = first_number_at(search.0.clock.now().minus(search.0.config.retention));
         Ok(Self { search, view: search.0.store.ledger()?, oldest, authors: Mutex::default() })
     }
@@ -274,16 +279,20 @@ impl<'a> Shown<'a> {
 
     /// Whether this account may be found as such.
     pub(super) fn is_listed(&self, actor: &Iri, author: &IndexedAuthor) -> bool {
+        self.lists(actor, author).unwrap_or(false)
+    }
+
+    fn lists(&self, actor: &Iri, author: &IndexedAuthor) -> Option<bool> {
         // The operator's words count for what a profile says, too.
         let words = format!("{} {}", author.profile.name, author.profile.summary);
         let case = Case {
             reading: Some(consent::Reading { signals: &author.signals, at: author.read_at }),
-            author: known(author, None),
+            author: known(author, self.refused(actor)?.as_ref()),
             server: self.search.server(actor, &words),
             post: None,
             terms: self.search.terms(Occasion::Keeping),
         };
-        author.hidden.is_none() && consent::consent(Use::Account, &case).is_allowed()
+        Some(author.hidden.is_none() && consent::consent(Use::Account, &case).is_allowed())
     }
 
     /// The post, if it may be shown. A row that cannot be read is shown to nobody.
@@ -293,8 +302,11 @@ impl<'a> Shown<'a> {
         }
         let post = self.view.post(number).ok()??;
         let author = self.author(&post.author)?;
-        let ruled_out = self.search.server(&post.author, &post.document.words()).ruled_out;
-        (author.number == post.author_number && !ruled_out).then_some(Hit { number, post, author })
+        let server = self.search.server(&post.author, &post.document.words());
+        // Switched off and on again, what was taken before is not what its admin says yes to now.
+        let is_newer = server.on_since.is_some_and(|since| post.published.secs() >= since.secs());
+        let may_be_shown = author.number == post.author_number && is_newer && !server.ruled_out;
+        may_be_shown.then_some(Hit { number, post, author })
     }
 
     /// The author, if their posts may be shown.
@@ -309,10 +321,16 @@ impl<'a> Shown<'a> {
             return None;
         }
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
-        match self.search.consent(actor, "", Some(says), known(&author, None), None, Occasion::Keeping) {
+        let known = known(&author, self.refused(actor)?.as_ref());
+        match self.search.consent(actor, "", Some(says), known, None, Occasion::Keeping) {
             Decision::Allow => Some(Arc::new(author)),
             Decision::Deny(_) => None,
         }
+    }
+
+    /// Whether they said no by an act of their own; nothing if that cannot be known.
+    fn refused(&self, actor: &Iri) -> Option<Option<Refused>> {
+        self.search.0.store.refused(actor).ok()
     }
 
     /// Whether somebody may go through all that this author wrote: only if they want to be discovered.

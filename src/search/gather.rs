@@ -59,7 +59,7 @@ pub(super) enum Found {
     /// A post that may be kept, as far as can be told outside of the transaction.
     Post(Box<Candidate>),
     /// One that may not: if an earlier edit of it is held, that goes. If the reason is its author's, so does all of theirs.
-    Refused { object: Iri, author: Iri, reason: Reason, reading: Arc<Reading> },
+    Refused { object: Iri, author: Iri, reason: Reason, reading: Option<Arc<Reading>> },
     /// The author is to be read first: for this entry, or because their profile changed.
     Unread { author: Iri, entry: Option<Seq> },
 }
@@ -163,14 +163,11 @@ impl Search {
             self.count(if no.removed { Reason::Removed.as_str() } else { Reason::Blocked.as_str() });
             return Ok(None);
         }
-        match self.0.peers.kept_reading(author).await {
-            Some(reading) => self.judge(entry, reading),
-            None => Ok(Some(Found::Unread { author: author.clone(), entry: Some(entry.seq) })),
-        }
+        self.judge(entry, self.0.peers.kept_reading(author).await)
     }
 
-    /// What a post is to the search, by what its author's document says.
-    pub(super) fn judge(&self, entry: &Entry, reading: Arc<Reading>) -> Result<Option<Found>, StoreError> {
+    /// What a post is to the search, by what its author's document says. What is refused anyway is no reason to read that.
+    pub(super) fn judge(&self, entry: &Entry, reading: Option<Arc<Reading>>) -> Result<Option<Found>, StoreError> {
         let (object, author) = (entry.object.clone(), entry.actor.clone());
         let Some(document) = said(entry) else {
             self.count("no-body");
@@ -181,11 +178,13 @@ impl Search {
         let held = self.0.store.ledger()?.author(&author)?;
         let known = held.as_ref().map_or_else(consent::Author::default, |held| known(held, None));
         let post = consent::Post { signals: &signals, deleted: false };
-        if let Decision::Deny(reason) =
-            self.consent(&author, "", Some(says(&reading)), known, Some(post), Occasion::Taking)
+        let says = reading.as_deref().map(says);
+        if let Decision::Deny(reason) = self.consent(&author, "", says, known, Some(post), Occasion::Taking)
+            && reason != Reason::Unread
         {
             return Ok(Some(Found::Refused { object, author, reason, reading }));
         }
+        let Some(reading) = reading else { return Ok(Some(Found::Unread { author, entry: Some(entry.seq) })) };
         let published = signals.published.unwrap_or(entry.at).min(entry.at);
         let mut document = Document::of(&document);
         if reading.signals.bot {
@@ -201,9 +200,13 @@ impl Search {
         match found {
             Found::Post(candidate) => self.keep(tx, *candidate),
             Found::Refused { object, author, reason, reading } => {
-                // An edit may say no to what an earlier one allowed.
-                tx.drop_indexed_post(&object)?;
-                self.heed(tx, &author, &reading)?;
+                // It may say no to what is held of it.
+                if tx.indexed_post(&object)?.is_some_and(|(_, held)| held.author == author) {
+                    tx.drop_indexed_post(&object)?;
+                }
+                if let Some(reading) = reading {
+                    self.heed(tx, &author, &reading)?;
+                }
                 Ok(reason.as_str())
             }
             Found::Unread { author, entry } => {
@@ -216,6 +219,10 @@ impl Search {
     fn keep(&self, tx: &mut Tx<'_>, candidate: Candidate) -> Result<&'static str, StoreError> {
         let Candidate { mut post, signals, reading } = candidate;
         let (object, actor) = (&post.object, post.author.clone());
+        // It waited for its author to be read, and an edit was quicker.
+        if tx.is_void(object, post.seq)? {
+            return Ok("edited-since");
+        }
         let refused = tx.refused_author(&actor)?;
         // The newest word of the author counts, whoever heard it.
         let author = match tx.indexed_author(&actor)? {
@@ -250,7 +257,6 @@ impl Search {
             if before.author != actor {
                 return Ok("change-of-anothers-object");
             }
-            // It waited for its author to be read, and an edit was quicker.
             if before.seq > post.seq {
                 return Ok("edited-since");
             }
@@ -326,7 +332,7 @@ mod tests {
     use crate::peers::Peers;
     use crate::policy::Rules;
     use crate::search::Services;
-    use crate::store::{CROWDED_MILLIS, SearchServer, Store, SwitchedBy};
+    use crate::store::{SearchServer, Store, SwitchedBy};
     use crate::supervise::Supervisor;
     use crate::telemetry::Metrics;
     use crate::wire::searchable::{ActorSignals, Profile};
@@ -392,7 +398,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let search = search(&dir, |_config| {}).await;
         let (crowded, quiet) = (NOON.minus(Duration::from_secs(1)), NOON.minus(Duration::from_secs(2)));
-        search.0.store.write(move |tx| tx.crowd(crowded, CROWDED_MILLIS)).await.unwrap();
+        let second = iri("https://a.example/notes/2");
+        search.0.store.write(move |tx| tx.crowd(&second, crowded, 100)).await.unwrap();
         let all = [(1, quiet), (2, crowded), (3, quiet)].map(|(number, at)| found(number, at, &json!({})));
         assert_eq!(take(&search, all.into()).await, ["indexed", "crowded-moment", "indexed"]);
         let number = |number: u64| search.0.store.indexed_number(&iri(&format!("https://a.example/notes/{number}")));

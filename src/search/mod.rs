@@ -28,7 +28,7 @@ pub mod tokens;
 pub mod wishes;
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Notify, watch};
@@ -65,6 +65,8 @@ struct Parts {
     to_read: Notify,
     /// and these are new.
     asked: Mutex<authors::Asked>,
+    /// Whether it is known for how long we slept: before that nobody is shown.
+    awake: AtomicBool,
     /// The ledger and its index,
     shelf: Shelf,
     /// which is open here,
@@ -115,6 +117,7 @@ impl Search {
             to_read: Notify::new(),
             asked: Mutex::default(),
             people: people::People::default(),
+            awake: AtomicBool::new(false),
             shelf,
             index: watch::Sender::default(),
             doubted: AtomicBool::new(false),
@@ -125,13 +128,18 @@ impl Search {
         }))
     }
 
-    /// Starts the room's workers.
+    /// Starts the room's workers. Where there is no search, those that empty it, as long as something is held of when there
+    /// was one.
     pub fn start(&self) {
         let supervisor = &self.0.supervisor;
-        let search = self.clone();
-        supervisor.start(move || gather::Gatherer::new(search.clone()));
-        let search = self.clone();
-        supervisor.start(move || authors::AuthorReader::new(search.clone()));
+        if self.is_on() {
+            let search = self.clone();
+            supervisor.start(move || gather::Gatherer::new(search.clone()));
+            let search = self.clone();
+            supervisor.start(move || authors::AuthorReader::new(search.clone()));
+        } else if !self.0.store.ledger_counts().is_ok_and(|counts| counts.posts + counts.authors + counts.changes > 0) {
+            return;
+        }
         let search = self.clone();
         supervisor.start(move || sweep::Sweeper::new(search.clone()));
         let search = self.clone();
@@ -142,6 +150,11 @@ impl Search {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.0.config.is_on()
+    }
+
+    /// Whether it is known for how long we slept.
+    fn is_awake(&self) -> bool {
+        self.0.awake.load(Ordering::Acquire)
     }
 
     /// Whether posts of this actor may be searched as far as their server and the operator are concerned.

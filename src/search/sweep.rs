@@ -5,7 +5,9 @@
 //! Rows of the ledger that cannot be read are cleared away, with what hangs on them: as soon as somebody met one, and once a
 //! day all are looked at.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +16,11 @@ use super::Search;
 use super::authors::AuthorToRead;
 use crate::clock::Timestamp;
 use crate::consent::MAX_RETENTION;
-use crate::ids::Iri;
+use crate::ids::{Iri, Seq};
 use crate::policy::RuleSet;
 use crate::store::{
-    Hidden, IndexedAuthor, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx, first_number_at,
+    Edited, Hidden, IndexedAuthor, Leaving, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx,
+    first_number_at,
 };
 use crate::supervise::Worker;
 
@@ -37,7 +40,9 @@ const MEND_EVERY: Duration = Duration::from_secs(24 * 3600);
 const AWAKE_EVERY: Duration = Duration::from_secs(600);
 /// After so long a sleep nobody is shown before their profile was read anew: what they took back meanwhile was said to
 /// nobody. It is also how a restored backup looks.
-const LONG_SLEEP: Duration = Duration::from_secs(24 * 3600);
+const LONG_SLEEP: Duration = Duration::from_secs(3600);
+/// Where search is off, all that is held goes after this time: nobody has a use for it, and it may have been a slip.
+const OFF_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Why an author is hidden then.
 const ASLEEP: &str = "not-read-since-a-long-sleep";
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
@@ -65,6 +70,8 @@ pub struct Sweeper {
     looked_at: Timestamp,
     mended_at: Timestamp,
     awake_at: Option<Timestamp>,
+    /// When it was awake last, should it be off now.
+    off_since: Timestamp,
     busy: bool,
 }
 
@@ -73,7 +80,15 @@ impl Sweeper {
     #[must_use]
     pub fn new(search: Search) -> Self {
         let mended_at = search.0.clock.now();
-        Self { search, seen: None, looked_at: Timestamp::default(), mended_at, awake_at: None, busy: false }
+        Self {
+            search,
+            seen: None,
+            looked_at: Timestamp::default(),
+            mended_at,
+            awake_at: None,
+            off_since: mended_at,
+            busy: false,
+        }
     }
 
     async fn round(&mut self) -> Result<bool, StoreError> {
@@ -93,9 +108,16 @@ impl Sweeper {
         }
         if self.awake_at.is_none() {
             let last = parts.store.sound(parts.store.get::<Awake>(Awake::ROW))?;
-            if last.is_some_and(|last| now.since(last.at) > LONG_SLEEP) {
+            if last.as_ref().is_some_and(|last| now.since(last.at) > LONG_SLEEP) {
                 self.hide_all(now).await?;
             }
+            self.off_since = last.map_or(now, |last| last.at);
+            parts.awake.store(true, Ordering::Release);
+        }
+        // While search is off nobody is read: then it sleeps.
+        if !self.search.is_on() {
+            self.awake_at = Some(now);
+            return Ok(());
         }
         parts.store.write(move |tx| tx.put(Awake::ROW, &Awake { at: now })).await?;
         self.awake_at = Some(now);
@@ -103,7 +125,7 @@ impl Sweeper {
     }
 
     async fn hide_all(&self, now: Timestamp) -> Result<(), StoreError> {
-        tracing::warn!("the search slept for more than a day: nobody is shown before their profile is read anew");
+        tracing::warn!("the search slept for more than an hour: nobody is shown before their profile is read anew");
         let mut from = String::new();
         loop {
             let page = self.search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
@@ -111,8 +133,10 @@ impl Sweeper {
             from = next;
             let search = self.search.clone();
             let hide = move |tx: &mut Tx<'_>| {
-                for (actor, author) in page.rows {
+                for (actor, _) in page.rows {
                     let Ok(actor) = Iri::parse(&actor) else { continue };
+                    // Who left since the page was read stays out.
+                    let Some(author) = tx.indexed_author(&actor)? else { continue };
                     search.ask(tx, &actor, None, true)?;
                     let hidden =
                         author.hidden.clone().or_else(|| Some(Hidden { since: now, reason: ASLEEP.to_owned() }));
@@ -150,23 +174,46 @@ impl Sweeper {
     async fn look(&mut self) -> Result<(), StoreError> {
         let parts = &self.search.0;
         let (rules, servers, now) = (parts.rules.set(), parts.store.search_servers(), parts.clock.now());
+        let is_over = !self.search.is_on() && now.since(self.off_since) > OFF_FOR;
         let unchanged =
             self.seen.as_ref().is_some_and(|(seen, on)| Arc::ptr_eq(seen, &rules) && Arc::ptr_eq(on, &servers));
         if unchanged && now.since(self.looked_at) < LOOK_EVERY {
             return Ok(());
         }
+        let leaving = parts.store.all::<Leaving>()?;
+        let left: HashMap<String, u64> = leaving.iter().map(|(server, row)| (server.clone(), row.up_to)).collect();
+        let is_out = |actor: &Iri, author: &IndexedAuthor| {
+            is_over
+                || !self.search.may_search(actor)
+                || left.get(actor.authority().as_str()).is_some_and(|up_to| author.number <= *up_to)
+        };
         let mut from = String::new();
         loop {
             let page = parts.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
             let Some(next) = page.next else { break };
             from = next;
-            let authors = page.rows.into_iter().filter_map(|(actor, _)| Iri::parse(&actor).ok());
-            let out: Vec<Iri> = authors.filter(|actor| !self.search.may_search(actor)).collect();
+            let authors = page.rows.into_iter().filter_map(|(actor, author)| Some((Iri::parse(&actor).ok()?, author)));
+            let out: Vec<Iri> =
+                authors.filter(|(actor, author)| is_out(actor, author)).map(|(actor, _)| actor).collect();
             if !out.is_empty() {
                 let end = move |tx: &mut Tx<'_>| out.iter().try_for_each(|actor| tx.withdraw_author(actor).map(drop));
                 parts.store.write(end).await?;
             }
             tokio::task::yield_now().await;
+        }
+        let done = move |tx: &mut Tx<'_>| {
+            leaving.iter().try_for_each(|(server, row)| {
+                // It may have been switched once more.
+                let is_same = tx.get::<Leaving>(server)?.is_some_and(|now| now == *row);
+                if is_same { tx.remove::<Leaving>(server).map(drop) } else { Ok(()) }
+            })
+        };
+        if !left.is_empty() {
+            parts.store.write(done).await?;
+        }
+        let oldest = parts.log.at_or_after(Seq(0)).map(|entry| entry.map(|entry| entry.seq));
+        if let Ok(oldest) = oldest {
+            self.forget::<Edited>(|edited| oldest.is_none_or(|oldest| edited.before <= oldest)).await?;
         }
         self.forget::<Refused>(|no| !no.lasts() && now.since(no.at) > REFUSED_LIFE).await?;
         // What is older is taken from nobody.

@@ -89,7 +89,7 @@ fn export_line<R: Record>(out: &mut impl Write, key: &str, record: &R) -> anyhow
 pub type NextPlace = fn(&Tx<'_>) -> Result<Seq, StoreError>;
 
 /// Reads what [`export`] wrote into `store`, from this release or an older one, all or nothing. Records that are there
-/// already are overwritten. A subscriber starts at the end of this log: the place it had was one in another.
+/// already are overwritten; to who said no is added, never taken away, and what is held of them goes. A subscriber starts at the end of this log: the place it had was one in another.
 ///
 /// # Errors
 /// The number of the first line that does not fit, and why; nothing is written then.
@@ -153,7 +153,7 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
             Refused::TABLE => {
                 let no: Refused = read(line.version, record, number)?;
                 done.refused += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &no)));
+                puts.push(Box::new(move |tx| tx.import_refusal(&key, no)));
             }
             Suppressed::TABLE => {
                 let post: Suppressed = read(line.version, record, number)?;
@@ -164,6 +164,9 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
         }
     }
     store.write(move |tx| puts.into_iter().try_for_each(|put| put(tx))).await?;
+    if done.refused > 0 {
+        store.write(|tx| tx.heed_refusals()).await?;
+    }
     Ok(done)
 }
 
@@ -176,6 +179,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, Timestamp};
     use crate::ids::Iri;
+    use crate::store::ledger::testing as ledger_testing;
     use crate::store::{HeldKind, HeldTally, SwitchedBy, Wish, testing};
 
     fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
@@ -311,6 +315,55 @@ mod tests {
         let error = import(&other, &mut lines.as_slice(), next_place).await.unwrap_err().to_string();
         assert!(error.contains("empty data_dir") && other.search_servers().is_empty(), "{error}");
         assert!(other.refused(&eve).unwrap().is_some());
+    }
+
+    /// Last night's folder came back, and today's lines bring the noes up to date.
+    #[tokio::test]
+    async fn a_no_that_is_imported_counts_for_what_is_held_and_weakens_none() {
+        let (today, night) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let today = Store::open(today.path(), clock.clone()).unwrap();
+        let iri = |text: &str| Iri::parse(text).unwrap();
+        let (ada, bea, ours) =
+            (iri("https://a.example/ada"), iri("https://a.example/bea"), iri("https://r.example/actor"));
+        let (gone, stays) = (iri("https://a.example/notes/1"), iri("https://a.example/notes/2"));
+        let (who, post, blocked, other) = (ada.clone(), gone.clone(), ours.clone(), bea.clone());
+        today
+            .write(move |tx| {
+                tx.note_block(&who, &blocked)?;
+                tx.refuse_author(&other, "not-indexable")?;
+                tx.suppress_post(&post)
+            })
+            .await
+            .unwrap();
+        let mut lines = Vec::new();
+        export(&today, &mut lines).unwrap();
+        // The same key, for it is the same relay.
+        let night = Store::open(night.path(), clock).unwrap();
+        let key = today.search_key_row();
+        night.write(move |tx| tx.take_search_key(&key)).await.unwrap();
+        let rows = [
+            (ada.clone(), iri("https://a.example/notes/3")),
+            (bea.clone(), gone.clone()),
+            (bea.clone(), stays.clone()),
+        ];
+        let removed = bea.clone();
+        night
+            .write(move |tx| {
+                tx.note_removal(&removed)?;
+                for (author, object) in &rows {
+                    ledger_testing::hold(tx, author, object)?;
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        import(&night, &mut lines.as_slice(), next_place).await.unwrap();
+        let held = |actor: &Iri| night.ledger().unwrap().author(actor).unwrap().is_some();
+        assert!(!held(&ada), "who blocks us is out");
+        assert!(!held(&bea) && night.refused(&bea).unwrap().is_some_and(|no| no.removed), "what is known stays known");
+        assert_eq!(night.indexed_number(&gone).unwrap(), None);
+        assert!(night.indexed_number(&stays).unwrap().is_some(), "it is swept with its author's others");
     }
 
     #[test]

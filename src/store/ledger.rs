@@ -42,7 +42,9 @@ const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledg
 const AUTHORS_EVER: &str = "ledger_authors_ever";
 const LAST_CHANGE: &str = "ledger_last_change";
 /// Milliseconds in which room is looked for, for posts that claim one and the same: four million of them.
-pub(crate) const CROWDED_MILLIS: u64 = 64;
+const CROWDED_MILLIS: u64 = 64;
+/// Places looked at in each of them.
+const PLACES: u32 = 7;
 
 /// A post that may be found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -414,7 +416,7 @@ impl Tx<'_> {
                 self.delete(BY_AUTHOR, (before.author_number, number))?;
                 number
             }
-            None => self.free_number(post.published)?,
+            None => self.free_number(&post.object, post.published)?,
         };
         self.insert(POSTS, number, codec::encode(post)?.as_slice())?;
         self.insert(IDS, post.object.key(), number)?;
@@ -423,28 +425,39 @@ impl Tx<'_> {
         Ok(number)
     }
 
-    /// The time in milliseconds, and 16 bits that tell posts of one millisecond apart, in the order in which they came: most
-    /// servers date posts to the second. Where all of a millisecond are taken, the next ones with room.
-    fn free_number(&self, published: Timestamp) -> Result<u64, StoreError> {
+    fn free_number(&self, object: &Iri, published: Timestamp) -> Result<u64, StoreError> {
         let posts = self.engine().open_table(POSTS)?;
-        for later in 0..CROWDED_MILLIS {
-            let first = first_number_at(published.plus(Duration::from_millis(later))).max(1);
-            let last = posts.range(first..=first | 0xffff)?.next_back().transpose()?;
-            let number = last.map_or(first, |(number, _)| number.value() + 1);
-            if number <= first | 0xffff {
+        for number in self.places(object, published) {
+            if posts.get(number)?.is_none() {
                 return Ok(number);
             }
         }
         Err(StoreError::Declined("too many posts claim the same moment".to_owned()))
     }
 
-    /// Takes the last number of so many milliseconds from `at` on: no post of that time finds room in them.
-    #[cfg(test)]
-    pub(crate) fn crowd(&mut self, at: Timestamp, millis: u64) -> Result<(), StoreError> {
-        (0..millis).try_for_each(|later| {
-            let last = first_number_at(at.plus(Duration::from_millis(later))) | 0xffff;
-            self.insert(POSTS, last, [].as_slice())
+    /// The numbers that a post may get, the first one first: the time in milliseconds, and 16 bits of a keyed hash of its id,
+    /// because most servers date posts to the second. So who comes back, after an edit for example, finds the old place,
+    /// and nobody reads out what is held by counting. Where the places of a millisecond are taken, those of the next ones.
+    fn places(&self, object: &Iri, published: Timestamp) -> impl Iterator<Item = u64> + use<> {
+        let hash = self.store.place_hash(object);
+        (0..CROWDED_MILLIS).flat_map(move |later| {
+            let first = first_number_at(published.plus(Duration::from_millis(later)));
+            // No post has number 0.
+            (0..PLACES).map(move |place| (first | (hash >> (16 * place)) as u64 & 0xffff).max(1))
         })
+    }
+
+    /// Takes the places that this post would get in so many milliseconds from `at` on.
+    #[cfg(test)]
+    pub(crate) fn crowd(&mut self, object: &Iri, at: Timestamp, millis: u64) -> Result<(), StoreError> {
+        let taken: Vec<u64> =
+            self.places(object, at).take_while(|number| number >> 16 < at.millis() as u64 + millis).collect();
+        taken.into_iter().try_for_each(|number| self.insert(POSTS, number, [].as_slice()))
+    }
+
+    /// Numbers of authors up to this one were given already.
+    pub(super) fn authors_ever(&self) -> Result<u64, StoreError> {
+        Ok(self.engine().open_table(META)?.get(AUTHORS_EVER)?.map_or(0, |row| tx::number(row.value())))
     }
 
     /// Forgets a post; whether it was held.
@@ -561,6 +574,16 @@ impl Tx<'_> {
         Ok(mended)
     }
 
+    /// Everybody of whom posts are held.
+    pub(super) fn indexed_actors(&self) -> Result<Vec<Iri>, StoreError> {
+        let authors = self.engine().open_table(table::<IndexedAuthor>())?;
+        let mut actors = Vec::new();
+        for row in authors.iter()? {
+            actors.extend(Iri::parse(row?.0.value()).ok());
+        }
+        Ok(actors)
+    }
+
     /// Takes out the rows of authors that cannot be read, whose keys the caller found, and handles that nobody has.
     ///
     /// # Errors
@@ -665,6 +688,39 @@ fn leftover_key(number: u64) -> String {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Somebody who said yes.
+    pub fn author(actor: &Iri, read_at: Timestamp) -> IndexedAuthor {
+        let said = json!({ "id": actor.as_str(), "type": "Person", "name": "Ada" });
+        IndexedAuthor {
+            number: 0,
+            since: None,
+            read_at,
+            signals: ActorSignals::default(),
+            profile: Profile::of(&said).unwrap(),
+            hidden: None,
+        }
+    }
+
+    /// Writes down a post of theirs, and them.
+    pub fn hold(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<u64, StoreError> {
+        let now = tx.store.0.clock.now();
+        let author_number = tx.put_indexed_author(actor, author(actor, now))?.number;
+        tx.put_indexed_post(&IndexedPost {
+            object: object.clone(),
+            author: actor.clone(),
+            author_number,
+            published: now,
+            seq: Seq(1),
+            language: "en".to_owned(),
+            document: Document { text: "a petrel".to_owned(), ..Document::default() },
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
@@ -680,15 +736,7 @@ mod tests {
     }
 
     fn author() -> IndexedAuthor {
-        IndexedAuthor {
-            number: 0,
-            since: None,
-            read_at: NOON,
-            signals: ActorSignals::default(),
-            profile: Profile::of(&serde_json::json!({ "id": ada().as_str(), "type": "Person", "name": "Ada" }))
-                .unwrap(),
-            hidden: None,
-        }
+        testing::author(&ada(), NOON)
     }
 
     fn post(number: u64, text: &str) -> IndexedPost {
@@ -773,9 +821,10 @@ mod tests {
         let taken = |published, millis| {
             let store = store.clone();
             async move {
-                store.write(move |tx| tx.crowd(NOON, millis)).await.unwrap();
                 let post = IndexedPost { published, ..post(millis, "x") };
-                store.write(move |tx| tx.put_indexed_post(&post)).await
+                let object = post.object.clone();
+                store.write(move |tx| tx.crowd(&object, NOON, millis)).await.unwrap();
+                store.write(move |tx| tx.put_indexed_post(&post)).await.map(|number| number >> 16 << 16)
             }
         };
         for millis in [1, 2, CROWDED_MILLIS - 1] {
@@ -785,6 +834,22 @@ mod tests {
         assert!(matches!(taken(NOON, CROWDED_MILLIS).await, Err(StoreError::Declined(_))));
         let later = NOON.plus(Duration::from_millis(CROWDED_MILLIS));
         assert_eq!(taken(later, CROWDED_MILLIS).await.unwrap(), first_number_at(later));
+    }
+
+    #[tokio::test]
+    async fn a_post_that_comes_back_finds_its_place_and_no_other_takes_it() {
+        let (_dir, store) = store();
+        let number_of = |n: u64| {
+            let (store, post) = (store.clone(), IndexedPost { published: NOON, ..post(n, "x") });
+            async move { store.write(move |tx| tx.put_indexed_post(&post)).await.unwrap() }
+        };
+        let first = number_of(0).await;
+        store.write(|tx| tx.drop_indexed_post(&iri("https://a.example/notes/0"))).await.unwrap();
+        for n in 1..200 {
+            assert_ne!(number_of(n).await, first);
+        }
+        assert_eq!(number_of(0).await, first);
+        assert_ne!(first & 0xffff, 0, "and nobody finds it by counting");
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ mod backup;
 mod codec;
 mod control;
 mod cursors;
+mod edited;
 mod file;
 mod following;
 mod held;
@@ -50,11 +51,10 @@ pub use backup::{Exported, NextPlace, export, import};
 pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
+pub use edited::Edited;
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
-#[cfg(test)]
-pub(crate) use ledger::CROWDED_MILLIS;
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
@@ -62,7 +62,7 @@ pub use ledger::{
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
-pub use search_servers::{SearchFollow, SearchServer, SearchServers, SwitchedBy};
+pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};

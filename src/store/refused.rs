@@ -11,13 +11,18 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
+use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Record, SeenSet, Store, StoreError, Tx, seen};
+use super::{Record, SeenSet, Store, StoreError, Tx, codec, seen, table};
 use crate::clock::Timestamp;
 use crate::ids::Iri;
 
+/// Rows of people whose profile said no, at most; those whose no lasts are counted apart.
+const MOST_PASSING: u64 = 1_000_000;
+/// The one row of [`Lasting`].
+const LASTING_ROW: &str = "count";
 /// What is remembered of who came back, until their profile is read.
 const RETURNED: &str = "returned";
 
@@ -92,6 +97,17 @@ impl Record for Refused {
             (false, reason) => json!({ "at": at, "passing": reason }),
         })
     }
+}
+
+/// How many of them last, in one row: strangers can say no by the million, and what profiles say must leave room for what
+/// people did. Counted once if it is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Lasting {
+    count: u64,
+}
+
+impl Record for Lasting {
+    const TABLE: &'static str = "ledger_refused_lasting";
 }
 
 /// The key of the search's hashes, where it was brought along from another folder; else it is made from the store's secret.
@@ -182,6 +198,11 @@ impl Store {
         format!("shearwater-{}-{:020x}", wish.word(), hash >> 48)
     }
 
+    /// Tells posts of one moment apart.
+    pub(super) fn place_hash(&self, object: &Iri) -> u128 {
+        seen::hash(&self.search_key(), SeenSet::Tombstones, &["place", object.as_str()])
+    }
+
     fn refused_key(&self, actor: &Iri) -> String {
         format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["refused", actor.as_str()]))
     }
@@ -209,12 +230,59 @@ impl Tx<'_> {
         self.store.or_a_no(self.get(&self.store.refused_key(actor)))
     }
 
-    /// Remembers what their profile or their server said, in a word. One that is known is not written for every post.
+    /// Remembers what their profile or their server said, in a word. One that is known is not written for every post, and
+    /// where [`MOST_PASSING`] are remembered no other is: then what somebody wrote before they said yes may be taken.
     ///
     /// # Errors
     /// The engine's.
     pub fn refuse_author(&mut self, actor: &Iri, reason: &str) -> Result<(), StoreError> {
+        let is_full = self.count::<Refused>()?.saturating_sub(self.lasting_refusals()?) >= MOST_PASSING;
+        if is_full && self.refused_author(actor)?.is_none() {
+            return Ok(());
+        }
         self.change_refusal(actor, |no| no.passing = Some(reason.to_owned()))
+    }
+
+    /// How many people are remembered whose no lasts.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn lasting_refusals(&self) -> Result<u64, StoreError> {
+        match self.get::<Lasting>(LASTING_ROW) {
+            Ok(Some(lasting)) => Ok(lasting.count),
+            Ok(None) | Err(StoreError::Damaged(_)) => {
+                let rows = self.engine().open_table(table::<Refused>())?;
+                let lasts = |row: &[u8]| codec::decode::<Refused>(row).map_or(true, |no| no.lasts());
+                let mut count = 0;
+                for row in rows.iter()? {
+                    count += u64::from(lasts(row?.1.value()));
+                }
+                Ok(count)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a refusal down, or that there is none any more.
+    fn set_refusal(&mut self, key: &str, before: Option<&Refused>, no: &Refused) -> Result<(), StoreError> {
+        let lasting = self.lasting_refusals()?;
+        let count = lasting + u64::from(no.lasts()) - u64::from(before.is_some_and(Refused::lasts)).min(lasting);
+        self.put(LASTING_ROW, &Lasting { count })?;
+        if no.words().is_empty() { self.remove::<Refused>(key).map(drop) } else { self.put(key, no) }
+    }
+
+    /// Takes a refusal over that was written down elsewhere: it adds to what is known here and takes nothing away.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn import_refusal(&mut self, key: &str, other: Refused) -> Result<(), StoreError> {
+        let before = self.store.or_a_no(self.get::<Refused>(key))?;
+        let mut no = before.clone().unwrap_or_default();
+        no.at = no.at.max(other.at);
+        no.removed |= other.removed;
+        no.blocks.extend(other.blocks);
+        no.passing = no.passing.or(other.passing);
+        self.set_refusal(key, before.as_ref(), &no)
     }
 
     /// Remembers that they block one of our actors.
@@ -235,6 +303,27 @@ impl Tx<'_> {
         self.change_refusal(actor, |no| no.removed = true)
     }
 
+    /// Takes out what is held of people whose no lasts, and posts that are kept out: they may have come from elsewhere.
+    pub(super) fn heed_refusals(&mut self) -> Result<(), StoreError> {
+        let view = self.store.ledger()?;
+        let mut from = Some(0);
+        while let Some(number) = from {
+            let page = view.posts(number, 500)?;
+            from = page.next;
+            for (_, post) in page.rows {
+                if self.is_suppressed(&post.object)? {
+                    self.drop_indexed_post(&post.object)?;
+                }
+            }
+        }
+        for actor in self.indexed_actors()? {
+            if self.refused_author(&actor)?.is_some_and(|no| no.lasts()) {
+                self.withdraw_author(&actor)?;
+            }
+        }
+        Ok(())
+    }
+
     fn change_refusal(&mut self, actor: &Iri, change: impl FnOnce(&mut Refused)) -> Result<(), StoreError> {
         let before = self.refused_author(actor)?;
         let mut no = before.clone().unwrap_or_default();
@@ -243,7 +332,7 @@ impl Tx<'_> {
             return Ok(());
         }
         no.at = self.store.0.clock.now();
-        self.put(&self.store.refused_key(actor), &no)
+        self.set_refusal(&self.store.refused_key(actor), before.as_ref(), &no)
     }
 
     /// A Block of ours is taken back; whether there was one. Whatever else they said stands.
@@ -278,16 +367,12 @@ impl Tx<'_> {
     }
 
     fn lift(&mut self, actor: &Iri, change: impl FnOnce(&mut Refused) -> bool) -> Result<bool, StoreError> {
-        let Some(mut no) = self.refused_author(actor)? else { return Ok(false) };
+        let Some(before) = self.refused_author(actor)? else { return Ok(false) };
+        let mut no = before.clone();
         if !change(&mut no) {
             return Ok(false);
         }
-        let key = self.store.refused_key(actor);
-        if no.words().is_empty() {
-            self.remove::<Refused>(&key)?;
-        } else {
-            self.put(&key, &no)?;
-        }
+        self.set_refusal(&self.store.refused_key(actor), Some(&before), &no)?;
         Ok(true)
     }
 
@@ -402,8 +487,7 @@ mod tests {
         let (_dir, store) = store();
         let check = async |payload: &str, expected: &[&str]| {
             let (key, bytes) = (store.refused_key(&ada()), codec::frame(1, payload.as_bytes()));
-            let put =
-                move |tx: &mut Tx<'_>| tx.insert(crate::store::table::<Refused>(), key.as_str(), bytes.as_slice());
+            let put = move |tx: &mut Tx<'_>| tx.insert(table::<Refused>(), key.as_str(), bytes.as_slice());
             store.write(put).await.unwrap();
             assert_eq!(store.refused(&ada()).unwrap().unwrap().words(), expected, "{payload}");
         };
@@ -429,6 +513,25 @@ mod tests {
             one.token(&iri("https://a.example/users/eve"), Wish::Removal),
         ];
         assert!(!others.contains(&token), "{others:?}");
+    }
+
+    /// Anybody may have a profile that says no, and many have.
+    #[tokio::test]
+    async fn what_profiles_say_leaves_room_for_what_people_did() {
+        let (_dir, store) = store();
+        let person = |n: u64| iri(&format!("https://a.example/users/{n}"));
+        let ours = iri("https://r.example/actor");
+        let count = async || store.write(|tx| tx.lasting_refusals()).await.unwrap();
+        store.write(move |tx| (0..50).try_for_each(|n| tx.refuse_author(&person(n), "not-indexable"))).await.unwrap();
+        assert_eq!(count().await, 0);
+        let (one, other) = (ours.clone(), ours.clone());
+        store.write(move |tx| (40..60).try_for_each(|n| tx.note_block(&person(n), &one))).await.unwrap();
+        store.write(move |tx| (50..55).try_for_each(|n| tx.note_removal(&person(n)))).await.unwrap();
+        assert_eq!(count().await, 20, "each once");
+        store.write(move |tx| (45..60).try_for_each(|n| tx.lift_block(&person(n), &other).map(drop))).await.unwrap();
+        assert_eq!(count().await, 10, "five block us still, and five are removed");
+        store.write(|tx| tx.remove::<Lasting>(LASTING_ROW)).await.unwrap();
+        assert_eq!(count().await, 10, "counted anew where nobody wrote it down");
     }
 
     #[tokio::test]

@@ -104,6 +104,18 @@ impl Record for SearchServer {
     const TABLE: &'static str = "search_servers";
 }
 
+/// Search was switched off for a server: whose consent began before that has ended, whether it is on again or not. Keyed by
+/// its authority, until all of these are out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The newest number that an author had then.
+    pub up_to: u64,
+}
+
+impl Record for Leaving {
+    const TABLE: &'static str = "search_leaving";
+}
+
 impl Store {
     /// Every server that search is switched on for, as of the last commit.
     #[must_use]
@@ -142,7 +154,12 @@ impl Tx<'_> {
         let before = self.search_server(authority)?;
         match &on {
             Some(server) => self.put(authority.as_str(), server)?,
-            None => drop(self.remove::<SearchServer>(authority.as_str())?),
+            None if before.is_some() => {
+                self.remove::<SearchServer>(authority.as_str())?;
+                let up_to = self.authors_ever()?;
+                self.put(authority.as_str(), &Leaving { up_to })?;
+            }
+            None => {}
         }
         let authority = authority.clone();
         self.after_commit(move |store| {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 use crate::ids::{Iri, is_public};
 use crate::wire::activity::id_of;
+use crate::wire::fold::fold;
 use crate::wire::json;
 use crate::wire::object::{Audience, Post, PostFault, single_text};
 use crate::wire::text::{MAX_TEXT, plain_text};
@@ -446,8 +447,10 @@ impl Words {
 
     fn search(&mut self, text: &str) {
         let mut before = String::new();
+        // What is not seen parts no word.
+        let seen: String = text.chars().filter(|c| !is_invisible(*c)).collect();
         for word in
-            text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
+            seen.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
         {
             let word = folded(word);
             self.opts_out |= NO_WORDS.contains(&word.as_str());
@@ -456,6 +459,11 @@ impl Words {
             before = word;
         }
     }
+}
+
+/// Soft hyphens, joiners and marks of direction, which a word may hold without looking like another one.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn is_magic(word: &str) -> bool {
@@ -471,7 +479,7 @@ fn folded(word: &str) -> String {
     if word.len() > MAX_NAME {
         return String::new();
     }
-    word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    fold(word).chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
 /// A line without the handles of others (`@bo`, `@bo@b.example`) and addresses, spaces single.
@@ -578,6 +586,10 @@ mod tests {
             "#no_index",
             ":nobot:",
             "#art#noarchive",
+            "ｎｏｉｎｄｅｘ",
+            "\u{1d427}\u{1d428}\u{1d41b}\u{1d428}\u{1d42d}",
+            "no\u{200b}index",
+            "no\u{ad}se\u{2060}arch",
         ] {
             denies(json!({"summary": text}), true);
             denies(json!({"name": text}), true);

@@ -515,7 +515,15 @@ fn readable(data_dir: &Path) -> (BTreeSet<Vec<u8>>, Vec<u8>) {
 fn rows(data_dir: &Path) -> Vec<u8> {
     let engine = engine(data_dir);
     let tx = engine.begin_read().expect("a transaction");
-    let texts = ["ledger_authors", "ledger_refused", "ledger_leftovers", "ledger_suppressed", "authors_to_read"];
+    let texts = [
+        "ledger_authors",
+        "ledger_refused",
+        "ledger_refused_lasting",
+        "ledger_edited",
+        "ledger_leftovers",
+        "ledger_suppressed",
+        "authors_to_read",
+    ];
     let mut all = Vec::new();
     for table in tx.list_tables().expect("tables") {
         let name = table.name().to_owned();

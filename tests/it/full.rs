@@ -1,8 +1,11 @@
 //! A disk that runs full: nothing that was promised is lost, and what needs no room goes on.
 
-use shearwater::demo::{Family, PostSpec, Tweaks};
+use shearwater::config::SearchApi;
+use shearwater::demo::{As, Family, PostSpec, Tweaks};
+use shearwater::ids::Iri;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::searching::switch_on;
 use crate::support::{TestRelay, arrival, eventually, json, publish, receipts_of};
 
 /// What the operator's listener says.
@@ -18,7 +21,7 @@ async fn ops(relay: &TestRelay, path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_posts_are_refused_and_deletions_deliveries_and_the_operator_go_on() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(|config| config.search.api = SearchApi::Public).await;
     let (sender, reader) =
         (relay.joined(Family::Mastodon, "sender").await, relay.joined(Family::Mastodon, "reader").await);
     let litepub = relay.joined(Family::Akkoma, "litepub").await;
@@ -50,7 +53,24 @@ async fn below_the_reserve_posts_are_refused_and_deletions_deliveries_and_the_op
     relay.relay().tidy().await.expect("housekeeping goes on");
     assert_eq!(reader.leave().await.expect("an answer").status, 202, "and so do farewells");
 
+    // What says no is heard although it cannot be kept; it is sent again, and taken whole, when there is room.
+    switch_on(&relay, &sender).await;
+    let ada = Iri::parse(&sender.actor(&As::Author("ada".to_owned()))).expect("an id");
+    let no = sender.compose_profile("ada").map(|mut composed| {
+        composed.activity["object"]["indexable"] = false.into();
+        composed
+    });
+    let no = no.expect("an author");
+    let tell = async || {
+        let sent = sender.send_raw(no.activity.to_string(), &no.signer, &Tweaks::default()).await;
+        sent.expect("an answer").status
+    };
+    let refused = || relay.store().refused(&ada).expect("the store reads").is_some();
+    assert!(!refused());
+    assert_eq!((tell().await, refused()), (503, true));
+
     let relay = relay.restart_with(|config| config.store.reserve = bytesize::ByteSize::b(0)).await;
+    assert_ne!(sender.send(&no).await.expect("an answer").status(), 503, "sent again");
     assert_eq!(publish(&sender, "there is room again").await.status(), 202);
     assert!(ops(&relay, "/health/ready").await.starts_with("HTTP/1.1 200"));
 }

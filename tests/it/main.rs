@@ -11,6 +11,7 @@ mod crash;
 mod delivering;
 mod demo;
 mod doors;
+mod editing;
 mod floods;
 mod following;
 mod full;

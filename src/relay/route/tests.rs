@@ -154,6 +154,7 @@ impl Scene {
             Effect::Forget(_) => "forget".to_owned(),
             Effect::SearchOn => "search-on".to_owned(),
             Effect::SearchOff { follow } => format!("search-off:{}", follow.is_some()),
+            Effect::Void(_) => "void".to_owned(),
             Effect::Withdraw(why) => format!("withdraw:{why}"),
             Effect::Blocked(_) => "blocked".to_owned(),
             Effect::Unblocked(_) => "unblocked".to_owned(),
@@ -818,12 +819,16 @@ fn a_profile_that_says_no_itself_is_believed_at_once() {
     assert_eq!(words(&member, &json!({})), ["forget", "change:true"]);
     assert_eq!(words(&member, &json!({ "suspended": true })), ["forget", "suspended", "change:true"]);
     assert_eq!(words(&member, &json!({ "indexable": false })), ["forget", "not-indexable", "change:true"]);
-    // What it leaves out, or says in odd ways, is for its origin to say.
-    for odd in [json!({ "indexable": null }), json!({ "indexable": "false" }), json!({ "suspended": "true" })] {
-        assert_eq!(words(&member, &odd), ["forget", "change:true"]);
-    }
+    // A no counts in any form; what a part of a profile leaves out is for its origin to say.
+    assert_eq!(words(&member, &json!({ "indexable": "false" })), ["forget", "not-indexable", "change:true"]);
+    assert_eq!(words(&member, &json!({ "summary": "#nosearch" })), ["forget", "opt-out-word", "change:true"]);
+    assert_eq!(words(&member, &json!({ "searchableBy": [] })), ["forget", "searchers", "change:true"]);
+    assert_eq!(words(&member, &json!({ "indexable": null })), ["forget", "change:true"]);
+    let whole = json!({ "indexable": null, "inbox": "https://a.example/inbox" });
+    assert_eq!(words(&member, &whole), ["forget", "not-indexable", "change:true"]);
     let no = json!({ "indexable": false });
     assert_eq!(words(&Scene::default(), &no), ["forget", "change:true"], "there is nothing to take out");
+    assert_eq!(words(&searched(), &no), ["forget", "not-indexable", "change:false"], "but she may be being read");
     let known = Scene { known: true, ..searched() };
     assert_eq!(words(&known, &json!({})), ["forget", "change:false"]);
     let at_relay = Scene { inbox: Inbox::Relay, ..searched() };
