@@ -32,7 +32,7 @@ pub(super) struct DemoArgs {
     #[arg(long)]
     json: bool,
     /// Break this promise on purpose, between the relay and an instance, to see that the demo notices: handshake,
-    /// everyone, exactly-once, private, signature, fresh-date, not-back, follow-ups.
+    /// everyone, exactly-once, private, signature, fresh-date, not-back, follow-ups, consent.
     #[arg(long = "break", value_name = "PROMISE")]
     broken: Option<Promise>,
     /// Show the relay's log ("info", "debug") instead of the live view.

@@ -49,6 +49,10 @@ pub(super) struct Actor {
     pub(super) instance: Arc<Instance>,
     pub(super) member: Member,
     pub(super) authors: Vec<String>,
+    /// Its clock is.
+    pub(super) is_behind: bool,
+    /// Its admin switched search on.
+    pub(super) is_searched: bool,
 }
 
 /// Starts `count` instances.
@@ -72,7 +76,8 @@ pub(super) async fn start(count: usize) -> std::io::Result<Vec<Actor>> {
         if health == Health::Slow {
             instance.set_fault(Fault::Slow(SLOW));
         }
-        cast.push(Actor { instance, member: Member { name, family: *family, health, joined: false }, authors });
+        let (member, is_behind) = (Member { name, family: *family, health, joined: false, refused: None }, *skew < 0);
+        cast.push(Actor { instance, member, authors, is_behind, is_searched: false });
     }
     Ok(cast)
 }

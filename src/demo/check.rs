@@ -20,6 +20,8 @@ pub(super) struct Member {
     pub(super) health: Health,
     /// Became a subscriber (and was followed back where needed).
     pub(super) joined: bool,
+    /// What the relay said to it, where that was a no.
+    pub(super) refused: Option<String>,
 }
 
 /// A post that was made, or a boost.
@@ -29,6 +31,8 @@ pub(super) struct Made {
     pub(super) activity_id: String,
     /// The number of its instance.
     pub(super) from: usize,
+    /// Its author's name there.
+    pub(super) author: String,
     pub(super) visibility: Visibility,
     pub(super) is_boost: bool,
     /// A word that is in this post's text and in no other's.
@@ -49,15 +53,15 @@ pub(super) struct FollowUp {
 }
 
 impl Made {
-    fn acknowledged(&self) -> bool {
+    pub(super) fn acknowledged(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    fn deleted(&self) -> bool {
+    pub(super) fn deleted(&self) -> bool {
         self.follow_ups.iter().any(|follow_up| follow_up.is_deletion)
     }
 
-    fn is_relayable(&self) -> bool {
+    pub(super) fn is_relayable(&self) -> bool {
         !self.is_boost && self.visibility == Visibility::Public
     }
 }
@@ -88,7 +92,7 @@ pub(super) struct Row {
 }
 
 impl Findings {
-    fn breaks(&mut self, promise: Promise, what: String) {
+    pub(super) fn breaks(&mut self, promise: Promise, what: String) {
         self.broken.entry(promise).or_default().push(what);
     }
 
@@ -112,7 +116,8 @@ impl Findings {
 pub(super) fn judge(made: &[Made], members: &[Member], ledgers: &[Option<Ledger>]) -> Findings {
     let mut findings = Findings { rows: vec![Row::default(); members.len()], ..Findings::default() };
     for member in members.iter().filter(|member| !member.joined) {
-        let what = format!("{} ({}) did not become a subscriber", member.name, member.family.software());
+        let why = member.refused.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let what = format!("{} ({}) did not become a subscriber{why}", member.name, member.family.software());
         findings.breaks(Promise::Handshake, what);
     }
     for post in made {

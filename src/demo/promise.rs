@@ -25,11 +25,13 @@ pub enum Promise {
     NotBack,
     /// Edits and deletions that bear their author's signature reach those who can check it, once, after the post.
     FollowUps,
+    /// What is found are the posts of those who said yes on servers whose admins did, and nothing else; a no counts at once.
+    Consent,
 }
 
 impl Promise {
     /// All of them, in the order of the summary.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Handshake,
         Self::Everyone,
         Self::ExactlyOnce,
@@ -38,6 +40,7 @@ impl Promise {
         Self::FreshDate,
         Self::NotBack,
         Self::FollowUps,
+        Self::Consent,
     ];
 
     /// The name, as `--break` takes it.
@@ -52,6 +55,7 @@ impl Promise {
             Self::FreshDate => "fresh-date",
             Self::NotBack => "not-back",
             Self::FollowUps => "follow-ups",
+            Self::Consent => "consent",
         }
     }
 }

@@ -10,6 +10,7 @@ use super::check::{Findings, Made, Member, quantile};
 use super::family::Family;
 use super::posts::Visibility;
 use super::promise::{Health, Promise};
+use super::searching::Searched;
 
 /// How many cases of a broken promise are told in words.
 const TOLD: usize = 3;
@@ -32,6 +33,8 @@ pub struct Summary {
     /// From post to arrival, at instances that were well all the time; GoToSocial, to which relays must keep to one
     /// request a second, is left out.
     pub lag_ms: Lag,
+    /// What the search found.
+    pub search: Searched,
     /// One line per instance.
     pub instances: Vec<Line>,
     /// The promises.
@@ -126,7 +129,14 @@ pub struct Kept {
     pub detail: String,
 }
 
-pub(super) fn summary(relay: &str, seconds: f64, made: &[Made], members: &[Member], found: &Findings) -> Summary {
+pub(super) fn summary(
+    relay: &str,
+    seconds: f64,
+    made: &[Made],
+    members: &[Member],
+    found: &Findings,
+    search: Searched,
+) -> Summary {
     let promise = |name: &Promise| {
         let cases = found.broken.get(name).map_or(&[][..], Vec::as_slice);
         let mut told = cases.iter().take(TOLD).cloned().collect::<Vec<_>>().join("; ");
@@ -160,6 +170,7 @@ pub(super) fn summary(relay: &str, seconds: f64, made: &[Made], members: &[Membe
         },
         refusals: found.refusals.iter().map(|(reason, count)| (reason.name(), *count)).collect(),
         lag_ms: Lag::of(&found.lags),
+        search,
         instances: members.iter().zip(&found.rows).map(line).collect(),
         promises: Promise::ALL.iter().map(promise).collect(),
     }
@@ -242,6 +253,14 @@ impl fmt::Display for Summary {
             lag(self.lag_ms),
             self.seconds
         )?;
+        if self.search.instances > 0 {
+            let Searched { instances, expected, found, withdrawn_ms } = self.search;
+            write!(f, "search: {found} of {expected} posts of who said yes are found, on {instances} instances")?;
+            match withdrawn_ms {
+                Some(ms) => writeln!(f, "; who said no afterwards was gone in {ms} ms")?,
+                None => writeln!(f)?,
+            }
+        }
         let refusals = self.refusals.iter().map(|(reason, count)| format!("{count} {reason}"));
         writeln!(f, "refused by instances: {}", join_or(refusals.collect(), "nothing"))?;
         for promise in &self.promises {

@@ -14,7 +14,7 @@ use super::report::{self, Summary};
 use super::scenario::Scenario;
 use super::view::{Show, View};
 use crate::clock::Clock;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, SearchApi};
 use crate::server::Server;
 
 /// How long the demo waits at most, if it was given no time.
@@ -101,12 +101,14 @@ pub(super) async fn run_against(plan: &Plan, url: &str) -> anyhow::Result<(Summa
     let deadline = began + plan.limit.unwrap_or(LONGEST);
     let mut scenario = Scenario::new(cast, View::new(plan.show), deadline);
     scenario.join(url, plan.broken).await;
+    scenario.consent(url, plan.broken).await;
     scenario.faults(plan.broken).await;
     scenario.post(plan.posts, plan.rate, plan.broken).await;
-    let found = scenario.settle().await;
+    let mut found = scenario.settle().await;
+    let searched = scenario.search(url, &mut found).await;
     std::mem::replace(&mut scenario.view, View::new(Show::Nothing)).finish();
     let seconds = began.elapsed().as_secs_f64();
-    let summary = report::summary(url, seconds, &scenario.made, &scenario.members(), &found);
+    let summary = report::summary(url, seconds, &scenario.made, &scenario.members(), &found, searched);
     Ok((summary, scenario))
 }
 
@@ -118,7 +120,8 @@ struct Relay {
 
 impl Relay {
     /// Starts the real server on embedded defaults, on free loopback ports. What differs from an operator's relay: it
-    /// may speak to loopback over plain HTTP, and retries come after seconds instead of minutes.
+    /// may speak to loopback over plain HTTP, retries come after seconds instead of minutes, and everybody may search as
+    /// often as they like.
     async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("shearwater-demo-").tempdir().context("making a folder")?;
         let mut config = Config::embedded();
@@ -128,6 +131,7 @@ impl Relay {
         config.fetch.allow_private = vec!["127.0.0.0/8".parse().context("the loopback range")?];
         config.fetch.allow_http = true;
         config.delivery.retry = RETRY.map(Duration::from_millis).to_vec();
+        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
         config.site.name = "The demo's relay".to_owned();
         let server = Box::pin(Server::start(config, Clock::system())).await.context("starting the relay")?;
         Ok(Self { server, _folder: folder })

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::cast::Actor;
 use super::check::{self, Findings, FollowUp, Made, Member};
-use super::client::Loopback;
+use super::client::{Answer, Loopback};
 use super::family::Family;
 use super::faults::{Fault, Tamper};
 use super::instance::Instance;
@@ -38,7 +38,7 @@ pub(super) struct Scenario {
     pub(super) view: View,
     pub(super) deadline: Instant,
     ledgers: Vec<Option<Ledger>>,
-    client: Loopback,
+    pub(super) client: Loopback,
     clock: Clock,
 }
 
@@ -65,16 +65,17 @@ impl Scenario {
             let (instance, relay) = (Arc::clone(&actor.instance), relay.to_owned());
             joining.spawn(async move {
                 let asked = instance.join(&relay).await;
+                let refused = asked.as_ref().ok().filter(|answer| !answer.is_ok()).map(refusal);
                 let accepted = asked.is_ok_and(|answer| answer.is_ok()) && instance.wait_accepted(limit).await;
                 let complete = instance.family() != Family::Akkoma || instance.wait_followed_back(limit).await;
-                (index, accepted && complete)
+                (index, accepted && complete, refused)
             });
         }
         while let Some(done) = joining.join_next().await {
-            if let Ok((index, joined)) = done
+            if let Ok((index, joined, refused)) = done
                 && let Some(actor) = self.cast.get_mut(index)
             {
-                actor.member.joined = joined;
+                (actor.member.joined, actor.member.refused) = (joined, refused);
                 self.show("joining").await;
             }
         }
@@ -157,7 +158,8 @@ impl Scenario {
     fn one_post(&self, from: usize, number: usize) -> impl Future<Output = Made> + Send + use<> {
         let actor = &self.cast[from];
         let marker = format!("no. {number} of {}", actor.member.name);
-        let mut spec = corpus(number).by(&actor.authors[number / self.cast.len() % actor.authors.len()]);
+        let author = &actor.authors[number / self.cast.len() % actor.authors.len()];
+        let mut spec = corpus(number).by(author);
         spec.text = format!("{} ({marker})", spec.text);
         spec.visibility = match number % 8 {
             3 => Visibility::Unlisted,
@@ -166,16 +168,17 @@ impl Scenario {
             _ => Visibility::Public,
         };
         let composed = actor.instance.compose(&spec);
-        let made = self.made_of(from, &composed, marker, false);
+        let made = self.made_of(from, author, &composed, marker, false);
         let instance = Arc::clone(&actor.instance);
         async move { Made { status: send(&instance, &composed).await, ..made } }
     }
 
-    fn made_of(&self, from: usize, composed: &Composed, marker: String, is_boost: bool) -> Made {
+    fn made_of(&self, from: usize, author: &str, composed: &Composed, marker: String, is_boost: bool) -> Made {
         Made {
             id: composed.id.clone(),
             activity_id: composed.activity_id.clone(),
             from,
+            author: author.to_owned(),
             visibility: composed.visibility,
             is_boost,
             marker,
@@ -193,7 +196,7 @@ impl Scenario {
         // LitePub servers tell relays nothing of boosts.
         let Some(author) = actor.authors.first().filter(|_| actor.member.family != Family::Akkoma) else { return };
         let composed = actor.instance.compose_boost(author, &object);
-        let made = self.made_of(from, &composed, String::new(), true);
+        let made = self.made_of(from, author, &composed, String::new(), true);
         let instance = Arc::clone(&actor.instance);
         sending.spawn(async move { Made { status: send(&instance, &composed).await, ..made } });
     }
@@ -299,6 +302,13 @@ impl Scenario {
             *ledger = Some(news);
         }
     }
+}
+
+/// What a relay says in a refusal, for people.
+fn refusal(answer: &Answer) -> String {
+    let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let detail = said.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
+    format!("{} {}", answer.status, detail.chars().take(200).collect::<String>())
 }
 
 /// Sends as real servers do: an overloaded relay is asked again. The last status; 0 if there was no answer at all.

@@ -692,7 +692,7 @@ pub(super) mod testing {
     use super::*;
 
     /// Somebody who said yes.
-    pub fn author(actor: &Iri, read_at: Timestamp) -> IndexedAuthor {
+    pub(crate) fn author(actor: &Iri, read_at: Timestamp) -> IndexedAuthor {
         let said = json!({ "id": actor.as_str(), "type": "Person", "name": "Ada" });
         IndexedAuthor {
             number: 0,
@@ -705,7 +705,7 @@ pub(super) mod testing {
     }
 
     /// Writes down a post of theirs, and them.
-    pub fn hold(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<u64, StoreError> {
+    pub(crate) fn hold(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<u64, StoreError> {
         let now = tx.store.0.clock.now();
         let author_number = tx.put_indexed_author(actor, author(actor, now))?.number;
         tx.put_indexed_post(&IndexedPost {

@@ -251,12 +251,12 @@ async fn hashtags_are_found_by_their_beginning_and_counted_only_where_enough_peo
 async fn pages_are_turned_forth_and_back_by_links_and_none_is_short() {
     let relay = searching().await;
     let yes = member(&relay, "yes").await;
-    let mut posts = Vec::new();
     for number in 0..5 {
-        posts.push(publish(&yes, &format!("a dunlin, number {number}")).await.id);
+        publish(&yes, &format!("a dunlin, number {number}")).await;
     }
-    posts.reverse();
-    eventually("all are found", || found(&relay, "dunlin") == posts).await;
+    eventually("all are found", || found(&relay, "dunlin").len() == 5).await;
+    // Of posts of one second no order is promised, but that it is always the same.
+    let posts = found(&relay, "dunlin");
     let mut path = "/api/v1/search?q=dunlin&limit=2".to_owned();
     let mut pages = Vec::new();
     let last = loop {

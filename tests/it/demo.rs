@@ -33,8 +33,17 @@ fn the_demo_keeps_every_promise_and_its_counts_add_up() {
 /// What is broken never comes right, so it is not waited for: the limit is short, and being late breaks no other promise.
 #[test]
 fn each_promise_that_is_broken_on_purpose_is_noticed_by_name() {
-    let promises =
-        ["handshake", "everyone", "exactly-once", "private", "signature", "fresh-date", "not-back", "follow-ups"];
+    let promises = [
+        "handshake",
+        "everyone",
+        "exactly-once",
+        "private",
+        "signature",
+        "fresh-date",
+        "not-back",
+        "follow-ups",
+        "consent",
+    ];
     std::thread::scope(|scope| {
         for promise in promises {
             scope.spawn(move || {

@@ -4,7 +4,7 @@ use super::*;
 use crate::demo::ledger::{Shown, Via};
 
 fn member(name: &str, family: Family) -> Member {
-    Member { name: name.to_owned(), family, health: Health::Well, joined: true }
+    Member { name: name.to_owned(), family, health: Health::Well, joined: true, refused: None }
 }
 
 fn post(id: &str) -> Made {
@@ -12,6 +12,7 @@ fn post(id: &str) -> Made {
         id: id.to_owned(),
         activity_id: format!("{id}/activity"),
         from: 0,
+        author: "ada".to_owned(),
         visibility: Visibility::Public,
         is_boost: false,
         marker: format!("marker of {id}"),
