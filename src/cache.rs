@@ -62,6 +62,8 @@ const BROKEN_KEPT: u32 = 3;
 pub enum Kind {
     /// An actor document, under its verified id.
     Actor,
+    /// The `ETag` of that document, under the same id.
+    Etag,
     /// The owner of a key, under the key id. The key itself is in the owner's document.
     KeyOwner,
     /// What a server said in NodeInfo, under its origin.
@@ -74,6 +76,7 @@ impl Kind {
     const fn tag(self) -> u8 {
         match self {
             Self::Actor => b'a',
+            Self::Etag => b'e',
             Self::KeyOwner => b'k',
             Self::Software => b's',
             Self::Missing => b'm',

@@ -56,7 +56,12 @@ impl Scenario {
                 actor.instance.set_profile(author, json!({ "indexable": says_yes }));
             }
         }
-        for actor in &mut self.cast {
+        let actor = format!("{relay}/search/actor");
+        let has_search = match Url::parse(&actor) {
+            Ok(url) => self.client.get(url, "application/activity+json").await.is_ok_and(|answer| answer.is_ok()),
+            Err(_) => false,
+        };
+        for actor in self.cast.iter_mut().filter(|_| has_search) {
             if actor.member.health != Health::Well || actor.is_behind || !actor.member.joined {
                 continue;
             }

@@ -3,6 +3,7 @@
 //! places, CVE-2024-52591 and CVE-2025-25306 came of it). The fetching is `signed`'s.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use serde_json::Value;
 use thiserror::Error;
 use url::Url;
@@ -27,6 +28,8 @@ pub struct Fetched {
     pub bytes: Bytes,
     /// When it was asked for: what it says may be as old as that.
     pub asked_at: Timestamp,
+    /// Its `ETag` (RFC 9110 section 8.8.3), if it has one of a length that is worth keeping: to ask whether it changed.
+    pub etag: Option<HeaderValue>,
 }
 
 /// JSON that is no ActivityPub document: WebFinger, NodeInfo.
@@ -86,6 +89,9 @@ pub enum FetchFault {
     /// It came, and is not to be believed.
     #[error("{0}")]
     Invalid(String),
+    /// It is as it was, and that was asked.
+    #[error("it did not change")]
+    Unchanged,
 }
 
 impl From<NetFault> for FetchFault {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, Method};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
@@ -65,6 +65,9 @@ pub struct SignedClient {
     max_body: usize,
 }
 
+/// The longest `ETag` that is kept: servers make hashes of theirs.
+const MAX_ETAG: usize = 256;
+
 /// One fetch from its first request to its last: what it may still spend.
 struct Journey {
     deadline: Instant,
@@ -75,6 +78,8 @@ struct Journey {
     at_home: bool,
     /// Holds one of the strangers' places.
     stranger: bool,
+    /// The document is known as it was under this `ETag`, and only one that differs is wanted.
+    unless: Option<HeaderValue>,
 }
 
 /// What was found at the end of the redirects.
@@ -83,6 +88,7 @@ struct Arrival {
     value: Value,
     bytes: Bytes,
     asked_at: Timestamp,
+    etag: Option<HeaderValue>,
 }
 
 impl SignedClient {
@@ -146,6 +152,15 @@ impl SignedClient {
         let deadline = Instant::now() + limit;
         let journey = Journey { deadline, limit, at_home: true, stranger: !familiar, ..self.journey() };
         self.get_on(address, journey).await
+    }
+
+    /// The same as [`SignedClient::get`] for a document that is known as it was under this `ETag`: if it is still the same,
+    /// it is not sent (RFC 9110 section 13.1.2).
+    ///
+    /// # Errors
+    /// [`FetchFault`]; [`FetchFault::Unchanged`].
+    pub async fn get_changed(&self, address: &Iri, etag: HeaderValue) -> Result<Fetched, FetchFault> {
+        self.get_on(address, Journey { unless: Some(etag), ..self.journey() }).await
     }
 
     async fn get_on(&self, address: &Iri, mut journey: Journey) -> Result<Fetched, FetchFault> {
@@ -220,6 +235,7 @@ impl SignedClient {
             redirects: REDIRECTS,
             at_home: false,
             stranger: false,
+            unless: None,
         }
     }
 
@@ -244,13 +260,19 @@ impl SignedClient {
         loop {
             self.check(&here)?;
             let answer = self.knock(&here, journey).await?;
+            if answer.status == 304 && journey.unless.is_some() {
+                return Err(FetchFault::Unchanged);
+            }
+            // What is found elsewhere is another document.
+            journey.unless = None;
             if let Some(next) = self.follow(journey, &here, &answer).await? {
                 here = next;
                 continue;
             }
             let answer = whole(answer)?;
             let value = read(&answer, is_document)?;
-            return Ok(Arrival { came_from: here, value, bytes: answer.body, asked_at });
+            let etag = answer.headers.get(ETAG).filter(|etag| etag.len() <= MAX_ETAG).cloned();
+            return Ok(Arrival { came_from: here, value, bytes: answer.body, asked_at, etag });
         }
     }
 
@@ -274,6 +296,7 @@ impl SignedClient {
     async fn ask_signed(&self, here: &Iri, scheme: Scheme, journey: &Journey) -> Result<Answer, FetchFault> {
         let mut headers = self.sign(scheme, Method::GET, here, None).await?;
         headers.push((ACCEPT, ACCEPT_DOCUMENT));
+        headers.extend(journey.unless.clone().map(|etag| (IF_NONE_MATCH, etag)));
         self.ask(here, headers, self.max_body, journey).await
     }
 
@@ -327,7 +350,7 @@ impl SignedClient {
 
 impl Arrival {
     fn under(self, id: Iri) -> Fetched {
-        Fetched { id, value: self.value, bytes: self.bytes, asked_at: self.asked_at }
+        Fetched { id, value: self.value, bytes: self.bytes, asked_at: self.asked_at, etag: self.etag }
     }
 }
 

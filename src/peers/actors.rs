@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use serde_json::Value;
 
 use super::memory::Kept;
@@ -33,8 +34,31 @@ impl Peers {
 
     /// From its origin; the outcome goes to disk.
     pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
-        let fetched = self.client.get(id).await;
-        self.take_actor(id, fetched).await
+        let asked_at = self.clock.now();
+        let known = self.stored_actor(id).and_then(|_readable| self.disk.get(Kind::Etag, id.as_str()));
+        let etag = known.and_then(|etag| HeaderValue::from_bytes(&etag.bytes).ok());
+        let fetched = match etag {
+            Some(etag) => self.client.get_changed(id, etag).await,
+            None => self.client.get(id).await,
+        };
+        match fetched {
+            Err(FetchFault::Unchanged) => match self.unchanged(id, asked_at).await {
+                Some(kept) => kept,
+                // It was forgotten meanwhile.
+                None => self.take_actor(id, self.client.get(id).await).await,
+            },
+            fetched => self.take_actor(id, fetched).await,
+        }
+    }
+
+    /// The document that we have, which its origin says is the newest.
+    async fn unchanged(&self, id: &Iri, asked_at: Timestamp) -> Option<Kept<Arc<RemoteActor>>> {
+        let cached = self.disk.get(Kind::Actor, id.as_str())?;
+        let etag = self.disk.get(Kind::Etag, id.as_str()).and_then(|etag| HeaderValue::from_bytes(&etag.bytes).ok());
+        let value = json::parse(&cached.bytes).ok()?;
+        let actor = RemoteActor::read(&value).ok().filter(|actor| actor.id == *id)?;
+        let fetched = Fetched { id: id.clone(), value, bytes: cached.bytes, asked_at, etag };
+        Some(self.keep_actor(actor, &fetched).await)
     }
 
     /// Judges what came for this id and writes it down.
@@ -54,7 +78,12 @@ impl Peers {
     pub(super) async fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
         let until = fetched.asked_at.plus(self.lifetimes.actor);
         if self.note_reading(fetched).await {
+            // An `ETag` never stands beside an older document than its own, whatever a crash leaves of this.
+            self.disk.remove(Kind::Etag, fetched.id.as_str());
             self.disk.put(Kind::Actor, fetched.id.as_str(), &fetched.bytes, fetched.asked_at);
+            if let Some(etag) = &fetched.etag {
+                self.disk.put(Kind::Etag, fetched.id.as_str(), etag.as_bytes(), fetched.asked_at);
+            }
             self.disk.remove(Kind::Missing, fetched.id.as_str());
         }
         Kept::value(Arc::new(actor), until, fetched.bytes.len())
@@ -123,6 +152,7 @@ impl Peers {
         }
         self.actors.remove(id).await;
         self.readings.remove(id).await;
+        self.disk.remove(Kind::Etag, id.as_str());
         self.disk.remove(Kind::Actor, id.as_str());
         self.disk.remove(Kind::Missing, id.as_str());
     }

@@ -48,6 +48,8 @@ impl From<FetchFault> for PeerFault {
             FetchFault::TryLater(word) => Self::TryLater(word),
             FetchFault::Refused(refused) => Self::Refused(refused.to_string()),
             FetchFault::Invalid(text) => Self::Invalid(text),
+            // Only who asked for that is told so.
+            FetchFault::Unchanged => Self::TryLater("unchanged"),
         }
     }
 }

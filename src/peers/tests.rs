@@ -119,6 +119,36 @@ async fn a_reading_is_as_old_as_its_question_whatever_it_was_read_for() {
     assert_eq!(world.restart().peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(NOON), "on disk, too");
 }
 
+/// Everybody whose posts are found is read every week: who did not change is not sent again.
+#[tokio::test]
+async fn a_document_that_did_not_change_is_not_sent_again_and_counts_as_read() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    let mut page = actor(id.as_str(), KEY);
+    page.headers.push(("etag", "W/\"one\"".to_owned()));
+    site.set("/ada", page);
+    world.peers.reading_now(&id).await.unwrap();
+    let world = world.restart();
+    world.clock.advance(Duration::from_secs(7 * 86_400));
+    site.set("/ada", Page::status(304));
+    let reading = world.peers.reading_now(&id).await.unwrap();
+    assert_eq!(site.headers_of("/ada")["if-none-match"], "W/\"one\"");
+    assert_eq!((reading.read_at, world.peers.actor(&id).await.unwrap().id.clone()), (world.clock.now(), id.clone()));
+    // Who was forgotten is read whole: a 304 says nothing to us then.
+    world.peers.forget(&id).await;
+    assert!(world.peers.reading_now(&id).await.is_err());
+    assert!(site.headers_of("/ada").get("if-none-match").is_none());
+    // Nor is a 304 from elsewhere believed.
+    let mut page = actor(id.as_str(), KEY);
+    page.headers.push(("etag", "\"two\"".to_owned()));
+    site.set("/ada", page);
+    world.clock.advance(Duration::from_secs(7 * 86_400));
+    world.peers.reading_now(&id).await.unwrap();
+    site.set("/ada", Page::redirect("/there"));
+    site.set("/there", Page::status(304));
+    assert!(world.peers.reading_now(&id).await.is_err());
+}
+
 /// Keys are read from the document in which the author says yes or no.
 #[tokio::test]
 async fn what_was_read_for_a_key_is_the_newest_word_too() {
