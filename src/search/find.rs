@@ -175,7 +175,7 @@ impl<'a> Asked<'a> {
     fn depth(&self, below: Option<u64>) -> Result<usize, FindFault> {
         let Some(below) = below else { return Ok(0) };
         let page = Page { above: below.checked_sub(1), below: None, limit: MAX_RESULTS };
-        Ok(self.index.newest(&self.compiled, page, &|_| true, WITHIN)?.ids.len())
+        Ok(counted(&self.index.newest(&self.compiled, page, &|_| true, WITHIN)?))
     }
 
     fn best(&self, skip: usize, limit: usize) -> Result<Results, FindFault> {
@@ -189,6 +189,11 @@ impl<'a> Asked<'a> {
         let more = limit > 0 && hits.len() == limit && skip + limit < MAX_RESULTS;
         Ok(Results { hits, more, took_too_long: found.took_too_long, cut: found.cut })
     }
+}
+
+/// How many were found; what took too long to count may be any number.
+const fn counted(found: &Found) -> usize {
+    if found.took_too_long { MAX_RESULTS } else { found.ids.len() }
 }
 
 /// How somebody stands with the search.
@@ -331,5 +336,18 @@ impl Names for Shown<'_> {
 
     fn servers(&self, host: &str) -> Vec<u64> {
         Authority::parse(host).map(|authority| server_number(&authority)).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_that_could_not_be_counted_is_too_deep() {
+        let mut found = Found { ids: vec![9, 8, 7], ..Found::default() };
+        assert_eq!(counted(&found), 3);
+        found.took_too_long = true;
+        assert_eq!(counted(&found), MAX_RESULTS);
     }
 }
