@@ -196,7 +196,7 @@ impl Search {
             }
             Err(fault) => {
                 // What follows from it follows for what is held as well.
-                if self.is_held(actor)? {
+                if self.is_held(actor)? || self.to_be_read(actor)?.is_some() {
                     self.read_soon(actor, true).await?;
                 }
                 Err(match fault {
@@ -229,7 +229,9 @@ impl Search {
         let actor = self.somebody(who)?;
         let now = self.0.clock.now();
         if !self.is_held(&actor)? {
-            let may_change = self.0.store.refused(&actor)?.is_some_and(|no| !no.lasts());
+            let on = self.0.store.search_servers().contains_key(&actor.authority());
+            let said_no = self.0.store.refused(&actor)?.is_some_and(|no| !no.lasts());
+            let may_change = on && (said_no || self.to_be_read(&actor)?.is_some());
             if may_change && self.0.read_lately.claim(&actor, false, from, now).is_ok() {
                 self.read_soon(&actor, true).await?;
             }
@@ -276,10 +278,13 @@ impl Search {
         self.0.store.indexed_actor(&format!("{name}@{host}"))?.ok_or(WishFault::UnknownHandle)
     }
 
-    /// Posts of theirs are held, or wait for them to be read.
+    /// Posts of theirs are held. That some wait for them to be read is not asked: it would tell who was read just now.
     fn is_held(&self, actor: &Iri) -> Result<bool, StoreError> {
-        let waits = self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key()));
-        Ok(self.0.store.ledger()?.author(actor)?.is_some() || self.0.store.sound(waits)?.is_some())
+        Ok(self.0.store.ledger()?.author(actor)?.is_some())
+    }
+
+    fn to_be_read(&self, actor: &Iri) -> Result<Option<AuthorToRead>, StoreError> {
+        self.0.store.sound(self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key())))
     }
 
     /// Has the account read by the worker that heeds what it says. `anew`: even if it was read just now.
@@ -295,8 +300,7 @@ impl Search {
 
     /// Whether the reading that was asked for is still to come.
     fn waits(&self, actor: &Iri, asked_at: Timestamp) -> Result<bool, StoreError> {
-        let row = self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key()));
-        Ok(self.0.store.sound(row)?.is_some_and(|row| row.due() <= asked_at.max(self.0.clock.now())))
+        Ok(self.to_be_read(actor)?.is_some_and(|row| row.due() <= asked_at.max(self.0.clock.now())))
     }
 }
 
