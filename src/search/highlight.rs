@@ -273,11 +273,12 @@ mod tests {
         let query = Query::read(&format!("hello OR {}", phrases.join(" OR "))).unwrap();
         let text = format!("hello {}", "a ".repeat(15_000));
         let (found, steps) = counted(&query, &text);
-        assert_eq!(found, [0..5]);
+        let ends = |found: &[Range<usize>]| found.iter().map(|mark| (mark.start, mark.end)).collect::<Vec<_>>();
+        assert_eq!(ends(&found), [(0, 5)]);
         assert!(steps <= MAX_STEPS + 2 * 63, "{steps}");
         // What is asked for alone is looked for in a text of a usual length to its end.
         let (found, _) = counted(&Query::read("\"a b7\"").unwrap(), &format!("{}a b7", "a ".repeat(6000)));
-        assert_eq!(found, [12_000..12_001, 12_002..12_004]);
+        assert_eq!(ends(&found), [(12_000, 12_001), (12_002, 12_004)]);
     }
 
     #[test]

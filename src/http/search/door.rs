@@ -120,16 +120,14 @@ fn as_refusal(rejection: &Rejection) -> Response {
 pub(super) struct Whom(Option<Asker>);
 
 impl Whom {
-    /// Counts what is about to be shown to them.
-    pub(super) fn show(&self, searchers: &Searchers, count: usize) -> Result<(), Response> {
-        let taken = self.0.as_ref().map_or(Ok(()), |asker| searchers.shown.take(asker, count));
-        taken.map_err(|wait| {
-            let (error, remedy) = (
-                "as much as is shown to one asker in a day was shown",
-                "Wait as long as Retry-After says, or ask for fewer results: a few may be left.",
-            );
-            refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait)
-        })
+    /// Counts what is about to be shown to them; the refusal, if it is too much.
+    pub(super) fn show(&self, searchers: &Searchers, count: usize) -> Option<Response> {
+        let wait = searchers.shown.take(self.0.as_ref()?, count).err()?;
+        let (error, remedy) = (
+            "as much as is shown to one asker in a day was shown",
+            "Wait as long as Retry-After says, or ask for fewer results: a few may be left.",
+        );
+        Some(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait))
     }
 }
 

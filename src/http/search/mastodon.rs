@@ -58,7 +58,7 @@ pub(super) async fn search(
         Err(refusal) => return refusal,
     };
     let (found, asked) = found;
-    if let Err(refusal) = whom.show(&searchers, found.statuses.len() + found.accounts.len()) {
+    if let Some(refusal) = whom.show(&searchers, found.statuses.len() + found.accounts.len()) {
         return refusal;
     }
     let pages = pages(&asked, &found);
@@ -157,7 +157,7 @@ pub(super) async fn status(
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
     // Ids can be guessed: a guess costs as much as a find.
-    if let Err(refusal) = whom.show(&searchers, 1) {
+    if let Some(refusal) = whom.show(&searchers, 1) {
         return refusal;
     }
     let missing = || refuse(StatusCode::NOT_FOUND, "Record not found", "");

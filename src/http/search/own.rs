@@ -56,7 +56,7 @@ pub(super) async fn search(
         Err(refusal) => return refusal,
     };
     let (answer, asked) = found;
-    if let Err(refusal) = whom.show(&searchers, answer.hits.len() + answer.accounts.len()) {
+    if let Some(refusal) = whom.show(&searchers, answer.hits.len() + answer.accounts.len()) {
         return refusal;
     }
     let pages = pages(&asked, &answer);
