@@ -335,6 +335,13 @@ impl<'a> Shown<'a> {
         }
     }
 
+    /// Whether somebody may go through all that this author wrote: only if they want to be discovered.
+    fn is_browsable(&self, name: &str) -> bool {
+        let actor = self.search.0.store.indexed_actor(name).ok().flatten();
+        let author = actor.and_then(|actor| self.author(&actor));
+        author.is_none_or(|author| author.signals.discoverable == Said::Yes)
+    }
+
     /// Whether the query names somebody who is not to be browsed, or a server of so few authors that its posts are theirs.
     fn is_about_few(&self, query: &Query) -> bool {
         let about = query.about();
@@ -350,13 +357,6 @@ impl<'a> Shown<'a> {
             page.map_or(0, |page| page.rows.iter().filter(|(actor, _)| actor.starts_with(&begin)).count())
         });
         authors.sum::<usize>() < LEAST_AUTHORS
-    }
-
-    /// Whether somebody may go through all that this author wrote: only if they want to be discovered.
-    fn is_browsable(&self, name: &str) -> bool {
-        let actor = self.search.0.store.indexed_actor(name).ok().flatten();
-        let author = actor.and_then(|actor| self.author(&actor));
-        author.is_none_or(|author| author.signals.discoverable == Said::Yes)
     }
 }
 
