@@ -10,15 +10,17 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoResponses, ToSchema};
 
 use super::error::{internal, not_found};
 use super::listen::Client;
 use super::state::{HttpState, Searchers};
+use crate::clock::Timestamp;
+use crate::consent::Reason;
 use crate::policy::turns::{Asker, TooMany};
 use crate::search::Search;
-use crate::search::wishes::WishFault;
+use crate::search::wishes::{Granted, WishFault};
 use crate::store::{StoreError, Wish};
 
 /// What somebody sends who asks about themselves, at most.
@@ -31,18 +33,104 @@ pub(super) fn routes() -> Router<HttpState> {
         .route("/api/v1/search/check", post(check).layer(DefaultBodyLimit::max(BYTES)))
 }
 
-/// What is asked.
-#[derive(Debug, Default, Deserialize)]
+/// What somebody asks about themselves.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
-struct Asked {
+#[schema(as = AboutOneself)]
+pub(super) struct Asked {
     /// Whose: `name@host`, or the address of the account's own document.
+    #[schema(example = "ada@small.example")]
     acct: String,
     /// The same under the name that developers look for.
     actor: String,
-    /// The word that was given before, and stands in the profile now.
+    /// Of a removal: the word that was given before, and stands in the profile now.
     token: String,
-    /// `return`: take a removal back.
+    /// Of a removal: `remove`, or `return` to take one back.
     wish: String,
+}
+
+/// How far a wish has come.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Wish)]
+struct Came {
+    /// `asked`, `removed` or `returned`.
+    state: &'static str,
+    /// The word to show in the profile, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// How many posts went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    posts: Option<u64>,
+    /// The same in words.
+    message: String,
+}
+
+/// How an account stands that was read again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ReadAgain)]
+struct Read {
+    /// Its posts may be found.
+    indexed: bool,
+    /// Everything that stands against it.
+    reasons: Vec<Against>,
+    /// When it was read.
+    #[schema(format = DateTime)]
+    read_at: Option<String>,
+    /// How many posts are held.
+    posts: u64,
+    /// The same in words.
+    message: String,
+}
+
+/// Something that stands against it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Against {
+    /// In a word.
+    reason: &'static str,
+    /// In a sentence.
+    meaning: &'static str,
+}
+
+/// Why a wish is not granted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WishRefusal)]
+struct Why {
+    /// What is wrong, in a sentence.
+    error: String,
+    /// The same in a word.
+    reason: &'static str,
+    /// What to do about it.
+    remedy: &'static str,
+}
+
+/// Refusals of both.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described: `Words::fault` makes them")]
+enum Refused {
+    /// It names nobody, or cannot be read.
+    #[response(status = 400)]
+    Unclear(Why),
+    /// The handle is not known here, or nothing is held of the account. Who said no is told the same.
+    #[response(status = 404)]
+    Unknown(Why),
+    /// The account is gone from its server: what was held of it goes.
+    #[response(status = 410)]
+    Gone(Why),
+    /// Longer than 8 KiB.
+    #[response(status = 413, content_type = "text/plain")]
+    Long(String),
+    /// Too soon after another reading of this profile, or too many requests from this address.
+    #[response(status = 429, headers(("Retry-After" = u32, description = "How many seconds to wait.")))]
+    Soon(Why),
+    /// The relay failed.
+    #[response(status = 500)]
+    Failed(serde_json::Value),
+    /// The account's server does not show us its profile.
+    #[response(status = 502, headers(("Retry-After" = u32, description = "How many seconds to wait.")))]
+    Unreadable(Why),
+    /// The relay is busy.
+    #[response(status = 503, headers(("Retry-After" = u32, description = "How many seconds to wait.")))]
+    Busy(Why),
 }
 
 impl Asked {
@@ -51,9 +139,33 @@ impl Asked {
     }
 }
 
-/// Takes an account out of the search for good, or lets it return, in two steps: the first gives a word that its owner puts
-/// into their profile, the second, with `token`, looks whether it is there.
-async fn remove(
+/// Be taken out of the search for good, or return.
+///
+/// In two steps: without `token` the answer is a word that the account's owner puts into its profile; with it, the profile is
+/// read once and the wish is granted if it shows the word. A word is good for a week or two. Where the profile shows the word
+/// of a removal, that is granted, whatever was asked for.
+#[utoipa::path(
+    post,
+    path = "/api/v1/search/remove",
+    tag = "search",
+    operation_id = "remove",
+    request_body(content(
+        (Asked = "application/x-www-form-urlencoded"),
+        (Asked = "application/json"),
+    )),
+    responses(
+        (status = 200, description = "How far it has come.", body = Came),
+        (status = 403, description = "This is not the word that was given.", body = Why),
+        (
+            status = 422,
+            description = "The profile does not show the word.",
+            body = Why,
+            headers(("Retry-After" = u32, description = "How many seconds to wait."))
+        ),
+        Refused,
+    )
+)]
+pub(super) async fn remove(
     State(search): State<Search>,
     State(searchers): State<Searchers>,
     Extension(client): Extension<Client>,
@@ -80,40 +192,53 @@ async fn remove(
     };
     if asked.token.is_empty() {
         return match search.token_of(asked.who(), wish) {
-            Ok(token) => {
-                let what = match wish {
-                    Wish::Removal => "be taken out of this search, and stay out whatever your profile says",
-                    Wish::Return => "be let into this search again as far as your profile says so",
-                };
-                let said = format!(
-                    "To {what}, put this word anywhere into your profile (bio or a field), save it, and send the same request \
-                     again with token={token}. Your server is asked for your profile then, once in ten minutes at most. \
-                     Afterwards you can take the word out again."
-                );
-                words.answer(&said, json!({ "state": "asked", "token": token }))
-            }
+            Ok(token) => words.came(asked_for(wish, &token), "asked", Some(token), None),
             Err(fault) => words.fault(fault),
         };
     }
-    match search.grant(asked.who(), wish, &asked.token).await {
-        Ok(posts) => match wish {
-            Wish::Removal => words.answer(
-                "Done: nothing of your account is found here from this moment on, its words leave the files within a day, and \
-                 nothing is taken again. You can take the word out of your profile now. To come back, send wish=return.",
-                json!({ "state": "removed", "posts": posts }),
-            ),
-            Wish::Return => words.answer(
-                "Done: from now on your profile is asked again. What was here before does not come back. You can take the word \
-                 out of your profile now.",
-                json!({ "state": "returned" }),
-            ),
-        },
+    match search.grant(asked.who(), wish, &asked.token, client.of(&headers)).await {
+        Ok(Granted::Removed { posts }) => words.came(REMOVED.to_owned(), "removed", None, Some(posts)),
+        Ok(Granted::Returned) => words.came(RETURNED.to_owned(), "returned", None, None),
         Err(fault) => words.fault(fault),
     }
 }
 
-/// Reads an account again that is known to the search, and says how it stands.
-async fn check(
+const REMOVED: &str = "Done: nothing of your account is found here from this moment on, its words leave the files within a \
+    day, and nothing is taken again. You can take the word out of your profile now. To come back, send wish=return.";
+const RETURNED: &str = "Done: from now on your profile is asked again. What was here before does not come back. Take the \
+    word out of your profile now: while it stands there, whoever asks for it could take a later removal back.";
+
+fn asked_for(wish: Wish, token: &str) -> String {
+    let what = match wish {
+        Wish::Removal => "be taken out of this search, and stay out whatever your profile says",
+        Wish::Return => "be let into this search again as far as your profile says so",
+    };
+    format!(
+        "To {what}, put this word anywhere into your profile (bio or a field), save it, and send the same request again with \
+         token={token}, within a week. Your server is asked for your profile then, once in ten minutes at most if it is you \
+         who asks. Afterwards you can take the word out again."
+    )
+}
+
+/// Be read again.
+///
+/// Reads the profile of an account of which something is held, once, and says how it stands then. What the profile says counts
+/// at once, and the word of a removal takes the account out.
+#[utoipa::path(
+    post,
+    path = "/api/v1/search/check",
+    tag = "search",
+    operation_id = "check",
+    request_body(content(
+        (Asked = "application/x-www-form-urlencoded"),
+        (Asked = "application/json"),
+    )),
+    responses(
+        (status = 200, description = "How it stands.", body = Read),
+        Refused,
+    )
+)]
+pub(super) async fn check(
     State(search): State<Search>,
     State(searchers): State<Searchers>,
     Extension(client): Extension<Client>,
@@ -125,15 +250,10 @@ async fn check(
         Ok(asked) => asked,
         Err(refusal) => return refusal,
     };
-    match search.read_again(asked.who()).await {
+    match search.read_again(asked.who(), client.of(&headers)).await {
         Ok(now) => {
-            let reasons: Vec<Value> = now
-                .reasons
-                .iter()
-                .map(|reason| json!({ "reason": reason.as_str(), "meaning": reason.sentence() }))
-                .collect();
             let sentences: Vec<&str> = now.reasons.iter().map(|reason| reason.sentence()).collect();
-            let said = match (now.indexed, sentences.is_empty()) {
+            let message = match (now.indexed, sentences.is_empty()) {
                 (true, _) => {
                     format!("Your profile was read: posts of yours may be found here, and {} are held.", now.posts)
                 }
@@ -145,9 +265,15 @@ async fn check(
                     format!("Your profile was read: nothing of yours is found here. {}", sentences.join(" "))
                 }
             };
-            let read_at = now.read_at.map(crate::clock::Timestamp::rfc3339);
-            let body = json!({ "indexed": now.indexed, "reasons": reasons, "read_at": read_at, "posts": now.posts });
-            words.answer(&said, body)
+            let against = |reason: &Reason| Against { reason: reason.as_str(), meaning: reason.sentence() };
+            let body = Read {
+                indexed: now.indexed,
+                reasons: now.reasons.iter().map(against).collect(),
+                read_at: now.read_at.map(Timestamp::rfc3339),
+                posts: now.posts,
+                message: message.clone(),
+            };
+            words.respond(StatusCode::OK, &body, &message, None)
         }
         Err(fault) => words.fault(fault),
     }
@@ -212,15 +338,22 @@ impl Words {
         if first.split(';').next().unwrap_or_default().trim() == "text/plain" { Self::Plain } else { Self::Json }
     }
 
-    fn answer(self, said: &str, mut body: Value) -> Response {
-        body["message"] = said.into();
-        self.respond(StatusCode::OK, &body, said, None)
+    fn came(self, message: String, state: &'static str, token: Option<String>, posts: Option<u64>) -> Response {
+        let body = Came { state, token, posts, message };
+        self.respond(StatusCode::OK, &body, &body.message, None)
     }
 
-    fn refuse(self, status: StatusCode, error: &str, why: &str, remedy: &str, wait: Option<Duration>) -> Response {
+    fn refuse(
+        self,
+        status: StatusCode,
+        reason: &'static str,
+        why: &str,
+        remedy: &'static str,
+        wait: Option<Duration>,
+    ) -> Response {
         let first: String = why.chars().take(1).flat_map(char::to_uppercase).collect();
         let said = format!("{first}{}. {remedy}", why.chars().skip(1).collect::<String>());
-        self.respond(status, &json!({ "error": why, "reason": error, "remedy": remedy }), &said, wait)
+        self.respond(status, &Why { error: why.to_owned(), reason, remedy }, &said, wait)
     }
 
     fn fault(self, fault: WishFault) -> Response {
@@ -231,16 +364,17 @@ impl Words {
             WishFault::UnknownHandle => (
                 StatusCode::NOT_FOUND,
                 "unknown-handle",
-                "If you have posted lately, send the address of your account's own document, such as \
-                 https://your.example/users/you. To stay out in any case, write #nosearch in your profile.",
+                "Accounts go by the host of their own address here, which some servers hide behind a shorter handle: send the \
+                 address of your account's own document, such as https://your.example/users/you. To stay out in any case, \
+                 write #nosearch in your profile.",
                 None,
             ),
             WishFault::NothingHeld => (
                 StatusCode::NOT_FOUND,
                 "nothing-held",
-                "There is nothing to be done. To stay out in any case, write #nosearch in your profile. If you block this \
-                 relay, or asked to be removed, that stands until you take it back: undo the block, or ask /api/v1/search/remove \
-                 with wish=return.",
+                "There is nothing to be done. To stay out in any case, write #nosearch in your profile. If your profile said \
+                 no before and says yes now, what you post from now on is taken. If you block this relay, or asked to be removed, \
+                 that stands until you take it back: undo the block, or ask /api/v1/search/remove with wish=return.",
                 None,
             ),
             WishFault::WrongToken => {
@@ -250,12 +384,15 @@ impl Words {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not-shown",
                 "Put the word into your bio or a field of your profile, save it, look at your public page whether it is there, \
-                 and ask again in ten minutes.",
+                 and ask again in ten minutes. For a return, no word of a removal may stand there.",
                 Some(crate::search::wishes::GAP),
             ),
-            WishFault::TooSoon { after } => {
-                (StatusCode::TOO_MANY_REQUESTS, "too-soon", "Ask again when ten minutes are over.", Some(*after))
-            }
+            WishFault::TooSoon { after } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-soon",
+                "Ask again after as long as Retry-After says.",
+                Some(*after),
+            ),
             WishFault::Unreadable => (
                 StatusCode::BAD_GATEWAY,
                 "unreadable-profile",
@@ -275,7 +412,7 @@ impl Words {
         self.refuse(status, error, &fault.to_string(), remedy, wait)
     }
 
-    fn respond(self, status: StatusCode, body: &Value, said: &str, wait: Option<Duration>) -> Response {
+    fn respond(self, status: StatusCode, body: &impl Serialize, said: &str, wait: Option<Duration>) -> Response {
         let mut response = match self {
             Self::Json => (status, axum::Json(body)).into_response(),
             Self::Plain => (status, format!("{said}\n")).into_response(),

@@ -12,7 +12,7 @@ use crate::delivery::Delivery;
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::policy::tokens::Tokens;
-use crate::policy::turns::Turns;
+use crate::policy::turns::{Shown, Turns};
 use crate::relay::Relay;
 use crate::search::Search;
 use crate::store::{FollowState, Following, Store, StoreError};
@@ -78,13 +78,15 @@ pub struct Searchers {
     pub places: Arc<Semaphore>,
     /// How often one of them may search.
     pub turns: Turns,
+    /// How much one of them may be shown in a day.
+    pub shown: Shown,
 }
 
 impl Searchers {
-    /// `rate` searches a minute by one of them, and a few at once in all.
+    /// `rate` searches a minute by one of them, and a few at once in all. 0: as often and as much as they like.
     #[must_use]
     pub fn new(rate: u32) -> Self {
-        Self { places: Arc::new(Semaphore::new(16)), turns: Turns::new(rate) }
+        Self { places: Arc::new(Semaphore::new(16)), turns: Turns::new(rate), shown: Shown::new(rate > 0) }
     }
 }
 

@@ -66,15 +66,15 @@ impl Peers {
         }
     }
 
-    /// Reads this actor from its origin, now; whether its profile shows `word`.
+    /// Reads this actor from its origin, now; for each of these words, whether its profile shows it.
     ///
     /// # Errors
     /// [`PeerFault`].
-    pub async fn shows_now(&self, actor: &Iri, word: &str) -> Result<bool, PeerFault> {
+    pub async fn shows_now(&self, actor: &Iri, words: &[String]) -> Result<Vec<bool>, PeerFault> {
         let reading = self.reading_now(actor).await?;
         let kept = self.disk.get(Kind::Actor, actor.as_str()).filter(|kept| kept.at >= reading.read_at);
-        let document = kept.and_then(|kept| json::parse(&kept.bytes).ok());
-        document.map(|document| shows_word(&document, word)).ok_or(PeerFault::TryLater("not kept"))
+        let document = kept.and_then(|kept| json::parse(&kept.bytes).ok()).ok_or(PeerFault::TryLater("not kept"))?;
+        Ok(words.iter().map(|word| shows_word(&document, word)).collect())
     }
 
     /// Takes note of what a document said that was just fetched; whether it is the newest that we have.

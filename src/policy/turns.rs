@@ -1,13 +1,14 @@
 //! How often somebody may search: token buckets that also say how full they are, so that a program can slow down before
-//! it is told to. Addresses are kept nowhere else, and here only as a number, and only until their bucket is full again.
+//! it is told to; and how much they may be shown in a day. Addresses are kept nowhere else, and here only as a number, and only until their bucket is full again.
 //!
 //! Promise: memory is bounded however many ask, as in [`super::limits`].
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::num::NonZero;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
@@ -22,6 +23,12 @@ const BURST_PART: u32 = 5;
 const LEAST_BURST: NonZero<u32> = NonZero::new(10).unwrap();
 /// Behind a server are many people.
 const OF_A_SERVER: u32 = 10;
+/// Posts and accounts that somebody may be shown in a day: a hundred full pages of the largest size. Higher, and one address
+/// reads a whole small relay in a day.
+pub const SHOWN_A_DAY: u32 = 4000;
+/// So much more of a server that joined, and of a token: the operator knows whose they are.
+const OF_WHO_IS_KNOWN: u32 = 10;
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Whose turn it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +87,58 @@ impl Turns {
     /// [`TooMany`]; then it counts for nothing.
     pub fn take(&self, asker: &Asker) -> Result<Option<Turn>, TooMany> {
         self.0.as_ref().map(|both| both.take(asker)).transpose()
+    }
+}
+
+/// How much each of them was shown today; a day begins with the process, and what was counted ends with it. Cheap to clone.
+#[derive(Clone)]
+pub struct Shown(Option<Arc<Today>>);
+
+struct Today {
+    begun: Instant,
+    hasher: RandomState,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    day: u64,
+    cells: HashMap<u64, u32>,
+}
+
+impl Shown {
+    /// [`SHOWN_A_DAY`], or without a limit.
+    #[must_use]
+    pub fn new(limited: bool) -> Self {
+        let today = || Today { begun: Instant::now(), hasher: RandomState::new(), counts: Mutex::default() };
+        Self(limited.then(|| Arc::new(today())))
+    }
+
+    /// Counts so many posts and accounts that are about to be shown.
+    ///
+    /// # Errors
+    /// How long until the day is over, if they are too many; then they count for nothing.
+    pub fn take(&self, asker: &Asker, count: usize) -> Result<(), Duration> {
+        self.0.as_ref().map_or(Ok(()), |today| today.take(asker, count, today.begun.elapsed()))
+    }
+}
+
+impl Today {
+    fn take(&self, asker: &Asker, count: usize, at: Duration) -> Result<(), Duration> {
+        let (hash, most) = match asker {
+            Asker::Address(address) => (self.hasher.hash_one(network(*address)), SHOWN_A_DAY),
+            known => (self.hasher.hash_one(known), SHOWN_A_DAY * OF_WHO_IS_KNOWN),
+        };
+        let day = at.as_secs() / DAY.as_secs();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.day != day {
+            *counts = Counts { day, cells: HashMap::new() };
+        }
+        let shown = counts.cells.entry(hash % CELLS).or_default();
+        let sum = u32::try_from(count).ok().and_then(|count| shown.checked_add(count)).filter(|sum| *sum <= most);
+        let over = || DAY.saturating_sub(Duration::from_secs(at.as_secs() % DAY.as_secs()));
+        *shown = sum.ok_or_else(over)?;
+        Ok(())
     }
 }
 
@@ -159,6 +218,25 @@ mod tests {
             let taken = (0..100).filter(|_| both.take(&asker).is_ok()).count();
             assert_eq!(taken, expected, "{asker:?}");
         }
+    }
+
+    #[test]
+    fn so_much_is_shown_in_a_day_and_no_more_and_ten_times_that_to_who_is_known() {
+        let Shown(Some(today)) = Shown::new(true) else { panic!("limited") };
+        let noon = DAY / 2;
+        let (one, other) = (address("2001:db8::1"), address("2001:db8::2"));
+        assert_eq!(today.take(&one, 3990, noon), Ok(()));
+        assert_eq!(today.take(&other, 20, noon), Err(noon), "whoever has one address of a network has them all");
+        assert_eq!(today.take(&other, 10, noon), Ok(()), "what was refused counts for nothing");
+        assert_eq!(today.take(&one, 1, noon), Err(noon));
+        assert_eq!(today.take(&address("192.0.2.1"), 4000, noon), Ok(()), "another's day");
+        for known in [Asker::Token("1".to_owned()), Asker::Server(Authority::parse("a.example").unwrap())] {
+            assert_eq!(today.take(&known, 40_000, noon), Ok(()));
+            assert_eq!(today.take(&known, 1, noon), Err(noon));
+        }
+        assert_eq!(today.take(&one, 4000, DAY), Ok(()), "the next day");
+        assert!(today.take(&one, usize::MAX, DAY).is_err());
+        assert!((0..100).all(|_| Shown::new(false).take(&one, 4000).is_ok()));
     }
 
     #[test]

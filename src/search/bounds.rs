@@ -45,6 +45,27 @@ impl Ids {
     }
 }
 
+/// The ids of a segment from end to end, known without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    oldest: u64,
+    newest: u64,
+}
+
+impl Span {
+    /// `None`: it has none.
+    pub(super) fn of(segment: &SegmentReader) -> tantivy::Result<Option<Self>> {
+        let ids = Ids::of(segment)?;
+        Ok(ids.count.checked_sub(1).map(|last| Self { oldest: ids.at(last), newest: ids.at(0) }))
+    }
+
+    /// The newest id in `ids` that the segment may have; `None` if it has none of them.
+    pub(super) fn newest_in(self, ids: &Range<u64>) -> Option<u64> {
+        let newest = self.newest.min(ids.end.checked_sub(1)?);
+        (newest >= ids.start && ids.end > self.oldest).then_some(newest)
+    }
+}
+
 /// Posts whose ids are in this range.
 #[derive(Debug, Clone)]
 pub(super) struct IdRange(pub(super) Range<u64>);
@@ -113,9 +134,14 @@ impl Deadline {
     pub(super) fn is_over(&self) -> bool {
         let over = self.was_over() || Instant::now() >= self.at;
         if over {
-            self.over.store(true, Ordering::Relaxed);
+            self.end();
         }
         over
+    }
+
+    /// It is over before its time.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     /// Whether somebody noticed that it has passed: then what scorers say since means nothing.
@@ -217,6 +243,6 @@ impl Scorer for TimedScorer {
     }
 }
 
-fn unexplained() -> TantivyError {
+pub(super) fn unexplained() -> TantivyError {
     TantivyError::InvalidArgument("nobody asks why a post was found".to_owned())
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tantivy::query::{EnableScoring, Scorer, Weight};
 use tantivy::{DocId, Score, Searcher, SegmentReader};
 
-use super::bounds::{Deadline, Ids};
+use super::bounds::{Deadline, Ids, Span};
 use super::compile::Bound;
 
 /// Candidates between two looks at the clock. One costs from a fraction of a microsecond to a look into the ledger.
@@ -32,9 +32,10 @@ pub struct Found {
 /// Whether a post may be shown now.
 pub type Alive<'a> = &'a (dyn Fn(u64) -> bool + Sync);
 
-/// The `limit` newest posts with ids in `ids`.
+/// The `limit` newest posts with ids in `ids`. `spans` are those of the segments.
 pub(super) fn newest(
     searcher: &Searcher,
+    spans: &[Option<Span>],
     bound: &Bound,
     ids: &Range<u64>,
     limit: usize,
@@ -43,15 +44,12 @@ pub(super) fn newest(
 ) -> tantivy::Result<Found> {
     let ids = ids.start.max(bound.ids.start)..ids.end.min(bound.ids.end);
     let weight = bound.query.weight(EnableScoring::disabled_from_searcher(searcher))?;
-    let mut found = Found { cut: bound.cut, ..Found::default() };
-    // The segments whose turn has not come, by their newest id; then the lists that are open, by their next one.
+    let mut found = Found::default();
+    // The segments whose turn has not come, by the newest id that they may have; then the lists that are open, by their next
+    // one.
     let mut waiting = Vec::new();
-    for segment in searcher.segment_readers() {
-        let column = Ids::of(segment)?;
-        let docs = column.docs(&ids);
-        if !docs.is_empty() {
-            waiting.push((column.at(docs.start), Waiting { segment, column, docs }));
-        }
+    for (segment, span) in searcher.segment_readers().iter().zip(spans) {
+        waiting.extend(span.and_then(|span| span.newest_in(&ids)).map(|newest| (newest, segment)));
     }
     waiting.sort_by_key(|(id, _)| *id);
     let mut open: BinaryHeap<Head> = BinaryHeap::new();
@@ -63,7 +61,7 @@ pub(super) fn newest(
             if deadline.is_over() {
                 break;
             }
-            let mut list = next.open(weight.as_ref())?;
+            let mut list = List::open(next, &ids, weight.as_ref())?;
             if let Some(id) = list.id(list.scorer.doc()) {
                 open.push(Head { id, list: lists.len() });
                 lists.push(list);
@@ -85,23 +83,8 @@ pub(super) fn newest(
             }
         }
     }
+    found.cut = bound.allowance.was_cut();
     Ok(found)
-}
-
-struct Waiting<'a> {
-    segment: &'a SegmentReader,
-    column: Ids,
-    docs: Range<DocId>,
-}
-
-impl<'a> Waiting<'a> {
-    fn open(self, weight: &dyn Weight) -> tantivy::Result<List<'a>> {
-        let mut scorer = weight.scorer(self.segment, 1.0)?;
-        if scorer.doc() < self.docs.start {
-            scorer.seek(self.docs.start);
-        }
-        Ok(List { segment: self.segment, column: self.column, end: self.docs.end, scorer })
-    }
 }
 
 /// What a segment still has, newest first.
@@ -112,7 +95,17 @@ struct List<'a> {
     scorer: Box<dyn Scorer>,
 }
 
-impl List<'_> {
+impl<'a> List<'a> {
+    fn open(segment: &'a SegmentReader, ids: &Range<u64>, weight: &dyn Weight) -> tantivy::Result<Self> {
+        let column = Ids::of(segment)?;
+        let docs = column.docs(ids);
+        let mut scorer = weight.scorer(segment, 1.0)?;
+        if scorer.doc() < docs.start {
+            scorer.seek(docs.start);
+        }
+        Ok(Self { segment, column, end: docs.end, scorer })
+    }
+
     /// The id of the first document from `doc` on that is not deleted.
     fn id(&mut self, mut doc: DocId) -> Option<u64> {
         while doc < self.end && self.segment.is_deleted(doc) {
@@ -147,22 +140,26 @@ pub(super) fn best(
         if docs.is_empty() || deadline.is_over() {
             continue;
         }
-        // Nothing is passed over for its score: the engine's bounds of a block are a rounding below what some of its posts
-        // reach, and of posts that fit equally well one would be missing between two pages.
+        // The engine passes over nothing for its score. Its bounds of a block are no bounds: of hashtags, whose lists have no
+        // frequencies, they are nought, and of words they were made with the mean length of one segment and not of all, so
+        // that pages would miss posts. It would not even be faster: with a minus, which nearly every query has for
+        // sensitive posts, the engine looks at every post whatever it is told.
         weight.for_each_pruning(Score::MIN, segment, &mut |doc, score| {
             steps += 1;
             if deadline.was_over() || (steps.is_multiple_of(STEPS) && deadline.is_over()) || doc >= docs.end {
                 return Score::INFINITY;
             }
-            let id = column.at(doc);
-            if doc >= docs.start && !segment.is_deleted(doc) && top.wants(score, id) && alive(id) {
-                top.push(score, id);
+            if doc >= docs.start && top.may_want(score) && !segment.is_deleted(doc) {
+                let id = column.at(doc);
+                if top.wants(score, id) && alive(id) {
+                    top.push(score, id);
+                }
             }
             Score::MIN
         })?;
     }
     let ids = top.into_ids().into_iter().skip(skip).collect();
-    Ok(Found { ids, took_too_long: deadline.was_over(), cut: bound.cut })
+    Ok(Found { ids, took_too_long: deadline.was_over(), cut: bound.allowance.was_cut() })
 }
 
 /// The best so far; the worst of them on top.
@@ -174,6 +171,11 @@ struct Top {
 impl Top {
     fn worst(&self) -> Option<&Rank> {
         if self.heap.len() < self.kept { None } else { self.heap.peek().map(|Reverse(rank)| rank) }
+    }
+
+    /// Whether it might want a post with this score, by whichever id.
+    fn may_want(&self, score: Score) -> bool {
+        self.worst().is_none_or(|worst| worst.score <= score)
     }
 
     fn wants(&self, score: Score, id: u64) -> bool {

@@ -2,27 +2,22 @@
 //! result is a [`Compiled`], which still knows nothing of the engine's state; binding makes the engine's query
 //! of it for one look at the index.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tantivy::Term;
 use tantivy::query::{
     AllQuery, BooleanQuery, ConstScoreQuery, EmptyQuery, Occur, PhrasePrefixQuery, PhraseQuery, Query as EngineQuery,
     TermQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{Searcher, Term};
 
 use super::bounds::{Deadline, IdRange, Timed};
 use super::query::{Expr, Leaf, Query};
 use super::schema::{Fields, first_id};
+use super::stems::{Allowance, Stem};
 use super::tokens::{Reading, tokens};
 use crate::wire::document::Prop;
-
-/// Terms that a prefix stands for; where there are more, the most frequent ones. Each costs a list of posts per segment.
-pub const MAX_EXPANSIONS: usize = 512;
-/// Terms of one segment that are looked at for it.
-const MAX_SCANNED: usize = 8 * MAX_EXPANSIONS;
 
 /// Who and what the names in a query are, by the ledger's numbers.
 pub trait Names {
@@ -68,8 +63,8 @@ enum Plan {
 pub(super) struct Bound {
     pub(super) query: Box<dyn EngineQuery>,
     pub(super) ids: Range<u64>,
-    /// A prefix stood for more than [`MAX_EXPANSIONS`] terms.
-    pub(super) cut: bool,
+    /// What its prefixes may open, and whether that was enough.
+    pub(super) allowance: Arc<Allowance>,
 }
 
 impl Compiled {
@@ -94,16 +89,23 @@ impl Compiled {
         Self { plan: all(members), ids }
     }
 
-    pub(super) fn bind(
-        &self,
-        fields: &Fields,
-        searcher: &Searcher,
-        scored: bool,
-        deadline: &Arc<Deadline>,
-    ) -> tantivy::Result<Bound> {
-        let mut binder = Binder { fields, searcher, scored, deadline, cut: false };
-        let query = binder.query(&self.plan)?;
-        Ok(Bound { query, ids: self.ids.clone(), cut: binder.cut })
+    pub(super) fn bind(&self, fields: &Fields, scored: bool, deadline: &Arc<Deadline>) -> Bound {
+        let allowance = Arc::new(Allowance::shared_by(self.plan.stems(), deadline));
+        let binder = Binder { fields, scored, deadline, allowance: &allowance };
+        let query = binder.query(&self.plan);
+        Bound { query, ids: self.ids.clone(), allowance }
+    }
+}
+
+impl Plan {
+    /// How many of its conditions are how something begins.
+    fn stems(&self) -> usize {
+        match self {
+            Self::All(members) | Self::Any(members) => members.iter().map(Self::stems).sum(),
+            Self::Not(inner) => inner.stems(),
+            Self::PhrasePrefix(_) | Self::TextPrefix(_) | Self::TagPrefix(_) => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -193,66 +195,60 @@ fn side_by_side(mut found: Terms, open: bool) -> Plan {
 
 struct Binder<'a> {
     fields: &'a Fields,
-    searcher: &'a Searcher,
     /// Whether how well a post fits is asked for.
     scored: bool,
     deadline: &'a Arc<Deadline>,
-    cut: bool,
+    allowance: &'a Arc<Allowance>,
 }
 
 impl Binder<'_> {
-    fn query(&mut self, plan: &Plan) -> tantivy::Result<Box<dyn EngineQuery>> {
+    fn query(&self, plan: &Plan) -> Box<dyn EngineQuery> {
         let fields = self.fields;
-        Ok(match plan {
+        match plan {
             Plan::Nothing => Box::new(EmptyQuery),
-            Plan::All(members) => self.all(members)?,
-            Plan::Not(_) => self.all(std::slice::from_ref(plan))?,
-            Plan::Any(members) => {
-                let members = members.iter().map(|member| self.query(member)).collect::<tantivy::Result<Vec<_>>>()?;
-                union(members)
-            }
+            Plan::All(members) => self.all(members),
+            Plan::Not(_) => self.all(std::slice::from_ref(plan)),
+            Plan::Any(members) => union(members.iter().map(|member| self.query(member)).collect()),
             Plan::Text(text) => {
                 let read = if self.scored { IndexRecordOption::WithFreqs } else { IndexRecordOption::Basic };
                 Box::new(TermQuery::new(Term::from_field_text(fields.text, text), read))
             }
             Plan::Phrase(words) => self.timed(Box::new(PhraseQuery::new_with_offset(self.words(words)))),
             Plan::PhrasePrefix(words) => {
-                if let Some((_, last)) = words.last() {
-                    // Only to know whether all of them are tried.
-                    self.expand(fields.text, last)?;
-                }
                 let mut query = PhrasePrefixQuery::new_with_offset(self.words(words));
-                query.set_max_expansions(u32::try_from(MAX_EXPANSIONS).unwrap_or(u32::MAX));
+                query.set_max_expansions(self.allowance.most_of_one());
+                let last = words.last().map_or("", |(_, last)| last);
+                let query = Stem::last_of(fields.text, last, Box::new(query), self.allowance);
                 self.timed(Box::new(query))
             }
-            Plan::TextPrefix(stem) => self.prefix(fields.text, stem)?,
+            Plan::TextPrefix(stem) => self.prefix(fields.text, stem),
             Plan::Tag(key) => {
                 Box::new(TermQuery::new(Term::from_field_text(fields.tag, key), IndexRecordOption::Basic))
             }
-            Plan::TagPrefix(stem) => self.prefix(fields.tag, stem)?,
+            Plan::TagPrefix(stem) => self.prefix(fields.tag, stem),
             Plan::Language(code) => self.filter(vec![Term::from_field_text(fields.language, code)]),
             Plan::Prop(prop) => self.filter(vec![Term::from_field_text(fields.prop, prop.as_str())]),
             Plan::Authors(ids) => self.filter(ids.iter().map(|id| Term::from_field_u64(fields.author, *id)).collect()),
             Plan::Servers(ids) => self.filter(ids.iter().map(|id| Term::from_field_u64(fields.server, *id)).collect()),
             Plan::Ids(ids) => self.unscored(Box::new(IdRange(ids.clone()))),
-        })
+        }
     }
 
-    fn all(&mut self, members: &[Plan]) -> tantivy::Result<Box<dyn EngineQuery>> {
+    fn all(&self, members: &[Plan]) -> Box<dyn EngineQuery> {
         let mut clauses = Vec::with_capacity(members.len() + 1);
         for member in members {
             clauses.push(match member {
-                Plan::Not(inner) => (Occur::MustNot, self.query(inner)?),
-                other => (Occur::Must, self.query(other)?),
+                Plan::Not(inner) => (Occur::MustNot, self.query(inner)),
+                other => (Occur::Must, self.query(other)),
             });
         }
         if clauses.iter().all(|(occur, _)| *occur == Occur::MustNot) {
             clauses.push((Occur::Must, self.unscored(Box::new(AllQuery))));
         }
         if let [(Occur::Must, _)] = clauses.as_slice() {
-            return Ok(clauses.swap_remove(0).1);
+            return clauses.swap_remove(0).1;
         }
-        Ok(Box::new(BooleanQuery::new(clauses)))
+        Box::new(BooleanQuery::new(clauses))
     }
 
     fn words(&self, words: &[(usize, String)]) -> Vec<(usize, Term)> {
@@ -274,41 +270,13 @@ impl Binder<'_> {
         Box::new(Timed::new(query, Arc::clone(self.deadline)))
     }
 
-    fn prefix(&mut self, field: Field, stem: &str) -> tantivy::Result<Box<dyn EngineQuery>> {
-        let terms = self.expand(field, stem)?;
-        let term = |term| Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn EngineQuery>;
-        let query = union(terms.into_iter().map(term).collect());
-        Ok(if self.scored { Box::new(ConstScoreQuery::new(query, 1.0)) } else { query })
-    }
-
-    /// The terms that begin with `stem`.
-    fn expand(&mut self, field: Field, stem: &str) -> tantivy::Result<Vec<Term>> {
-        let mut found: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
-        for segment in self.searcher.segment_readers() {
-            let index = segment.inverted_index(field)?;
-            let mut stream = index.terms().range().ge(stem).into_stream()?;
-            let mut scanned = 0;
-            while stream.advance() && stream.key().starts_with(stem.as_bytes()) {
-                *found.entry(stream.key().to_vec()).or_default() += u64::from(stream.value().doc_freq);
-                scanned += 1;
-                if scanned == MAX_SCANNED {
-                    self.cut = true;
-                    break;
-                }
-            }
-        }
-        let mut found: Vec<(Vec<u8>, u64)> = found.into_iter().collect();
-        if found.len() > MAX_EXPANSIONS {
-            self.cut = true;
-            found.sort_by(|(term, count), (other, more)| more.cmp(count).then_with(|| term.cmp(other)));
-            found.truncate(MAX_EXPANSIONS);
-        }
-        let term = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(|text| Term::from_field_text(field, text));
-        Ok(found.iter().filter_map(|(bytes, _)| term(bytes)).collect())
+    fn prefix(&self, field: Field, stem: &str) -> Box<dyn EngineQuery> {
+        let query: Box<dyn EngineQuery> = Box::new(Stem::new(field, stem, self.allowance));
+        if self.scored { Box::new(ConstScoreQuery::new(query, 1.0)) } else { query }
     }
 }
 
-fn union(mut members: Vec<Box<dyn EngineQuery>>) -> Box<dyn EngineQuery> {
+pub(super) fn union(mut members: Vec<Box<dyn EngineQuery>>) -> Box<dyn EngineQuery> {
     match members.len() {
         0 => Box::new(EmptyQuery),
         1 => members.swap_remove(0),

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::Search;
 use super::collect::Found;
 use super::compile::{Compiled, Names};
-use super::facets::{self, Facets};
+use super::facets::{self, Facets, LEAST_AUTHORS};
 use super::gather::known;
 use super::index::{Index, IndexFault, MAX_RESULTS, Page};
 use super::indexer::server_number;
@@ -68,7 +68,9 @@ pub enum FindFault {
     #[error("this query asks for everything: give it a word, a phrase or a hashtag of two letters or more")]
     Everything,
     /// It asks for all that somebody wrote who is not to be browsed.
-    #[error("this query asks for all that somebody wrote: give it a word as well")]
+    #[error(
+        "this query asks for all that somebody wrote: give it a whole word as well, and not one of several joined by OR"
+    )]
     NotBrowsable,
     /// It asks for what lies deeper than results are shown.
     #[error("{MAX_RESULTS} results are shown at most: ask for something narrower")]
@@ -143,11 +145,15 @@ impl<'a> Asked<'a> {
         let query = Query::read(text)?;
         let index = search.index().ok_or(FindFault::NoIndex)?;
         let shown = Shown::new(search)?;
-        match query.reach() {
+        let reach = match query.reach() {
+            Reach::Text if shown.is_about_few(&query) => query.reach_among_few(),
+            Reach::Everything => return Err(FindFault::Everything),
+            reach => reach,
+        };
+        match reach {
             Reach::Text => {}
             Reach::Authors(names) if names.iter().all(|name| shown.is_browsable(name)) => {}
-            Reach::Authors(_) => return Err(FindFault::NotBrowsable),
-            Reach::Everything => return Err(FindFault::Everything),
+            Reach::Authors(_) | Reach::Everything => return Err(FindFault::NotBrowsable),
         }
         let compiled = Compiled::new(&query, &shown, sensitive || query.wants_sensitive());
         Ok(Self { query, index, shown, compiled })
@@ -175,7 +181,7 @@ impl<'a> Asked<'a> {
     fn depth(&self, below: Option<u64>) -> Result<usize, FindFault> {
         let Some(below) = below else { return Ok(0) };
         let page = Page { above: below.checked_sub(1), below: None, limit: MAX_RESULTS };
-        Ok(self.index.newest(&self.compiled, page, &|_| true, WITHIN)?.ids.len())
+        Ok(counted(&self.index.newest(&self.compiled, page, &|_| true, WITHIN)?))
     }
 
     fn best(&self, skip: usize, limit: usize) -> Result<Results, FindFault> {
@@ -191,9 +197,16 @@ impl<'a> Asked<'a> {
     }
 }
 
+/// How many were found; what took too long to count may be any number.
+const fn counted(found: &Found) -> usize {
+    if found.took_too_long { MAX_RESULTS } else { found.ids.len() }
+}
+
 /// How somebody stands with the search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
+    /// Something is held of them. If not, what their profile says is not known, and nobody is told whether they said no.
+    pub held: bool,
     /// Posts of theirs may be found.
     pub indexed: bool,
     /// Everything that stands against it, as far as it is known without asking their server.
@@ -205,27 +218,34 @@ pub struct Standing {
 }
 
 impl Search {
-    /// How the account with this handle, `name@host`, stands. Asks nobody: of whom nothing is held, only what is known of
-    /// their server is told.
+    /// How the account with this handle, `name@host`, stands, or with this actor's id. Asks nobody: of whom nothing is held,
+    /// only what is known of their server is told.
     ///
     /// # Errors
-    /// The store's. `None`: that is no handle.
-    pub fn standing(&self, handle: &str) -> Result<Option<Standing>, StoreError> {
-        let Some((name, host)) = handle.trim_start_matches('@').split_once('@') else { return Ok(None) };
-        let (Ok(authority), false) = (Authority::parse(host), name.is_empty()) else { return Ok(None) };
-        let actor = self.0.store.indexed_actor(&format!("{name}@{authority}"))?;
+    /// The store's. `None`: that is neither.
+    pub fn standing(&self, who: &str) -> Result<Option<Standing>, StoreError> {
+        let who = who.trim();
+        let (actor, authority) = if who.contains("://") {
+            let Ok(actor) = Iri::parse(who) else { return Ok(None) };
+            let authority = actor.authority();
+            (Some(actor), authority)
+        } else {
+            let Some((name, host)) = who.trim_start_matches('@').split_once('@') else { return Ok(None) };
+            let (Ok(authority), false) = (Authority::parse(host), name.is_empty()) else { return Ok(None) };
+            (self.0.store.indexed_actor(&format!("{name}@{authority}"))?, authority)
+        };
         let author = actor.as_ref().map(|actor| self.0.store.ledger()?.author(actor)).transpose()?.flatten();
         let Some((actor, author)) = actor.zip(author) else {
-            let on = self.0.store.search_servers().contains_key(&authority);
-            let reason = if on { Reason::Unread } else { Reason::ServerOff };
-            return Ok(Some(Standing { indexed: false, reasons: vec![reason], read_at: None, posts: 0 }));
+            let off = !self.0.store.search_servers().contains_key(&authority);
+            let reasons = off.then_some(Reason::ServerOff).into_iter().collect();
+            return Ok(Some(Standing { held: false, indexed: false, reasons, read_at: None, posts: 0 }));
         };
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
         let refused = self.0.store.refused(&actor)?;
         let mut reasons = self.reasons(&actor, says, known(&author, refused.as_ref()));
         reasons.extend(author.hidden.is_some().then_some(Reason::Refused));
         let posts = self.0.store.posts_of(author.number)?;
-        Ok(Some(Standing { indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
+        Ok(Some(Standing { held: true, indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
     }
 }
 
@@ -339,6 +359,23 @@ impl<'a> Shown<'a> {
         let author = actor.and_then(|actor| self.author(&actor));
         author.is_none_or(|author| author.signals.discoverable == Said::Yes)
     }
+
+    /// Whether the query names somebody who is not to be browsed, or a server of so few authors that its posts are theirs.
+    fn is_about_few(&self, query: &Query) -> bool {
+        let about = query.about();
+        let is_small = |host: &str| Authority::parse(host).is_ok_and(|server| self.has_few_authors(&server));
+        about.authors.iter().any(|name| !self.is_browsable(name)) || about.servers.iter().any(|host| is_small(host))
+    }
+
+    /// Fewer than totals are told of. Of none, too: that there is one is not told by another answer.
+    fn has_few_authors(&self, server: &Authority) -> bool {
+        let authors = ["https", "http"].into_iter().map(|scheme| {
+            let begin = format!("{scheme}://{server}/");
+            let page = self.search.0.store.sound_page::<IndexedAuthor>(&begin, LEAST_AUTHORS);
+            page.map_or(0, |page| page.rows.iter().filter(|(actor, _)| actor.starts_with(&begin)).count())
+        });
+        authors.sum::<usize>() < LEAST_AUTHORS
+    }
 }
 
 impl Names for Shown<'_> {
@@ -349,5 +386,18 @@ impl Names for Shown<'_> {
 
     fn servers(&self, host: &str) -> Vec<u64> {
         Authority::parse(host).map(|authority| server_number(&authority)).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_depth_that_could_not_be_counted_is_too_deep() {
+        let mut found = Found { ids: vec![9, 8, 7], ..Found::default() };
+        assert_eq!(counted(&found), 3);
+        found.took_too_long = true;
+        assert_eq!(counted(&found), MAX_RESULTS);
     }
 }

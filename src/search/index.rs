@@ -17,12 +17,12 @@ mod writer;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tantivy::directory::MmapDirectory;
-use tantivy::{IndexReader, ReloadPolicy};
+use tantivy::{IndexReader, ReloadPolicy, Searcher};
 use tokio::sync::Notify;
 
 pub use fault::{Cause, IndexFault};
@@ -30,7 +30,7 @@ use fault::{failed, guarded};
 use writer::Mark;
 pub use writer::{Expunged, Writer};
 
-use super::bounds::{Deadline, Ids};
+use super::bounds::{Deadline, Ids, Span};
 use super::collect::{self, Alive, Found};
 use super::compile::Compiled;
 use super::schema::{Fields, VERSION, settings};
@@ -54,6 +54,8 @@ struct Inner {
     engine: tantivy::Index,
     reader: IndexReader,
     fields: Fields,
+    /// The spans of the segments, and as of which commit. Numbers only: no file is held open for them.
+    spans: Mutex<(u64, Arc<[Option<Span>]>)>,
     /// A search met damage.
     doubt: Notify,
 }
@@ -112,7 +114,9 @@ impl Index {
             return Ok(Err(IndexFault::Damaged("its fields are not ours".into())));
         }
         let reader = engine.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
-        let index = Self(Arc::new(Inner { folder, engine, reader, fields, doubt: Notify::new() }));
+        // Commits are counted from 0: of none of them are these.
+        let spans = Mutex::new((u64::MAX, Arc::default()));
+        let index = Self(Arc::new(Inner { folder, engine, reader, fields, spans, doubt: Notify::new() }));
         Ok(index.mark().map(|_mark| index))
     }
 
@@ -158,9 +162,21 @@ impl Index {
         let deadline = deadline(within);
         self.heed(guarded(|| {
             let searcher = self.0.reader.searcher();
-            let bound = query.bind(&self.0.fields, &searcher, false, &deadline)?;
-            collect::newest(&searcher, &bound, &ids, page.limit.min(MAX_RESULTS), alive, &deadline)
+            let spans = self.spans(&searcher)?;
+            let bound = query.bind(&self.0.fields, false, &deadline);
+            collect::newest(&searcher, &spans, &bound, &ids, page.limit.min(MAX_RESULTS), alive, &deadline)
         }))
+    }
+
+    /// The spans of a searcher's segments, in its order of them: read once after each commit.
+    fn spans(&self, searcher: &Searcher) -> tantivy::Result<Arc<[Option<Span>]>> {
+        let commit = searcher.generation().generation_id();
+        let mut kept = self.0.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 != commit {
+            let spans: Vec<_> = searcher.segment_readers().iter().map(Span::of).collect::<tantivy::Result<_>>()?;
+            *kept = (commit, spans.into());
+        }
+        Ok(Arc::clone(&kept.1))
     }
 
     /// The posts that fit `query` best and that `alive` lets pass, from the `skip`th on; at most [`MAX_RESULTS`] with
@@ -180,7 +196,7 @@ impl Index {
         let deadline = deadline(within);
         self.heed(guarded(|| {
             let searcher = self.0.reader.searcher();
-            let bound = query.bind(&self.0.fields, &searcher, true, &deadline)?;
+            let bound = query.bind(&self.0.fields, true, &deadline);
             collect::best(&searcher, &bound, skip, limit.min(MAX_RESULTS - skip), alive, &deadline)
         }))
     }

@@ -23,6 +23,7 @@ pub mod purge;
 pub mod query;
 pub mod schema;
 pub mod shelf;
+mod stems;
 pub mod sweep;
 pub mod tokens;
 pub mod wishes;

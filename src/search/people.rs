@@ -23,6 +23,16 @@ pub const MAX_PEOPLE: usize = 80;
 const MAX_WORDS: usize = 8;
 /// People on the list: with more, the last in the order of ids are found by their handle only.
 const MAX_LISTED: usize = 200_000;
+/// Of them, people of one registrable domain: names below it cost nothing.
+const MAX_OF_DOMAIN: usize = 5000;
+/// Words of one of them, the most telling first.
+const MAX_WORDS_OF_ONE: usize = 64;
+/// Bytes of words, and of where they lead, of all of them. With half of it in use no more bios are read, with all of it
+/// nothing but handles.
+const MAX_BYTES: usize = 32 << 20;
+/// What a word costs beside its letters, and what it costs that it leads to somebody.
+const WORD_COST: usize = 64;
+const PLACE_COST: usize = 8;
 /// Places that one word of a query may lead to.
 const MAX_POSTINGS: usize = 50_000;
 /// Authors that are read at once.
@@ -128,18 +138,26 @@ struct Listed {
     actors: Vec<Iri>,
     /// From words to places in `actors`.
     words: BTreeMap<String, Vec<(u32, Field)>>,
+    /// Bytes of these.
+    bytes: usize,
+    /// How many people are of which registrable domain.
+    domains: HashMap<String, usize>,
 }
 
 impl Listed {
     fn make(search: &Search, as_of: Seq) -> Result<Self, StoreError> {
         let (made, shown) = (Instant::now(), Shown::new(search)?);
-        let mut list = Self { as_of, made, took: Duration::ZERO, actors: Vec::new(), words: BTreeMap::new() };
+        let mut list = Self::empty(as_of, made);
         let mut from = String::new();
         while list.actors.len() < MAX_LISTED {
-            let rows = search.0.store.page::<IndexedAuthor>(&from, PAGE)?;
-            let Some((last, _)) = rows.last() else { break };
-            from = format!("{last}\0");
-            for (id, author) in &rows {
+            // A row that cannot be read is nobody's; read by itself once more, it is cleared away by the sweeper.
+            let page = search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;
+            for key in &page.damaged {
+                search.0.store.sound(search.0.store.get::<IndexedAuthor>(key))?;
+            }
+            let Some(next) = page.next else { break };
+            from = next;
+            for (id, author) in &page.rows {
                 if let Ok(actor) = Iri::parse(id)
                     && shown.is_listed(&actor, author)
                 {
@@ -147,8 +165,14 @@ impl Listed {
                 }
             }
         }
+        list.domains = HashMap::new();
         list.took = made.elapsed();
         Ok(list)
+    }
+
+    fn empty(as_of: Seq, made: Instant) -> Self {
+        let (took, actors, words, domains) = (Duration::ZERO, Vec::new(), BTreeMap::new(), HashMap::new());
+        Self { as_of, made, took, actors, words, bytes: 0, domains }
     }
 
     fn is_fresh(&self, newest: Seq) -> bool {
@@ -158,15 +182,15 @@ impl Listed {
 
     fn add(&mut self, actor: Iri, author: &IndexedAuthor) {
         let Ok(index) = u32::try_from(self.actors.len()) else { return };
+        let of_domain = self.domains.entry(actor.authority().registrable().to_owned()).or_default();
+        if *of_domain == MAX_OF_DOMAIN {
+            return;
+        }
+        *of_domain += 1;
         self.actors.push(actor);
         let profile = &author.profile;
-        let mut add = |word: &str, field: Field| {
-            let places = self.words.entry(word.to_owned()).or_default();
-            // The most telling field comes first, and once is enough.
-            if places.last().is_none_or(|(last, _)| *last != index) {
-                places.push((index, field));
-            }
-        };
+        let mut left = MAX_WORDS_OF_ONE;
+        let mut add = |word: &str, field: Field| self.lead(word, index, field, &mut left);
         add(&fold(&profile.username), Field::Handle);
         for (text, field) in [(&profile.username, Field::Handle), (&profile.name, Field::Name)] {
             tokens(text, |token| add(token.text, field));
@@ -175,6 +199,31 @@ impl Listed {
             add(&key, Field::Tag);
         }
         tokens(&profile.summary, |token| add(token.text, Field::Bio));
+    }
+
+    /// Has a word of somebody lead to them, if there is room; `left` is how many more of theirs may.
+    fn lead(&mut self, word: &str, index: u32, field: Field, left: &mut usize) {
+        let room = match field {
+            Field::Handle => usize::MAX,
+            Field::Name | Field::Tag => MAX_BYTES,
+            Field::Bio => MAX_BYTES / 2,
+        };
+        if *left == 0 || self.bytes >= room {
+            return;
+        }
+        let places = match self.words.get_mut(word) {
+            Some(places) => places,
+            None => {
+                self.bytes += word.len() + WORD_COST;
+                self.words.entry(word.to_owned()).or_default()
+            }
+        };
+        // The most telling field comes first, and once is enough.
+        if places.last().is_none_or(|(last, _)| *last != index) {
+            places.push((index, field));
+            self.bytes += PLACE_COST;
+            *left -= 1;
+        }
     }
 
     /// The places in `actors` of those whom all words fit, the best first.
@@ -247,23 +296,56 @@ mod tests {
     use crate::wire::searchable::{ActorSignals, Profile};
 
     fn listed(people: &[(&str, &str, &str)]) -> Listed {
-        let (words, actors) = (BTreeMap::new(), Vec::new());
-        let mut list = Listed { as_of: Seq(1), made: Instant::now(), took: Duration::ZERO, actors, words };
+        let mut list = Listed::empty(Seq(1), Instant::now());
         for (handle, name, summary) in people {
-            let id = format!("https://a.example/users/{handle}");
-            let tag = json!([{ "type": "Hashtag", "name": "#SeaBirds" }]);
-            let document = json!({ "id": id, "type": "Person", "preferredUsername": handle, "name": name, "summary": summary, "tag": tag });
-            let author = IndexedAuthor {
-                number: 1,
-                since: None,
-                read_at: Timestamp::default(),
-                signals: ActorSignals::of(&document),
-                profile: Profile::of(&document).unwrap(),
-                hidden: None,
-            };
-            list.add(Iri::parse(&id).unwrap(), &author);
+            let (id, author) = somebody("a.example", handle, name, summary);
+            list.add(id, &author);
         }
         list
+    }
+
+    fn somebody(host: &str, handle: &str, name: &str, summary: &str) -> (Iri, IndexedAuthor) {
+        let id = format!("https://{host}/users/{handle}");
+        let tag = json!([{ "type": "Hashtag", "name": "#SeaBirds" }]);
+        let document = json!({ "id": id, "type": "Person", "preferredUsername": handle, "name": name, "summary": summary, "tag": tag });
+        let author = IndexedAuthor {
+            number: 1,
+            since: None,
+            read_at: Timestamp::default(),
+            signals: ActorSignals::of(&document),
+            profile: Profile::of(&document).unwrap(),
+            hidden: None,
+        };
+        (Iri::parse(&id).unwrap(), author)
+    }
+
+    #[test]
+    fn the_list_of_people_is_bounded_in_words_and_by_server() {
+        let bio = |person: usize| (0..90).map(|word| format!("w{person}x{word}")).collect::<Vec<_>>().join(" ");
+        let mut list = Listed::empty(Seq(1), Instant::now());
+        let add = |list: &mut Listed, host: &str, person: usize, bio: &str| {
+            let (id, author) = somebody(host, &format!("p{person}"), "A Name", bio);
+            list.add(id, &author);
+        };
+        add(&mut list, "a.example", 0, &bio(0));
+        assert_eq!(list.words.len(), MAX_WORDS_OF_ONE, "one has so many words");
+        assert_eq!(list.find("seabirds"), [0], "and the most telling are among them");
+        for person in 1..6000 {
+            add(&mut list, &format!("s{person}.a.example"), person, "");
+        }
+        assert_eq!(list.actors.len(), MAX_OF_DOMAIN);
+        for person in 6000..10_000 {
+            add(&mut list, &format!("d{}.example", person), person, &bio(person));
+        }
+        let before = list.bytes;
+        assert!(before > MAX_BYTES / 3 && before < MAX_BYTES, "{before}");
+        list.bytes = MAX_BYTES / 2;
+        add(&mut list, "b.example", 10_000, "unheardof");
+        assert!(list.find("unheardof").is_empty() && list.find("p10000").len() == 1, "bios go first");
+        list.bytes = MAX_BYTES;
+        let (id, author) = somebody("c.example", "zoe", "Unheardof", "");
+        list.add(id, &author);
+        assert!(list.find("unheardof").is_empty() && list.find("zoe").len() == 1, "and handles never");
     }
 
     #[test]

@@ -102,6 +102,15 @@ pub enum Reach {
     Everything,
 }
 
+/// Whom a query names, but for those behind a minus.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About<'a> {
+    /// Authors.
+    pub authors: Vec<&'a str>,
+    /// Servers.
+    pub servers: Vec<&'a str>,
+}
+
 /// What is wrong with a query. Says it as a sentence, without repeating what was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("At character {at}: {wrong}")]
@@ -165,7 +174,33 @@ impl Query {
     /// How far it reaches.
     #[must_use]
     pub fn reach(&self) -> Reach {
-        reach(&self.root)
+        reach(&self.root, false)
+    }
+
+    /// How far it reaches if it is about so few people that common words would find all that they wrote: only whole words,
+    /// phrases and tags count as text, and no alternatives of them.
+    #[must_use]
+    pub fn reach_among_few(&self) -> Reach {
+        reach(&self.root, true)
+    }
+
+    /// The authors and the servers that it may be about, as in [`Leaf::From`] and [`Leaf::Domain`].
+    #[must_use]
+    pub fn about(&self) -> About<'_> {
+        fn gather<'a>(expr: &'a Expr, minus: bool, about: &mut About<'a>) {
+            match expr {
+                Expr::All(members) | Expr::Any(members) => {
+                    members.iter().for_each(|member| gather(member, minus, about));
+                }
+                Expr::Not(inner) => gather(inner, !minus, about),
+                Expr::Leaf(Leaf::From(who)) if !minus => about.authors.push(who),
+                Expr::Leaf(Leaf::Domain(host)) if !minus => about.servers.push(host),
+                Expr::Leaf(_) => {}
+            }
+        }
+        let mut about = About::default();
+        gather(&self.root, false, &mut about);
+        about
     }
 
     /// Whether it asks for sensitive posts by name (`is:sensitive`), so that they must not be left out.
@@ -183,40 +218,55 @@ impl Query {
 }
 
 /// The least that every post found is anchored by: of what must all hold the best counts, of alternatives the worst.
-fn reach(expr: &Expr) -> Reach {
+fn reach(expr: &Expr, few: bool) -> Reach {
     match expr {
+        Expr::Leaf(Leaf::Prefix(_) | Leaf::TagPrefix(_)) if few => Reach::Everything,
+        // A single ideograph is asked for as the beginning of words.
+        Expr::Leaf(Leaf::Word(text) | Leaf::Phrase(text)) if few && !says(text, |_| false) => Reach::Everything,
         Expr::Leaf(Leaf::Word(text) | Leaf::Prefix(text) | Leaf::Phrase(text)) if says_something(text) => Reach::Text,
         Expr::Leaf(Leaf::Tag(key) | Leaf::TagPrefix(key)) if says_something(key) => Reach::Text,
         Expr::Leaf(Leaf::From(who)) => Reach::Authors(vec![who.clone()]),
         Expr::Leaf(Leaf::Library) => Reach::Text, // finds nothing
         Expr::Leaf(_) | Expr::Not(_) => Reach::Everything,
-        Expr::All(members) => members.iter().map(reach).fold(Reach::Everything, |best, next| match (best, next) {
-            (Reach::Text, _) | (_, Reach::Text) => Reach::Text,
-            (Reach::Authors(mut some), Reach::Authors(more)) => {
-                some.extend(more);
-                Reach::Authors(some)
-            }
-            (Reach::Everything, other) | (other, Reach::Everything) => other,
-        }),
-        Expr::Any(members) => members.iter().map(reach).fold(Reach::Text, |worst, next| match (worst, next) {
-            (Reach::Everything, _) | (_, Reach::Everything) => Reach::Everything,
-            (Reach::Authors(mut some), Reach::Authors(more)) => {
-                some.extend(more);
-                Reach::Authors(some)
-            }
-            (Reach::Text, other) | (other, Reach::Text) => other,
-        }),
+        Expr::All(members) => {
+            members.iter().map(|member| reach(member, few)).fold(Reach::Everything, |best, next| match (best, next) {
+                (Reach::Text, _) | (_, Reach::Text) => Reach::Text,
+                (Reach::Authors(mut some), Reach::Authors(more)) => {
+                    some.extend(more);
+                    Reach::Authors(some)
+                }
+                (Reach::Everything, other) | (other, Reach::Everything) => other,
+            })
+        }
+        Expr::Any(members) => {
+            let worst =
+                members.iter().map(|member| reach(member, few)).fold(Reach::Text, |worst, next| match (worst, next) {
+                    (Reach::Everything, _) | (_, Reach::Everything) => Reach::Everything,
+                    (Reach::Authors(mut some), Reach::Authors(more)) => {
+                        some.extend(more);
+                        Reach::Authors(some)
+                    }
+                    (Reach::Text, other) | (other, Reach::Text) => other,
+                });
+            // `the OR to OR and ...` is in all that anybody writes.
+            if few && worst == Reach::Text { Reach::Everything } else { worst }
+        }
     }
 }
 
 /// Two letters, or one character that is a word by itself: an ideograph, an emoji. A lone kana is in every text.
 pub(super) fn says_something(text: &str) -> bool {
+    says(text, is_ideograph)
+}
+
+/// The same, where only these single characters say something.
+fn says(text: &str, single: fn(char) -> bool) -> bool {
     let mut says = false;
     tokens(text, |token| {
         says |= match token.reading {
             Reading::Bigram | Reading::Emoji => true,
             Reading::Word => token.text.chars().nth(1).is_some(),
-            Reading::Single => token.text.chars().all(is_ideograph),
+            Reading::Single => token.text.chars().all(single),
             Reading::Part | Reading::Tail => false,
         };
     });

@@ -1,11 +1,15 @@
 //! What people ask of the search about themselves: to be read again, to be taken out for good, to come back. They need no
 //! account here and write nothing in public but a word in their own profile, which they may take out again.
 //!
-//! Promises: nothing is kept of who asked. A profile is read because somebody asked at most once in ten minutes, and only
-//! where that can be of use: of an account that we know, or on a server that has switched search on. From the answers
+//! Promises: nothing is kept of who asked, but in memory for ten minutes a number that stands for their network. A profile
+//! is read because somebody asked at most once a minute, and once in ten for one asker, and only where that can be of use:
+//! of an account that we know, or on a server that has switched search on. Whoever asks for whatever, the word that takes
+//! an account out is looked for and does: who tries to use up somebody's readings grants their wish. From the answers
 //! nobody learns who said no to us.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,14 +23,23 @@ use crate::consent::Reason;
 use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
 use crate::peers::queue::Key;
+use crate::policy::limits::network;
 use crate::store::{StoreError, Tx, Wish};
 
-/// Between two readings of one profile that somebody asked for.
+/// Between two readings of one profile that the same asker asked for,
 pub const GAP: Duration = Duration::from_secs(600);
-/// Profiles of one server read within that time because somebody asked.
-const OF_SERVER: usize = 60;
-/// And of all.
+/// and that different ones did.
+const GAP_OF_OTHERS: Duration = Duration::from_secs(60);
+/// Profiles of one server that are read within [`GAP`] because somebody asked: of accounts of which something is held,
+const OF_SERVER: usize = 300;
+/// and of others, which anybody can make up.
+const OF_SERVER_UNHELD: usize = 60;
+/// Of all servers, of either kind.
 const IN_ALL: usize = 10_000;
+/// Readings that one asker is given in that time.
+const OF_ASKER: usize = 20;
+/// How long a word is good that was given: this week and the next one.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 /// How long an answer waits for the reading that it is about.
 const PATIENCE: Duration = Duration::from_secs(12);
 
@@ -78,23 +91,56 @@ pub struct ReadAgain {
     pub posts: u64,
 }
 
+/// What was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granted {
+    /// The account is out, for good; so many posts went.
+    Removed {
+        /// Posts.
+        posts: u64,
+    },
+    /// Its profile counts again.
+    Returned,
+}
+
 /// Whom we read lately because somebody asked. In memory: a restart forgets it.
 #[derive(Default)]
-pub(super) struct Lately(Mutex<HashMap<Key, (Timestamp, Authority)>>);
+pub(super) struct Lately {
+    claims: Mutex<HashMap<(Key, u64), Claim>>,
+    hasher: RandomState,
+}
+
+struct Claim {
+    at: Timestamp,
+    server: Authority,
+    held: bool,
+}
 
 impl Lately {
-    /// Claims a reading.
-    fn claim(&self, actor: &Iri, now: Timestamp) -> Result<(), WishFault> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, (at, _)| now.since(*at) < GAP);
-        if let Some((at, _)) = all.get(&actor.key()) {
-            return Err(WishFault::TooSoon { after: GAP.saturating_sub(now.since(*at)) });
+    /// Claims a reading of `actor`, of whom something is held or not, for whoever asks from `from`.
+    fn claim(&self, actor: &Iri, held: bool, from: Option<IpAddr>, now: Timestamp) -> Result<(), WishFault> {
+        let asker = self.hasher.hash_one(from.map(network));
+        let (key, server) = (actor.key(), actor.authority());
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|_, claim| now.since(claim.at) < GAP);
+        let wait = |gap: Duration, at: Timestamp| gap.saturating_sub(now.since(at));
+        let (mut after, mut of_asker, mut of_kind, mut of_server) = (Duration::ZERO, 0, 0, 0);
+        for ((whose, whom), claim) in claims.iter() {
+            if *whose == key {
+                after = after.max(wait(if *whom == asker { GAP } else { GAP_OF_OTHERS }, claim.at));
+            }
+            of_asker += usize::from(*whom == asker);
+            of_kind += usize::from(claim.held == held);
+            of_server += usize::from(claim.held == held && claim.server == server);
         }
-        let server = actor.authority();
-        if all.len() >= IN_ALL || all.values().filter(|(_, of)| *of == server).count() >= OF_SERVER {
-            return Err(WishFault::TooSoon { after: GAP });
+        let most = if held { OF_SERVER } else { OF_SERVER_UNHELD };
+        if after.is_zero() && ((from.is_some() && of_asker >= OF_ASKER) || of_kind >= IN_ALL || of_server >= most) {
+            after = GAP;
         }
-        all.insert(actor.key(), (now, server));
+        if !after.is_zero() {
+            return Err(WishFault::TooSoon { after });
+        }
+        claims.insert((key, asker), Claim { at: now, server, held });
         Ok(())
     }
 }
@@ -105,69 +151,101 @@ impl Search {
     /// # Errors
     /// [`WishFault::Nobody`], [`WishFault::UnknownHandle`], [`WishFault::Store`].
     pub fn token_of(&self, who: &str, wish: Wish) -> Result<String, WishFault> {
-        Ok(self.0.store.token(&self.somebody(who)?, wish))
+        Ok(self.0.store.token(&self.somebody(who)?, wish, self.0.clock.now()))
     }
 
-    /// Grants the wish if this is its word and the account's profile shows it now; how many posts went.
+    /// Grants the wish of whoever asks from this address, if this is its word and the account's profile shows it now. Where
+    /// the profile shows the word of a removal, that is granted, whatever was asked for.
     ///
     /// # Errors
     /// [`WishFault`].
-    pub async fn grant(&self, who: &str, wish: Wish, token: &str) -> Result<u64, WishFault> {
+    pub async fn grant(&self, who: &str, wish: Wish, token: &str, from: Option<IpAddr>) -> Result<Granted, WishFault> {
         let actor = self.somebody(who)?;
-        let word = self.0.store.token(&actor, wish);
-        if token.trim() != word {
+        if !self.tokens(&actor, wish).iter().any(|word| word == token.trim()) {
             return Err(WishFault::WrongToken);
         }
-        let on = self.0.store.search_servers().contains_key(&actor.authority());
-        if !on && !self.is_held(&actor)? {
+        let (on, held) = (self.0.store.search_servers().contains_key(&actor.authority()), self.is_held(&actor)?);
+        if !on && !held {
             return Err(WishFault::NothingHeld);
         }
-        self.0.read_lately.claim(&actor, self.0.clock.now())?;
-        match self.0.peers.shows_now(&actor, &word).await {
-            Ok(true) => {}
-            Ok(false) => return Err(WishFault::NotShown),
-            Err(fault) => {
-                // What follows from it follows for what is held as well.
-                if self.is_held(&actor)? {
-                    self.read_soon(&actor).await?;
-                }
-                return Err(match fault {
-                    PeerFault::Gone { .. } => WishFault::Gone,
-                    _ => WishFault::Unreadable,
-                });
+        self.0.read_lately.claim(&actor, held, from, self.0.clock.now())?;
+        match self.wish_shown(&actor).await? {
+            Some(Wish::Removal) => self.remove(&actor).await,
+            Some(Wish::Return) if wish == Wish::Return => {
+                self.0.store.write(move |tx| tx.lift_removal(&actor).map(drop)).await?;
+                self.count("returned-by-proof");
+                Ok(Granted::Returned)
             }
+            _ => Err(WishFault::NotShown),
         }
-        let number = self.0.store.ledger()?.author(&actor)?.map(|author| author.number);
-        let posts = number.map_or(Ok(0), |number| self.0.store.posts_of(number))?;
-        let grant = move |tx: &mut Tx<'_>| match wish {
-            Wish::Removal => {
-                tx.withdraw_author(&actor)?;
-                tx.note_removal(&actor)
-            }
-            Wish::Return => tx.lift_removal(&actor).map(drop),
-        };
-        self.0.store.write(grant).await?;
-        self.count(match wish {
-            Wish::Removal => "removed-by-proof",
-            Wish::Return => "returned-by-proof",
-        });
-        Ok(posts)
     }
 
-    /// Reads an account again whose posts are held, or that said no and may say yes now; how it stands then.
+    /// The words of this week and of the last one.
+    fn tokens(&self, actor: &Iri, wish: Wish) -> [String; 2] {
+        let now = self.0.clock.now();
+        [now, now.minus(WEEK)].map(|at| self.0.store.token(actor, wish, at))
+    }
+
+    /// Reads the profile now; which wish it shows, if any. Of two, the no.
+    async fn wish_shown(&self, actor: &Iri) -> Result<Option<Wish>, WishFault> {
+        let wishes = [Wish::Removal, Wish::Return];
+        let words = wishes.map(|wish| self.tokens(actor, wish)).concat();
+        match self.0.peers.shows_now(actor, &words).await {
+            Ok(shown) => {
+                Ok(wishes.into_iter().zip(shown.chunks(2)).find(|(_, two)| two.contains(&true)).map(|(wish, _)| wish))
+            }
+            Err(fault) => {
+                // What follows from it follows for what is held as well.
+                if self.is_held(actor)? || self.to_be_read(actor)?.is_some() {
+                    self.read_soon(actor, true).await?;
+                }
+                Err(match fault {
+                    PeerFault::Gone { .. } => WishFault::Gone,
+                    _ => WishFault::Unreadable,
+                })
+            }
+        }
+    }
+
+    async fn remove(&self, actor: &Iri) -> Result<Granted, WishFault> {
+        let number = self.0.store.ledger()?.author(actor)?.map(|author| author.number);
+        let posts = number.map_or(Ok(0), |number| self.0.store.posts_of(number))?;
+        let actor = actor.clone();
+        let remove = move |tx: &mut Tx<'_>| {
+            tx.withdraw_author(&actor)?;
+            tx.note_removal(&actor)
+        };
+        self.0.store.write(remove).await?;
+        self.count("removed-by-proof");
+        Ok(Granted::Removed { posts })
+    }
+
+    /// Reads an account again of which something is held; how it stands then. One that said no before is read as well, but
+    /// whoever asks is told the same as of a stranger: nobody learns from it who did.
     ///
     /// # Errors
     /// [`WishFault`].
-    pub async fn read_again(&self, who: &str) -> Result<ReadAgain, WishFault> {
+    pub async fn read_again(&self, who: &str, from: Option<IpAddr>) -> Result<ReadAgain, WishFault> {
         let actor = self.somebody(who)?;
-        // Who blocks us, or asked to be left alone, is: for others that looks as if nothing was known of them.
-        let may_change = self.0.store.refused(&actor)?.is_some_and(|no| !no.lasts());
-        if !self.is_held(&actor)? && !may_change {
+        let now = self.0.clock.now();
+        if !self.is_held(&actor)? {
+            let on = self.0.store.search_servers().contains_key(&actor.authority());
+            let said_no = self.0.store.refused(&actor)?.is_some_and(|no| !no.lasts());
+            let may_change = on && (said_no || self.to_be_read(&actor)?.is_some());
+            if may_change && self.0.read_lately.claim(&actor, false, from, now).is_ok() {
+                self.read_soon(&actor, true).await?;
+            }
             return Err(WishFault::NothingHeld);
         }
-        let asked_at = self.0.clock.now();
-        self.0.read_lately.claim(&actor, asked_at)?;
-        self.read_soon(&actor).await?;
+        let asked_at = now;
+        self.0.read_lately.claim(&actor, true, from, asked_at)?;
+        if self.wish_shown(&actor).await? == Some(Wish::Removal) {
+            self.remove(&actor).await?;
+            let reasons = vec![Reason::Removed];
+            return Ok(ReadAgain { indexed: false, reasons, read_at: Some(self.0.clock.now()), posts: 0 });
+        }
+        // It was read just now; the reader of authors does what follows from that.
+        self.read_soon(&actor, false).await?;
         let read = async {
             while self.waits(&actor, asked_at)? {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -200,21 +278,29 @@ impl Search {
         self.0.store.indexed_actor(&format!("{name}@{host}"))?.ok_or(WishFault::UnknownHandle)
     }
 
-    /// Posts of theirs are held, or wait for them to be read.
+    /// Posts of theirs are held. That some wait for them to be read is not asked: it would tell who was read just now.
     fn is_held(&self, actor: &Iri) -> Result<bool, StoreError> {
-        let waits = self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key()));
-        Ok(self.0.store.ledger()?.author(actor)?.is_some() || self.0.store.sound(waits)?.is_some())
+        Ok(self.0.store.ledger()?.author(actor)?.is_some())
     }
 
-    async fn read_soon(&self, actor: &Iri) -> Result<(), StoreError> {
+    fn to_be_read(&self, actor: &Iri) -> Result<Option<AuthorToRead>, StoreError> {
+        self.0.store.sound(self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key())))
+    }
+
+    /// Has the account read by the worker that heeds what it says. `anew`: even if it was read just now.
+    async fn read_soon(&self, actor: &Iri, anew: bool) -> Result<(), StoreError> {
         let (search, actor) = (self.clone(), actor.clone());
-        self.0.store.write(move |tx| search.ask(tx, &actor, None, true)).await
+        let ask = move |tx: &mut Tx<'_>| {
+            // One that waits for its next try is tried now.
+            let waits = super::authors::to_read(tx, actor.key())?.is_some();
+            search.ask(tx, &actor, None, anew || waits)
+        };
+        self.0.store.write(ask).await
     }
 
     /// Whether the reading that was asked for is still to come.
     fn waits(&self, actor: &Iri, asked_at: Timestamp) -> Result<bool, StoreError> {
-        let row = self.0.store.get::<AuthorToRead>(&super::authors::row(actor.key()));
-        Ok(self.0.store.sound(row)?.is_some_and(|row| row.due() <= asked_at.max(self.0.clock.now())))
+        Ok(self.to_be_read(actor)?.is_some_and(|row| row.due() <= asked_at.max(self.0.clock.now())))
     }
 }
 
@@ -228,18 +314,41 @@ mod tests {
         Iri::parse(&format!("https://s{server}.example/users/{number}")).unwrap()
     }
 
+    const ONE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+    fn asker(number: usize) -> Option<IpAddr> {
+        let [.., third, fourth] = u32::try_from(number).unwrap().to_be_bytes();
+        Some(IpAddr::V4(std::net::Ipv4Addr::new(198, 18, third, fourth)))
+    }
+
     #[test]
-    fn a_profile_is_read_for_somebody_once_in_ten_minutes_and_a_server_and_all_are_spared() {
+    fn nobody_can_keep_others_from_being_taken_out() {
         let lately = Lately::default();
-        let claim = |actor: &Iri, at: Timestamp| lately.claim(actor, at).is_ok();
-        assert!(claim(&actor(0, 0), NOON));
-        let soon = lately.claim(&actor(0, 0), NOON.plus(Duration::from_secs(540)));
+        let claim = |from, after: u64| lately.claim(&actor(0, 0), true, from, NOON.plus(Duration::from_secs(after)));
+        assert!(claim(ONE, 0).is_ok());
+        let soon = claim(ONE, 540);
         assert!(matches!(soon, Err(WishFault::TooSoon { after }) if after == Duration::from_secs(60)), "{soon:?}");
-        assert!(claim(&actor(0, 0), NOON.plus(GAP)), "later again");
-        let taken = (1..100).filter(|number| claim(&actor(0, *number), NOON.plus(GAP))).count();
-        assert_eq!(taken, OF_SERVER - 1);
-        assert!(claim(&actor(1, 0), NOON.plus(GAP)), "another server's are");
-        let others = (2..IN_ALL + 100).filter(|server| claim(&actor(*server, 0), NOON.plus(GAP))).count();
-        assert_eq!(others, IN_ALL - OF_SERVER - 1);
+        let lately = Lately::default();
+        let claim = |from, after: u64| lately.claim(&actor(0, 0), true, from, NOON.plus(Duration::from_secs(after)));
+        assert!(claim(ONE, 0).is_ok());
+        let others = claim(asker(7), 20);
+        assert!(matches!(others, Err(WishFault::TooSoon { after }) if after == Duration::from_secs(40)), "{others:?}");
+        assert!(claim(asker(7), 60).is_ok(), "who is not the one that asked waits a minute and not ten");
+        assert!(claim(ONE, 599).is_err() && claim(ONE, 600).is_ok());
+    }
+
+    #[test]
+    fn made_up_accounts_use_up_no_ones_readings() {
+        let lately = Lately::default();
+        let claim = |who: Iri, held: bool, from| lately.claim(&who, held, from, NOON).is_ok();
+        let made_up = (0..100).filter(|number| claim(actor(0, *number), false, ONE)).count();
+        assert_eq!(made_up, OF_ASKER, "one asker has so many");
+        let made_up = (100..300).filter(|number| claim(actor(0, *number), false, asker(*number))).count();
+        assert_eq!(made_up, OF_SERVER_UNHELD - OF_ASKER, "and all together");
+        let held = (1000..2000).filter(|number| claim(actor(0, *number), true, asker(*number))).count();
+        assert_eq!(held, OF_SERVER, "which leaves those for whom there is something to be done");
+        let others = (1..IN_ALL + 100).filter(|server| claim(actor(*server, 0), true, asker(server / 10))).count();
+        assert_eq!(others, IN_ALL - OF_SERVER, "of all servers");
+        assert!(claim(actor(IN_ALL + 500, 0), false, asker(9999)));
     }
 }

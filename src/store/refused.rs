@@ -189,11 +189,12 @@ impl Store {
         self.or_a_no(self.get(&self.refused_key(actor)))
     }
 
-    /// What this actor shows in their profile to prove that a wish is theirs. Nothing is kept of it: it is made from the id
-    /// and the store's secret.
+    /// What this actor shows in their profile to prove that a wish is theirs, in the week of `at`: what was left standing
+    /// there long ago proves nothing of today. Nothing is kept of it: it is made from the id and the store's secret.
     #[must_use]
-    pub fn token(&self, actor: &Iri, wish: Wish) -> String {
-        let hash = seen::hash(&self.search_key(), SeenSet::Tombstones, &["token", wish.word(), actor.as_str()]);
+    pub fn token(&self, actor: &Iri, wish: Wish, at: Timestamp) -> String {
+        let week = at.day().div_euclid(7).to_string();
+        let hash = seen::hash(&self.search_key(), SeenSet::Tombstones, &["token", wish.word(), &week, actor.as_str()]);
         // 80 bits: nobody guesses it by asking, and a profile has room for it.
         format!("shearwater-{}-{:020x}", wish.word(), hash >> 48)
     }
@@ -502,15 +503,17 @@ mod tests {
     }
 
     #[test]
-    fn tokens_differ_by_person_wish_and_relay_and_are_the_same_each_time() {
+    fn tokens_differ_by_person_wish_relay_and_week_and_are_the_same_each_time() {
         let ((_a, one), (_b, other)) = (store(), store());
-        let token = one.token(&ada(), Wish::Removal);
+        let monday = Timestamp::from_secs(1_787_486_400);
+        let token = one.token(&ada(), Wish::Removal, monday);
         assert!(token.len() < 50 && token.starts_with("shearwater-remove-"), "{token}");
-        assert_eq!(token, one.token(&ada(), Wish::Removal));
+        assert_eq!(token, one.token(&ada(), Wish::Removal, monday));
         let others = [
-            one.token(&ada(), Wish::Return),
-            other.token(&ada(), Wish::Removal),
-            one.token(&iri("https://a.example/users/eve"), Wish::Removal),
+            one.token(&ada(), Wish::Return, monday),
+            other.token(&ada(), Wish::Removal, monday),
+            one.token(&iri("https://a.example/users/eve"), Wish::Removal, monday),
+            one.token(&ada(), Wish::Removal, monday.plus(std::time::Duration::from_secs(7 * 86_400))),
         ];
         assert!(!others.contains(&token), "{others:?}");
     }

@@ -423,20 +423,7 @@ async fn results_end_at_a_depth_however_they_are_paged_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_four_hundredth_result_is_the_last_whatever_id_somebody_begins_at() {
     let relay = searching().await;
-    let yes = member(&relay, "yes").await;
-    publish(&yes, "a dotterel").await;
-    eventually("it is found", || found(&relay, "dotterel").len() == 1).await;
-    let (_, first) =
-        relay.store().ledger().and_then(|ledger| ledger.posts(0, 1)).expect("the store reads").rows.remove(0);
-    let fill = move |tx: &mut Tx<'_>| {
-        for number in 0..420 {
-            let object = Iri::parse(&format!("{}/{number}", first.object)).expect("an id");
-            tx.put_indexed_post(&IndexedPost { object, ..first.clone() })?;
-        }
-        Ok(())
-    };
-    relay.store().write(fill).await.expect("written");
-    eventually("there are as many as are shown", || deep(&relay)).await;
+    many_dotterels(&relay).await;
     let mut path = Some("/api/v1/search?q=dotterel&limit=40".to_owned());
     let mut all = Vec::new();
     let mut last = String::new();
@@ -453,6 +440,79 @@ async fn the_four_hundredth_result_is_the_last_whatever_id_somebody_begins_at() 
     assert!(beyond.status == 400 && beyond.body.contains("400 results"), "{}: {}", beyond.status, beyond.body);
     let mastodon = format!("/api/v2/search?q=dotterel&type=statuses&max_id={}", last.trim_matches('"'));
     assert_eq!(get(&relay, &mastodon).await.json()["statuses"], json!([]));
+}
+
+/// However one asks: dates begin the four hundred anew, ids can be guessed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_to_one_asker_in_a_day_is_bounded() {
+    let often = |config: &mut shearwater::config::Config| {
+        (config.search.api, config.search.rate) = (SearchApi::Public, 60_000);
+    };
+    let relay = TestRelay::start_with(often).await;
+    many_dotterels(&relay).await;
+    let addr = relay.server.http_addr().expect("an address");
+    for _ in 0..99 {
+        let page = get(&relay, "/api/v1/search?q=dotterel&limit=40").await;
+        assert_eq!((page.status, ids(&page).len()), (200, 40));
+    }
+    let mastodon = get(&relay, "/api/v2/search?q=dotterel&type=statuses&limit=35").await;
+    assert_eq!(mastodon.json()["statuses"].as_array().map(Vec::len), Some(35));
+    for id in 1..=4 {
+        assert_eq!(get(&relay, &format!("/api/v1/statuses/{id}")).await.status, 404, "a guess costs as much as a find");
+    }
+    let over = get(&relay, "/api/v1/search?q=dotterel&limit=2").await;
+    assert_eq!(over.status, 429, "{}", over.body);
+    let wait: u64 = over.header("retry-after").parse().expect("seconds");
+    assert!((80_000..=86_400).contains(&wait) && over.body.contains("in a day"), "{wait} {}", over.body);
+    assert_eq!(get(&relay, "/api/v1/search?q=dotterel&limit=1").await.status, 200, "one is left");
+    for path in ["/api/v1/search?q=dotterel&limit=1", "/api/v1/statuses/5", "/api/v2/search?q=dotterel&limit=1"] {
+        assert_eq!(get(&relay, path).await.status, 429, "{path}");
+    }
+    assert_eq!(get(&relay, "/api/v1/search?q=nothing").await.status, 200, "what finds nothing shows nothing");
+    let other = ask(addr, "GET", "/api/v1/search?q=dotterel", "X-Forwarded-For: 192.0.2.9\r\n").await;
+    assert_eq!((other.status, ids(&other).len()), (200, 20));
+}
+
+/// Texts that are none: a lone surrogate, a byte that is in no UTF-8; and a NUL, which is a character like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_text_are_a_query_or_a_refusal() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    publish(&yes, "a sanderling").await;
+    eventually("it is found", || found(&relay, "sanderling").len() == 1).await;
+    for q in ["%ED%A0%80", "%FF", "%00", "sanderling%00", "sanderling%FF", "%ED%A0%80%ED%B0%80", "%", "%zz", "%C0%80"] {
+        for path in [
+            "/api/v1/search?q=",
+            "/api/v1/search?kind=accounts&q=",
+            "/api/v1/search?kind=hashtags&q=",
+            "/api/v2/search?q=",
+        ] {
+            let answer = get(&relay, &format!("{path}{q}")).await;
+            assert!([200, 400].contains(&answer.status), "{path}{q}: {} {}", answer.status, answer.body);
+            assert!(answer.status == 200 || answer.json()["error"].is_string(), "{path}{q}: {}", answer.body);
+        }
+        let consent = get(&relay, &format!("/api/v1/search/consent?acct={q}@a.example")).await;
+        assert!([200, 400].contains(&consent.status), "{q}: {} {}", consent.status, consent.body);
+    }
+    assert_eq!(ids(&get(&relay, "/api/v1/search?q=sanderling%00").await).len(), 1, "a NUL is no part of a word");
+}
+
+/// More posts than are shown for a query.
+async fn many_dotterels(relay: &TestRelay) {
+    let yes = member(relay, "yes").await;
+    publish(&yes, "a dotterel").await;
+    eventually("it is found", || found(relay, "dotterel").len() == 1).await;
+    let (_, first) =
+        relay.store().ledger().and_then(|ledger| ledger.posts(0, 1)).expect("the store reads").rows.remove(0);
+    let fill = move |tx: &mut Tx<'_>| {
+        for number in 0..420 {
+            let object = Iri::parse(&format!("{}/{number}", first.object)).expect("an id");
+            tx.put_indexed_post(&IndexedPost { object, ..first.clone() })?;
+        }
+        Ok(())
+    };
+    relay.store().write(fill).await.expect("written");
+    eventually("there are as many as are shown", || deep(relay)).await;
 }
 
 /// Whether the deepest page that is shown is full.

@@ -379,6 +379,25 @@ fn engine(data_dir: &Path) -> Database {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_author_is_in_no_list_and_spoils_none() {
+    let relay = searching().await;
+    let (one, two) = (member(&relay, "one").await, member(&relay, "two").await);
+    shelve(&relay, &one, "ada", 1, "a petrel").await;
+    shelve(&relay, &two, "ada", 1, "a petrel").await;
+    let lost = two.actor(&As::Author("ada".to_owned()));
+    let relay = relay
+        .restart_after(|data_dir| {
+            let tx = engine(data_dir).begin_write().expect("a transaction");
+            tx.open_table(AUTHORS).expect("authors").insert(lost.as_str(), b"no row".as_slice()).expect("damaged");
+            tx.commit().expect("committed");
+        })
+        .await;
+    let people = relay.search().people("ada", 0, 10).expect("a list in spite of it");
+    assert_eq!(people.len(), 1, "{people:?}");
+    eventually(&relay, "it is cleared away", || held(&relay) == (1, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_of_the_ledger_that_cannot_be_read_hold_up_nobody_and_are_cleared_away() {
     let relay = searching().await;
     let (one, two) = (member(&relay, "one").await, member(&relay, "two").await);

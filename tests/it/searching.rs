@@ -199,6 +199,17 @@ async fn a_search_asks_for_something_and_not_for_all_that_somebody_wrote() {
     assert!(fault(&format!("from:grace@{host}")).contains("all that somebody wrote"));
     assert_eq!(found(&relay, &format!("from:grace@{host} razorbill")), [grace.id]);
     assert_eq!(found(&relay, &format!("from:ada@{host}")), [ada.id], "who is discoverable may be browsed");
+    for query in [
+        format!("from:grace@{host} (the OR razorbill OR a)"),
+        format!("from:grace@{host} razor*"),
+        format!("domain:{host} the OR razorbill"),
+    ] {
+        assert!(fault(&query).contains("not one of several"), "common words open nothing: {query}: {}", fault(&query));
+    }
+    assert_eq!(
+        found(&relay, &format!("from:ada@{host} (the OR razorbill)")),
+        found(&relay, &format!("from:ada@{host}"))
+    );
     assert!(fault("petrel (").contains("At character 8"), "{}", fault("petrel ("));
     assert!(fault(&"x".repeat(1 << 20)).contains("too long"));
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shearwater::clock::Clock;
 use shearwater::config::SearchApi;
-use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
+use shearwater::demo::{Answer, As, Author, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::Iri;
 use shearwater::search::authors::AuthorToRead;
 use shearwater::store::{IndexedAuthor, Wish};
@@ -27,7 +27,8 @@ async fn at_will() -> (TestRelay, Clock) {
 
 /// A server with the same time, whose admin wants search.
 async fn member_at(relay: &TestRelay, clock: &Clock, name: &str) -> Instance {
-    let options = Options { name: name.to_owned(), clock: clock.clone(), ..Options::default() };
+    let authors = ["ada", "grace", "lin"].map(Author::named).to_vec();
+    let options = Options { name: name.to_owned(), clock: clock.clone(), authors, ..Options::default() };
     let instance = relay.joined_with(Family::Mastodon, options).await;
     switch_on(relay, &instance).await;
     instance
@@ -35,7 +36,13 @@ async fn member_at(relay: &TestRelay, clock: &Clock, name: &str) -> Instance {
 
 /// Asks about somebody, from some server's address; it is signed, which nobody looks at.
 async fn ask(relay: &TestRelay, from: &Instance, what: &str, body: Value) -> Answer {
-    let tweaks = Tweaks { url: Some(format!("{}/api/v1/search/{what}", relay.url())), ..Tweaks::default() };
+    ask_behind(relay, from, what, body, "127.0.0.1").await
+}
+
+/// The same from another address.
+async fn ask_behind(relay: &TestRelay, from: &Instance, what: &str, body: Value, address: &str) -> Answer {
+    let headers = vec![("x-forwarded-for".to_owned(), address.to_owned())];
+    let tweaks = Tweaks { url: Some(format!("{}/api/v1/search/{what}", relay.url())), headers, ..Tweaks::default() };
     from.send_raw(body.to_string(), &As::Server, &tweaks).await.expect("an answer")
 }
 
@@ -50,6 +57,11 @@ fn words(relay: &TestRelay, actor: &Iri) -> Vec<String> {
 
 fn author(relay: &TestRelay, actor: &Iri) -> Option<IndexedAuthor> {
     relay.store().ledger().expect("the store reads").author(actor).expect("the store reads")
+}
+
+/// The word of this week.
+fn word(relay: &TestRelay, actor: &Iri, wish: Wish) -> String {
+    relay.store().token(actor, wish, relay.server.app().state.clock.now())
 }
 
 fn waits_to_be_read(relay: &TestRelay) -> bool {
@@ -67,7 +79,7 @@ async fn who_proves_that_the_account_is_theirs_is_taken_out_for_good_and_may_ret
     let asked = ask(&relay, &yes, "remove", json!({ "acct": handle })).await;
     assert_eq!(asked.status, 200, "{}", asked.text());
     let token = parse(&asked.body)["token"].as_str().expect("a token").to_owned();
-    assert_eq!(token, relay.store().token(&ada, Wish::Removal), "the same each time: nothing is kept of it");
+    assert_eq!(token, word(&relay, &ada, Wish::Removal), "the same each time: nothing is kept of it");
     let with = |token: &str| json!({ "acct": handle, "token": token });
     let check = async |body: Value, status: u16, reason: &str| {
         let answer = ask(&relay, &yes, "remove", body).await;
@@ -77,7 +89,7 @@ async fn who_proves_that_the_account_is_theirs_is_taken_out_for_good_and_may_ret
     };
     let read = yes.fetches();
     check(with("shearwater-remove-00000000000000000000"), 403, "wrong-token").await;
-    check(with(&relay.store().token(&ada, Wish::Return)), 403, "wrong-token").await;
+    check(with(&word(&relay, &ada, Wish::Return)), 403, "wrong-token").await;
     check(json!({ "acct": "nobody" }), 400, "nobody").await;
     check(json!({ "acct": format!("who@{}", authority(&yes)) }), 404, "unknown-handle").await;
     assert_eq!(yes.fetches(), read, "for none of these is anybody asked");
@@ -116,7 +128,7 @@ async fn who_proves_that_the_account_is_theirs_is_taken_out_for_good_and_may_ret
 
     // And back, by the address of the account, since no handle is kept of who is not in it.
     clock.advance(Duration::from_secs(601));
-    let back = relay.store().token(&ada, Wish::Return);
+    let back = word(&relay, &ada, Wish::Return);
     yes.set_profile("ada", json!({ "summary": back }));
     let returned = ask(&relay, &yes, "remove", json!({ "actor": ada, "token": back, "wish": "return" })).await;
     assert_eq!(returned.status, 200, "{}", returned.text());
@@ -147,16 +159,127 @@ async fn who_asks_to_be_read_again_is_within_ten_minutes_and_strangers_are_not_r
     assert_eq!((answer.status, &said["indexed"]), (200, &json!(false)), "{said}");
     assert_eq!(said["reasons"][0]["reason"], "not-indexable", "{said}");
     assert!(found(&relay, "guillemot").is_empty(), "what was read counts");
+    let read = yes.fetches();
     let soon = ask(&relay, &yes, "check", json!({ "actor": ada })).await;
-    assert_eq!(soon.status, 429, "{}", soon.text());
+    assert_eq!((soon.status, yes.fetches()), (404, read), "she is as unknown as any stranger: {}", soon.text());
     yes.set_profile("ada", json!({ "indexable": true }));
     clock.advance(Duration::from_secs(601));
-    let again = parse(&ask(&relay, &yes, "check", json!({ "actor": ada })).await.body);
-    assert_eq!((&again["indexed"], &again["reasons"]), (&json!(false), &json!([])), "who said no may say yes: {again}");
+    let read = gathered(&relay, "author-read");
+    let again = ask(&relay, &yes, "check", json!({ "actor": ada })).await;
+    assert_eq!(again.status, 404, "nothing is held of her: {}", again.text());
+    eventually(&relay, "she is read all the same", || gathered(&relay, "author-read") > read).await;
     clock.advance(Duration::from_secs(5));
     let later = publish(&yes, "a guillemot after the new yes").await;
     eventually(&relay, "what is written from then on is found", || found(&relay, "guillemot") == [later.id.clone()])
         .await;
+}
+
+/// Whoever asks for whatever: who tries to use up somebody's readings does their work.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_the_word_of_a_removal_counts() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    for (name, what) in [("ada", "remove"), ("grace", "check")] {
+        let actor = actor_of(&yes, name);
+        yes.post(PostSpec::public("a little auk").by(name)).await.expect("an answer");
+        eventually(&relay, "it is found", || found(&relay, "auk").len() == 1).await;
+        let removal = word(&relay, &actor, Wish::Removal);
+        let body = json!({ "actor": actor, "wish": "return", "token": word(&relay, &actor, Wish::Return) });
+        let early = ask_behind(&relay, &yes, what, body.clone(), "192.0.2.7").await;
+        assert_eq!(early.status, if what == "remove" { 422 } else { 200 }, "{}", early.text());
+        yes.set_profile(name, json!({ "summary": format!("<p>{removal}</p>") }));
+        // They are the first again, and hers comes too soon: it is done nevertheless.
+        clock.advance(Duration::from_secs(600));
+        let theirs = ask_behind(&relay, &yes, what, body, "192.0.2.7").await;
+        assert_eq!(theirs.status, 200, "{}", theirs.text());
+        assert!(found(&relay, "auk").is_empty() && words(&relay, &actor).contains(&"removed".to_owned()));
+    }
+    // And who comes a minute after somebody whose wish was not granted need not wait for ten.
+    let lin = actor_of(&yes, "lin");
+    let with = |wish| json!({ "actor": lin, "wish": if wish == Wish::Return { "return" } else { "" }, "token": word(&relay, &lin, wish) });
+    assert_eq!(ask_behind(&relay, &yes, "remove", with(Wish::Return), "192.0.2.8").await.status, 422);
+    yes.set_profile("lin", json!({ "summary": word(&relay, &lin, Wish::Removal) }));
+    assert_eq!(ask_behind(&relay, &yes, "remove", with(Wish::Removal), "192.0.2.9").await.status, 429);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(ask_behind(&relay, &yes, "remove", with(Wish::Removal), "192.0.2.9").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_word_brings_nobody_back() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    let (removal, back) = (word(&relay, &ada, Wish::Removal), word(&relay, &ada, Wish::Return));
+    let with = |token: &str, wish: &str| json!({ "actor": ada, "wish": wish, "token": token });
+    // She once returned and left the word standing, and now wants out again.
+    yes.set_profile("ada", json!({ "summary": format!("{back} {removal}") }));
+    assert_eq!(ask(&relay, &yes, "remove", with(&removal, "remove")).await.status, 200);
+    clock.advance(Duration::from_secs(601));
+    let both = ask(&relay, &yes, "remove", with(&back, "return")).await;
+    assert_eq!(parse(&both.body)["state"], "removed", "of two words the no counts: {}", both.text());
+    assert!(words(&relay, &ada).contains(&"removed".to_owned()));
+    yes.set_profile("ada", json!({ "summary": back }));
+    clock.advance(15 * DAY);
+    let old = ask(&relay, &yes, "remove", with(&back, "return")).await;
+    assert_eq!(old.status, 403, "a word of three weeks ago: {}", old.text());
+    let new = ask(&relay, &yes, "remove", with(&word(&relay, &ada, Wish::Return), "return")).await;
+    assert_eq!(new.status, 422, "and the one of today stands nowhere: {}", new.text());
+    assert!(words(&relay, &ada).contains(&"removed".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_said_no_looks_like_a_stranger_to_strangers() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let (ada, grace, nobody) = (actor_of(&yes, "ada"), actor_of(&yes, "grace"), actor_of(&yes, "nobody"));
+    let (no, removed) = (ada.clone(), grace.clone());
+    let write = move |tx: &mut shearwater::store::Tx<'_>| {
+        tx.refuse_author(&no, "not-indexable")?;
+        tx.note_removal(&removed)
+    };
+    relay.store().write(write).await.expect("written");
+    let mut told = std::collections::BTreeSet::new();
+    for actor in [&ada, &grace, &nobody] {
+        for _ in 0..3 {
+            let answer = ask(&relay, &yes, "check", json!({ "actor": actor })).await;
+            told.insert((answer.status, answer.text()));
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let mut told = std::collections::BTreeSet::new();
+    for actor in [&ada, &grace, &nobody] {
+        let answer =
+            yes.fetch(&format!("{}/api/v1/search/consent?acct={actor}", relay.url())).await.expect("an answer");
+        told.insert((answer.status, answer.text()));
+    }
+    assert_eq!(told.len(), 1, "{told:#?}");
+    let (_, text) = told.pop_first().expect("one");
+    assert!(
+        text.contains("\"indexed\":false") && text.contains("said against it") && !text.contains("unread"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_one_stands_is_told_by_the_accounts_address_too() {
+    let relay = searching().await;
+    let yes = member(&relay, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    let post = publish(&yes, "a scoter").await;
+    eventually(&relay, "it is found", || found(&relay, "scoter") == [post.id.clone()]).await;
+    let ask = async |who: &str| {
+        let answer = yes.fetch(&format!("{}/api/v1/search/consent?acct={who}", relay.url())).await.expect("an answer");
+        (answer.status, parse(&answer.body))
+    };
+    let (_, by_address) = ask(ada.as_str()).await;
+    assert_eq!((&by_address["indexed"], &by_address["posts"]), (&json!(true), &json!(1)), "{by_address}");
+    assert!(by_address["note"].is_null(), "{by_address}");
+    let (_, by_handle) = ask(&format!("ada@{}", authority(&yes))).await;
+    assert_eq!(by_handle, by_address);
+    // On a server whose handles are shorter than its addresses.
+    let (_, unknown) = ask("ada@short.example").await;
+    assert!(unknown["note"].as_str().is_some_and(|note| note.contains("acct=https://")), "{unknown}");
+    assert_eq!(ask("https://").await.0, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

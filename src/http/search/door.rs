@@ -13,7 +13,7 @@ use axum::response::Response;
 use super::answer::{failed, refuse, refuse_for};
 use crate::config::SearchApi;
 use crate::http::listen::Client;
-use crate::http::state::HttpState;
+use crate::http::state::{HttpState, Searchers};
 use crate::policy::tokens::TokenFault;
 use crate::policy::turns::{Asker, TooMany, Turn};
 use crate::relay::verify::Rejection;
@@ -115,7 +115,24 @@ fn as_refusal(rejection: &Rejection) -> Response {
     response
 }
 
-async fn in_turn(state: &HttpState, asker: Option<Asker>, request: Request, next: Next) -> Response {
+/// Who was let in, for handlers that show something.
+#[derive(Debug, Clone)]
+pub(super) struct Whom(Option<Asker>);
+
+impl Whom {
+    /// Counts what is about to be shown to them; the refusal, if it is too much.
+    pub(super) fn show(&self, searchers: &Searchers, count: usize) -> Option<Response> {
+        let wait = searchers.shown.take(self.0.as_ref()?, count).err()?;
+        let (error, remedy) = (
+            "as much as is shown to one asker in a day was shown",
+            "Wait as long as Retry-After says, or ask for fewer results: a few may be left.",
+        );
+        Some(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait))
+    }
+}
+
+async fn in_turn(state: &HttpState, asker: Option<Asker>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(Whom(asker.clone()));
     match take(state, asker) {
         Ok(None) => next.run(request).await,
         Ok(Some(turn)) => told(next.run(request).await, state, turn),

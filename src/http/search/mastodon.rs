@@ -2,12 +2,14 @@
 //! means nothing here is passed over: `resolve`, because nothing is fetched for who asks, and `following`, because nobody
 //! here follows anybody.
 
+use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, with_links};
+use super::door::Whom;
 use super::entities::{Found, Status, Tag};
 use super::own::{refusal, within};
 use super::query::{MAX_PAGE, MastodonAsked, MastodonKind, PAGE, read};
@@ -40,6 +42,7 @@ pub(super) async fn search(
     State(search): State<Search>,
     State(searchers): State<Searchers>,
     State(identity): State<Identity>,
+    Extension(whom): Extension<Whom>,
     asked: Result<Parameters<MastodonAsked>, QueryRejection>,
 ) -> Response {
     let asked = match read(asked) {
@@ -55,6 +58,9 @@ pub(super) async fn search(
         Err(refusal) => return refusal,
     };
     let (found, asked) = found;
+    if let Some(refusal) = whom.show(&searchers, found.statuses.len() + found.accounts.len()) {
+        return refusal;
+    }
     let pages = pages(&asked, &found);
     with_links(axum::Json(found).into_response(), &base, &pages)
 }
@@ -145,9 +151,15 @@ fn pages(asked: &MastodonAsked, found: &Found) -> Vec<(&'static str, Vec<(&'stat
 )]
 pub(super) async fn status(
     State(search): State<Search>,
+    State(searchers): State<Searchers>,
     State(identity): State<Identity>,
+    Extension(whom): Extension<Whom>,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // Ids can be guessed: a guess costs as much as a find.
+    if let Some(refusal) = whom.show(&searchers, 1) {
+        return refusal;
+    }
     let missing = || refuse(StatusCode::NOT_FOUND, "Record not found", "");
     let Some(number) = id.ok().and_then(|Path(id)| id.parse().ok()) else { return missing() };
     match tokio::task::spawn_blocking(move || search.post(number)).await {

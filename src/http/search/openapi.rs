@@ -8,6 +8,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::answer::TooOften;
 use super::{instance, mastodon, own};
+use crate::http::removal;
 
 /// All of it.
 #[derive(OpenApi)]
@@ -17,7 +18,17 @@ use super::{instance, mastodon, own};
         description = "Search for posts whose authors asked to be found. The operator's `search.api` says who may search: \
                        everybody, who has a token, or servers that joined and sign their requests.",
     ),
-    paths(own::search, own::consent, mastodon::search, mastodon::status, instance::v1, instance::v2, document),
+    paths(
+        own::search,
+        own::consent,
+        removal::remove,
+        removal::check,
+        mastodon::search,
+        mastodon::status,
+        instance::v1,
+        instance::v2,
+        document
+    ),
     tags(
         (name = "search", description = "In our own words."),
         (name = "mastodon", description = "As much of Mastodon's API as programs need that search by it."),
@@ -78,6 +89,8 @@ mod tests {
         for path in [
             "/api/v1/search",
             "/api/v1/search/consent",
+            "/api/v1/search/remove",
+            "/api/v1/search/check",
             "/api/v2/search",
             "/api/v1/statuses/{id}",
             "/api/v1/instance",
@@ -85,9 +98,10 @@ mod tests {
             "/api/v1/openapi.json",
         ] {
             let item = described.paths.paths.get(path).unwrap_or_else(|| panic!("{path} is not described"));
-            let get = item.get.as_ref().unwrap();
-            assert!(get.summary.is_some() && get.responses.responses.contains_key("429"), "{path}");
+            let asked = item.get.as_ref().or(item.post.as_ref()).unwrap();
+            assert!(asked.summary.is_some() && asked.responses.responses.contains_key("429"), "{path}");
+            assert_eq!(asked.request_body.is_some(), item.post.is_some(), "{path}");
         }
-        assert_eq!(described.paths.paths.len(), 7, "name the new ones above");
+        assert_eq!(described.paths.paths.len(), 9, "name the new ones above");
     }
 }

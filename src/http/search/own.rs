@@ -1,11 +1,13 @@
 //! `GET /api/v1/search`, our own, and `GET /api/v1/search/consent`: how one account stands.
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, refuse_for, with_links};
+use super::door::Whom;
 use super::query::{Asked, Kind, PAGE, Whose, read};
 use super::shapes::{Answer, ShownAccount, ShownHit, ShownStanding};
 use crate::http::state::Searchers;
@@ -40,6 +42,7 @@ pub(super) async fn search(
     State(search): State<Search>,
     State(searchers): State<Searchers>,
     State(identity): State<Identity>,
+    Extension(whom): Extension<Whom>,
     asked: Result<Parameters<Asked>, QueryRejection>,
 ) -> Response {
     let asked = match read(asked) {
@@ -53,6 +56,9 @@ pub(super) async fn search(
         Err(refusal) => return refusal,
     };
     let (answer, asked) = found;
+    if let Some(refusal) = whom.show(&searchers, answer.hits.len() + answer.accounts.len()) {
+        return refusal;
+    }
     let pages = pages(&asked, &answer);
     with_links(axum::Json(answer).into_response(), &base, &pages)
 }
@@ -122,8 +128,8 @@ fn pages(asked: &Asked, answer: &Answer) -> Vec<(&'static str, Vec<(&'static str
 
 /// Ask how an account stands.
 ///
-/// For exactly one handle: whether its posts may be found, everything that stands against it, when its profile was last
-/// read, and how many posts are held. For everybody, whoever may search. Asks nobody.
+/// For exactly one handle or account's address: whether its posts may be found, everything that stands against it, when its
+/// profile was last read, and how many posts are held. For everybody, whoever may search. Asks nobody.
 #[utoipa::path(
     get,
     path = "/api/v1/search/consent",
@@ -132,7 +138,7 @@ fn pages(asked: &Asked, answer: &Answer) -> Vec<(&'static str, Vec<(&'static str
     params(Whose),
     responses(
         (status = 200, description = "How it stands.", body = ShownStanding),
-        (status = 400, description = "That is no handle.", body = Refusal),
+        (status = 400, description = "That is no handle and no address.", body = Refusal),
         TooOften,
         (status = 500, description = "The relay failed.", body = Refusal),
     )
@@ -147,7 +153,9 @@ pub(super) async fn consent(
     };
     match tokio::task::spawn_blocking(move || search.standing(&whose.acct)).await {
         Ok(Ok(Some(standing))) => axum::Json(ShownStanding::from(standing)).into_response(),
-        Ok(Ok(None)) => bad("acct must be one handle: name@host"),
+        Ok(Ok(None)) => {
+            bad("acct must be one handle, name@host, or the address of the account's own document, https://...")
+        }
         Ok(Err(_)) | Err(_) => failed(),
     }
 }

@@ -132,7 +132,7 @@ impl MastodonKind {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
-    /// One handle: `name@host`.
+    /// One handle, `name@host`, or the address of the account's own document, `https://...`.
     #[param(min_length = 3, max_length = 1024, example = "ada@small.example")]
     pub(super) acct: String,
 }

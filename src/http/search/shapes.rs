@@ -204,6 +204,9 @@ pub(super) struct ShownStanding {
     read_at: Option<String>,
     /// How many posts are held.
     posts: u64,
+    /// What that means where nothing is held, and what to do to know more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'static str>,
 }
 
 /// A reason.
@@ -300,6 +303,12 @@ impl From<Facets> for ShownFacets {
     }
 }
 
+/// For who is not known, who said no and who was removed alike.
+const NOTHING_HELD: &str = "Nothing is held of an account by this name: no post of it came here, or something was said against \
+    it, which is told to nobody. Accounts go by the host of their own address here, which some servers hide behind a shorter \
+    handle: ask with that address, as acct=https://your.example/users/you. What a profile would have to say is in \
+    docs/PRIVACY.md.";
+
 impl From<Standing> for ShownStanding {
     fn from(standing: Standing) -> Self {
         let shown = |reason: &Reason| ShownReason { reason: reason.as_str(), meaning: reason.sentence() };
@@ -308,6 +317,7 @@ impl From<Standing> for ShownStanding {
             reasons: standing.reasons.iter().map(shown).collect(),
             read_at: standing.read_at.map(Timestamp::rfc3339),
             posts: standing.posts,
+            note: (!standing.held).then_some(NOTHING_HELD),
         }
     }
 }

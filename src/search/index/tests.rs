@@ -9,6 +9,7 @@ use super::*;
 use crate::search::compile::Names;
 use crate::search::query::{Expr, Leaf, Query};
 use crate::search::schema::{IndexDoc, first_id};
+use crate::search::stems::MAX_LISTS;
 use crate::wire::document::{Document, Prop, Props};
 
 const NOW: Timestamp = Timestamp::from_secs(1_787_486_400);
@@ -440,6 +441,65 @@ fn a_prefix_of_too_many_words_says_so() {
     let found = scene.index.newest(&compiled("cat*"), page, &|_| true, AMPLE).unwrap();
     assert_eq!(found, Found { ids: vec![2, 1], cut: true, took_too_long: false });
     assert!(!scene.index.newest(&compiled("cat1*"), page, &|_| true, AMPLE).unwrap().cut);
+}
+
+/// Posts with so many words for each of 64 beginnings (`aa`, `ab`, ...), and a query for all of these.
+fn beginnings(first: u64, each: usize) -> (Vec<Post>, String) {
+    let stems: Vec<String> =
+        (0..64_u8).map(|n| [b'a' + n / 8, b'a' + n % 8].iter().map(|byte| char::from(*byte)).collect()).collect();
+    let words = |stem: &String| (0..each).map(|n| format!("{stem}{n}")).collect::<Vec<_>>().join(" ");
+    let posts = (first..).zip(&stems).map(|(id, stem)| Post::saying(id, &words(stem))).collect();
+    (posts, stems.iter().map(|stem| format!("{stem}*")).collect::<Vec<_>>().join(" OR "))
+}
+
+/// What is found of a page, and how many lists the beginnings in the query opened for it.
+fn opened(scene: &Scene, query: &str, limit: usize, within: Duration) -> (Found, usize) {
+    let (searcher, deadline) = (scene.index.0.reader.searcher(), deadline(within));
+    let bound = compiled(query).bind(&scene.index.0.fields, false, &deadline);
+    let spans = scene.index.spans(&searcher).unwrap();
+    let found = collect::newest(&searcher, &spans, &bound, &(0..u64::MAX), limit, &|_| true, &deadline).unwrap();
+    (found, bound.allowance.opened())
+}
+
+#[test]
+fn a_query_of_64_prefixes_is_over_in_time_and_opens_few_lists() {
+    let (posts, query) = beginnings(1, 40);
+    let scene = Scene::of(&posts);
+    let (found, lists) = opened(&scene, &query, MAX_RESULTS, AMPLE);
+    assert!(lists <= MAX_LISTS && found.cut && !found.took_too_long, "{lists} {found:?}");
+    assert_eq!(found.ids.len(), 64, "each beginning had its share");
+    let (found, lists) = opened(&scene, &query, MAX_RESULTS, Duration::ZERO);
+    assert_eq!((found.took_too_long, found.ids.len(), lists), (true, 0, 0), "nothing is looked up when time is over");
+    let (found, lists) = opened(&scene, "aa*", MAX_RESULTS, AMPLE);
+    assert_eq!((found.ids, lists, found.cut), (vec![1], 40, false), "one beginning has all of it");
+}
+
+#[test]
+fn what_begins_so_is_looked_up_in_no_segment_before_its_turn() {
+    let mut scene = Scene::new();
+    for batch in 0..3 {
+        scene.add(&beginnings(1 + 100 * batch, 10).0);
+    }
+    let (found, lists) = opened(&scene, "hh*", 1, AMPLE);
+    assert_eq!((found.ids, lists), (vec![264], 10));
+    let (found, lists) = opened(&scene, "hh*", 3, AMPLE);
+    assert_eq!((found.ids, lists), (vec![264, 164, 64], 30));
+}
+
+#[test]
+fn spans_are_those_of_the_last_commit() {
+    let mut scene = Scene::of(&[Post::saying(5, "cat"), Post::saying(7, "cat")]);
+    let page = Page { below: Some(7), ..Page { limit: 9, ..Page::default() } };
+    let newest = |scene: &Scene, page| scene.index.newest(&compiled("cat"), page, &|_| true, AMPLE).unwrap().ids;
+    assert_eq!(newest(&scene, page), [5]);
+    scene.add(&[Post::saying(6, "cat"), Post::saying(9, "cat")]);
+    assert_eq!((newest(&scene, page), scene.newest("cat")), (vec![6, 5], vec![9, 7, 6, 5]));
+    for (above, below, expected) in [(Some(9), None, vec![]), (None, Some(5), vec![]), (Some(4), Some(6), vec![5])] {
+        assert_eq!(newest(&scene, Page { above, below, limit: 9 }), expected);
+    }
+    scene.writer.remove(7);
+    scene.writer.expunge(NOW).unwrap();
+    assert_eq!(scene.newest("cat"), [9, 6, 5]);
 }
 
 #[test]

@@ -176,6 +176,36 @@ fn a_search_is_for_something() {
 }
 
 #[test]
+fn common_words_do_not_open_what_somebody_wrote() {
+    let few = |text: &str| Query::read(text).unwrap().reach_among_few();
+    for text in
+        ["from:ada cats", "from:ada \"a cat\"", "from:ada #cats -dogs", "cats (from:ada OR from:eve)", "from:ada 東京"]
+    {
+        assert_eq!(few(text), Reach::Text, "{text}");
+    }
+    for text in [
+        "from:ada (the OR to OR and)",
+        "from:ada the OR to OR and",
+        "from:ada th*",
+        "from:ada #th*",
+        "from:ada 東",
+        "from:ada -(-the -to)",
+        "(from:ada the) OR (from:ada to)",
+        "from:ada (has:media OR (the OR to))",
+    ] {
+        assert_ne!(few(text), Reach::Text, "{text}");
+    }
+    assert_eq!(few("domain:a.example (the OR to)"), Reach::Everything);
+    let about = |text: &str| {
+        let query = Query::read(text).unwrap();
+        let About { authors, servers } = query.about();
+        authors.into_iter().chain(servers).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(about("from:ada,eve cats -from:zoe domain:a.example"), ["ada", "eve", "a.example"]);
+    assert_eq!(about("cats -(-from:ada -domain:b.example)"), ["ada", "b.example"]);
+}
+
+#[test]
 fn sensitive_posts_are_wanted_by_name() {
     for (text, wanted) in [("cats", false), ("cats is:sensitive", true), ("cats -is:sensitive", false)] {
         assert_eq!(Query::read(text).unwrap().wants_sensitive(), wanted, "{text}");
