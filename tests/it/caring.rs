@@ -25,7 +25,7 @@ use crate::support::{TestRelay, authority, publish};
 const HEAP: usize = 15 << 20;
 
 /// What `shearwater index` says: its exit code, and the JSON or the words.
-fn index(data_dir: &Path, args: &[&str]) -> (i32, Value, String) {
+pub(crate) fn index(data_dir: &Path, args: &[&str]) -> (i32, Value, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shearwater"));
     command.env_clear().env("SHEARWATER_DATA_DIR", data_dir).env("SHEARWATER_SEARCH__API", "public");
     command.env("SHEARWATER_PUBLIC_URL", "https://relay.example").arg("index").args(args);

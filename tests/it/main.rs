@@ -7,6 +7,7 @@ mod asking;
 mod attacks;
 mod blocking;
 mod caring;
+mod clients;
 mod crash;
 mod delivering;
 mod demo;
