@@ -1,5 +1,5 @@
-//! From the ledger to the index: a worker follows the journal of the ledger's changes, applies them, and commits about
-//! once a second together with the number of the last one; only then the journal is trimmed. To put a post in is to take
+//! From the ledger to the index: a worker follows the journal of the ledger's changes, applies them, and commits four times
+//! in three seconds together with the number of the last one; only then the journal is trimmed. To put a post in is to take
 //! it out first, so a change that is applied twice changes nothing: after any crash the index goes on from its own number
 //! and holds each post once.
 //!
@@ -34,7 +34,7 @@ pub const NAME: &str = "indexer";
 /// Changes forgotten in one transaction: the inbox waits for it.
 const TRIM: usize = 1_000;
 /// Between two commits: each costs tens of milliseconds, and a file that is to be merged.
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
+const COMMIT_EVERY: Duration = Duration::from_millis(750);
 /// How often it is looked what must be gone from the files.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// What was removed is gone from the files after so long, at most, and the time that takes: half of the day promised.
