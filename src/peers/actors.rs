@@ -16,6 +16,8 @@ use crate::net::{FetchFault, Fetched};
 use crate::wire::actor::RemoteActor;
 use crate::wire::json;
 
+/// How long an origin is believed that a document did not change, before it is read whole again: some are wrong about it.
+const ETAG_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// How long a 404 or 410 is believed of an id that we never read.
 const NEVER_KNOWN_LIFE: Duration = Duration::from_secs(60);
 
@@ -36,6 +38,7 @@ impl Peers {
     pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
         let asked_at = self.clock.now();
         let known = self.stored_actor(id).and_then(|_readable| self.disk.get(Kind::Etag, id.as_str()));
+        let known = known.filter(|etag| asked_at.since(etag.at) < ETAG_LIFE);
         let etag = known.and_then(|etag| HeaderValue::from_bytes(&etag.bytes).ok());
         let fetched = match etag {
             Some(etag) => self.client.get_changed(id, etag).await,
@@ -54,11 +57,15 @@ impl Peers {
     /// The document that we have, which its origin says is the newest.
     async fn unchanged(&self, id: &Iri, asked_at: Timestamp) -> Option<Kept<Arc<RemoteActor>>> {
         let cached = self.disk.get(Kind::Actor, id.as_str())?;
-        let etag = self.disk.get(Kind::Etag, id.as_str()).and_then(|etag| HeaderValue::from_bytes(&etag.bytes).ok());
         let value = json::parse(&cached.bytes).ok()?;
         let actor = RemoteActor::read(&value).ok().filter(|actor| actor.id == *id)?;
-        let fetched = Fetched { id: id.clone(), value, bytes: cached.bytes, asked_at, etag };
-        Some(self.keep_actor(actor, &fetched).await)
+        let (until, size) = (asked_at.plus(self.lifetimes.actor), cached.bytes.len());
+        let fetched = Fetched { id: id.clone(), value, bytes: cached.bytes, asked_at, etag: None };
+        if self.note_reading(&fetched).await {
+            // The `ETag` keeps the time of the last whole reading.
+            self.disk.put(Kind::Actor, id.as_str(), &fetched.bytes, asked_at);
+        }
+        Some(Kept::value(Arc::new(actor), until, size))
     }
 
     /// Judges what came for this id and writes it down.
@@ -77,7 +84,11 @@ impl Peers {
     /// for, it is the newest word, unless somebody asked later and was answered sooner.
     pub(super) async fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
         let until = fetched.asked_at.plus(self.lifetimes.actor);
-        if self.note_reading(fetched).await {
+        let is_newest = self.note_reading(fetched).await;
+        if !is_newest && let Some(newer) = self.stored_actor(&fetched.id) {
+            return newer;
+        }
+        if is_newest {
             // An `ETag` never stands beside an older document than its own, whatever a crash leaves of this.
             self.disk.remove(Kind::Etag, fetched.id.as_str());
             self.disk.put(Kind::Actor, fetched.id.as_str(), &fetched.bytes, fetched.asked_at);

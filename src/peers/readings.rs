@@ -66,11 +66,12 @@ impl Peers {
         }
     }
 
-    /// Reads this actor from its origin, now; for each of these words, whether its profile shows it.
+    /// Reads this actor from its origin, now and whole, whatever its origin thinks has not changed; for each of these words, whether its profile shows it.
     ///
     /// # Errors
     /// [`PeerFault`].
     pub async fn shows_now(&self, actor: &Iri, words: &[String]) -> Result<Vec<bool>, PeerFault> {
+        self.disk.remove(Kind::Etag, actor.as_str());
         let reading = self.reading_now(actor).await?;
         let kept = self.disk.get(Kind::Actor, actor.as_str()).filter(|kept| kept.at >= reading.read_at);
         let document = kept.and_then(|kept| json::parse(&kept.bytes).ok()).ok_or(PeerFault::TryLater("not kept"))?;
@@ -82,6 +83,11 @@ impl Peers {
         if let Some(Ok(kept)) = self.readings.get(&fetched.id, self.clock.now()).await
             && kept.read_at > fetched.asked_at
         {
+            return false;
+        }
+        // What was forgotten in memory is on disk still, with its time.
+        let (asked_at, now) = (fetched.asked_at, self.clock.now());
+        if self.disk.get(Kind::Actor, fetched.id.as_str()).is_some_and(|kept| kept.at > asked_at && kept.at <= now) {
             return false;
         }
         self.keep_reading(&fetched.id, &fetched.value, fetched.asked_at, fetched.bytes.len()).await;

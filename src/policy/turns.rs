@@ -103,7 +103,8 @@ struct Today {
 #[derive(Default)]
 struct Counts {
     day: u64,
-    cells: HashMap<u64, u32>,
+    /// By whether it is somebody known, who may see more, and a hash of who it is.
+    cells: HashMap<(bool, u64), u32>,
 }
 
 impl Shown {
@@ -125,16 +126,16 @@ impl Shown {
 
 impl Today {
     fn take(&self, asker: &Asker, count: usize, at: Duration) -> Result<(), Duration> {
-        let (hash, most) = match asker {
-            Asker::Address(address) => (self.hasher.hash_one(network(*address)), SHOWN_A_DAY),
-            known => (self.hasher.hash_one(known), SHOWN_A_DAY * OF_WHO_IS_KNOWN),
+        let (is_known, hash, most) = match asker {
+            Asker::Address(address) => (false, self.hasher.hash_one(network(*address)), SHOWN_A_DAY),
+            known => (true, self.hasher.hash_one(known), SHOWN_A_DAY * OF_WHO_IS_KNOWN),
         };
         let day = at.as_secs() / DAY.as_secs();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.day != day {
             *counts = Counts { day, cells: HashMap::new() };
         }
-        let shown = counts.cells.entry(hash % CELLS).or_default();
+        let shown = counts.cells.entry((is_known, hash % CELLS)).or_default();
         let sum = u32::try_from(count).ok().and_then(|count| shown.checked_add(count)).filter(|sum| *sum <= most);
         let over = || DAY.saturating_sub(Duration::from_secs(at.as_secs() % DAY.as_secs()));
         *shown = sum.ok_or_else(over)?;

@@ -71,7 +71,12 @@ impl Relay {
                 }
             }
         }
-        let (relay, author) = (self.clone(), verified.activity.actor.authority());
+        let (relay, actor_id) = (self.clone(), verified.activity.actor.clone());
+        let author = actor_id.authority();
+        let voids: Vec<Iri> = effects
+            .iter()
+            .filter_map(|effect| if let Effect::Void(object) = effect { Some(object.clone()) } else { None })
+            .collect();
         let wave = Arc::new(OnceLock::new());
         let found = wave.clone();
         let write = move |tx: &mut Tx<'_>| {
@@ -89,6 +94,13 @@ impl Relay {
         let done = self.0.store.write(write).await;
         if let (Err(StoreError::Full), Some(hold)) = (&done, wave.get()) {
             self.hold_all_the_same(author, hold.clone()).await?;
+        }
+        if matches!(done, Err(StoreError::Full)) && !voids.is_empty() {
+            // There is no room for the new version to wait. The old one goes all the same.
+            let void = move |tx: &mut Tx<'_>| {
+                voids.iter().try_for_each(|object| Self::void_earlier(tx, &actor_id, object).map(drop))
+            };
+            self.0.store.write(void).await?;
         }
         let (done, _verified) = done?;
         // Only now: had the store refused, a deletion tried again would be of an actor that nobody knows.
@@ -112,7 +124,9 @@ impl Relay {
     fn spare(&self, actor: &Iri, effects: &mut [Effect]) -> Result<(), StoreError> {
         for effect in effects {
             let why = match effect {
-                Effect::Blocked(ours) if self.is_blocked_by(actor, ours)? => "blocked-before",
+                Effect::Blocked(ours) if self.is_blocked_by(actor, ours)? && !self.keeps_search_on(actor) => {
+                    "blocked-before"
+                }
                 Effect::Unblocked(_) if self.0.store.refused(actor)?.is_none() => "undo-of-unknown-block",
                 _ => continue,
             };
@@ -145,7 +159,11 @@ impl Relay {
         self.note_alive(tx, verified)?;
         let (before, was_here) = (tx.writes(), self.is_here(&verified.authority));
         let mut done = Outcome::from("nothing");
+        let is_taken = effects.iter().any(|effect| matches!(effect, Effect::Change(_)));
         for effect in effects {
+            if let (Effect::Void(object), false) = (&effect, is_taken) {
+                Self::doubt_version_held(tx, &activity.actor, object)?;
+            }
             done = self.perform_one(tx, verified, effect, actor, features)?;
         }
         // A replay is of use to nobody if what it repeats changed nothing; of who is here it may come to be of use.
@@ -192,7 +210,7 @@ impl Relay {
                 _ => self.leave(tx, verified, follow.as_ref(), None)?,
             },
             Effect::Void(object) => Self::void_earlier(tx, &verified.activity.actor, &object)?,
-            Effect::Withdraw(why) => Self::withdraw_from_search(tx, &verified.activity.actor, why)?,
+            Effect::Withdraw(why) => self.withdraw_from_search(tx, &verified.activity.actor, why)?,
             Effect::Blocked(ours) => Self::blocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Unblocked(ours) => Self::unblocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
@@ -387,7 +405,7 @@ impl Relay {
         let key: &[&str] = if of_actor { &["actor", draft.actor.as_str()] } else { &[draft.object.as_str()] };
         // Before anything that costs: it may be said again and again.
         if tx.has_seen(SeenSet::Tombstones, key)? {
-            Self::unindex(tx, &draft)?;
+            self.unindex(tx, &draft)?;
             return Ok("deleted-before");
         }
         if !self.delete_held(tx, &draft)? {
@@ -402,7 +420,7 @@ impl Relay {
         let came = Self::came_for_search(tx, &draft.object)?;
         let server = draft.actor.authority();
         let searched = of_actor && self.0.search.is_on() && self.0.store.search_servers().contains_key(&server);
-        let for_search = Self::unindex(tx, &draft)? || came || searched;
+        let for_search = self.unindex(tx, &draft)? || came || searched;
         if known || (of_actor && draft.carried && draft.relayed) {
             // What others have is taken back, wherever its author says so.
             draft.relayed = true;

@@ -267,6 +267,14 @@ impl Relay {
         Ok("held")
     }
 
+    /// Its author edits a post that waits, and the new version is not taken: what waits is read again, too.
+    pub(super) fn doubt_version_held(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<(), StoreError> {
+        match tx.held(object)? {
+            Some(post) if post.kind != HeldKind::Hint && post.actor == *actor => Self::doubt_held(tx, post).map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// A deletion reaches what waits; whether it may go on to all else.
     pub(super) fn delete_held(&self, tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         if let Some(post) = tx.held(&draft.object)? {

@@ -358,6 +358,8 @@ impl Relay {
         let mut hint = done.hint.clone();
         let mut due = repeats.then(|| self.0.clock.now());
         let outcome = match &done.finding {
+            // A rule against who told us says nothing of the post; one against its author is the sweeper's to see.
+            Finding::Never(why @ "origin-not-relayed") => why,
             Finding::Never(why) => Self::hide(tx, &hint, why)?,
             Finding::Later if repeats => "later",
             Finding::Later => {
@@ -371,7 +373,12 @@ impl Relay {
                 // counts, or it would be relayed once under each.
                 hint.object = post.id.clone();
                 match self.judge(&hint, post, document) {
-                    Ok(draft) => {
+                    // Too old to be relayed, but not to be found.
+                    Ok((draft, Err(why))) => match self.refresh(tx, draft)? {
+                        "change-for-search" => "change-for-search",
+                        _ => why,
+                    },
+                    Ok((draft, Ok(()))) => {
                         let word = match self.relay(tx, draft.clone(), features)? {
                             "relayed-before" | "taken-before" => self.refresh(tx, draft)?,
                             word => word,
@@ -382,6 +389,7 @@ impl Relay {
                         word
                     }
                     Err("not-public") => self.withdraw(tx, &hint)?,
+                    Err(why @ ("origin-not-relayed" | "blocked-actor")) => why,
                     Err(why) => Self::hide(tx, &hint, why)?,
                 }
             }
@@ -417,8 +425,8 @@ impl Relay {
 
     /// What was read again and is still there may say something else now: the search is told.
     fn refresh(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
-        let held = tx.indexed_post(&draft.object)?;
-        if held.is_none_or(|(_, post)| post.author != draft.actor) {
+        let is_searched = self.0.store.search_servers().contains_key(&draft.actor.authority());
+        if !is_searched || !Self::is_theirs(tx, &draft.actor, &draft.object)? {
             return Ok("relayed-before");
         }
         Self::void_earlier(tx, &draft.actor, &draft.object)?;
@@ -442,7 +450,13 @@ impl Relay {
         self.erase(tx, draft)
     }
 
-    fn judge(&self, hint: &WaitingHint, post: &Post, document: &Value) -> Result<Draft, &'static str> {
+    /// The post as it may be appended, and whether it may be relayed: one that is only too old, or a reply, may be held.
+    fn judge(
+        &self,
+        hint: &WaitingHint,
+        post: &Post,
+        document: &Value,
+    ) -> Result<(Draft, Result<(), &'static str>), &'static str> {
         let ids = &self.0.identity.ids;
         let (rules, now) = (self.0.rules.set(), self.0.clock.now());
         let facts = Facts {
@@ -468,7 +482,10 @@ impl Relay {
             let of_actor = ruling.by.is_some_and(|one| one.rule.target.kind() == "actor");
             return Err(if of_actor { "blocked-actor" } else { "origin-not-relayed" });
         }
-        relayable(post, None, &facts)?;
+        let relayable = match relayable(post, None, &facts) {
+            Err(why @ ("too-old" | "reply")) => Err(why),
+            other => other.map(Ok)?,
+        };
         let is_searched = self.0.search.is_on() && self.0.store.search_servers().contains_key(&owner.authority());
         if hint.for_search && !is_searched {
             return Err("search-not-on");
@@ -478,7 +495,7 @@ impl Relay {
         let body = if body.len() <= MAX_CARRIED { body } else { Vec::new() };
         let mut draft = self.draft(hint, Kind::Create, owner, body.into());
         draft.published = post.published;
-        Ok(draft)
+        Ok((draft, relayable))
     }
 
     fn draft(&self, hint: &WaitingHint, kind: Kind, actor: Iri, body: Bytes) -> Draft {

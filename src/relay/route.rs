@@ -153,7 +153,7 @@ pub fn route(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
             Ok(_) => direct(verified, facts),
             Err(why) => vec![Effect::Ignore(why)],
         },
-        Trust::SameServer => vec![same_server(verified, facts)],
+        Trust::SameServer => same_server(verified, facts),
         Trust::Foreign => vec![foreign(verified, facts)],
     }
 }
@@ -417,7 +417,25 @@ fn switched_search_on(actor: &Iri, facts: &Facts<'_>) -> bool {
     facts.search.author.as_ref().is_some_and(|server| server.is_followed_by(actor))
 }
 
-fn same_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
+fn same_server(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
+    let activity = &verified.activity;
+    let is_searched = facts.search.known || facts.search.author.is_some();
+    // A profile is read again, whoever of its server says that it changed.
+    if is_searched && activity.kind == Kind::Update && activity.target.id() == Some(&activity.actor) {
+        let draft = draft(verified, EntryKind::Update, &activity.actor, None, Reach::Search, facts);
+        return vec![Effect::Forget(activity.actor.clone()), Effect::Change(draft)];
+    }
+    // Its instance actor speaks for its people: what it says changed is found no longer as it was.
+    let speaks = switched_search_on(&verified.signer, facts)
+        || facts.author.as_ref().is_some_and(|one| one.registrations.iter().any(|one| one.actor == verified.signer));
+    let takes_out = matches!(activity.kind, Kind::Update | Kind::Delete);
+    let voided =
+        activity.target.id().filter(|id| is_searched && speaks && takes_out && id.same_origin(&activity.actor));
+    let voids = voided.map(|object| Effect::Void(object.clone()));
+    voids.into_iter().chain([hint_of_server(verified, facts)]).collect()
+}
+
+fn hint_of_server(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     let takes_out = matches!(activity.kind, Kind::Update | Kind::Delete);
     let reach = match reach(verified, facts) {

@@ -17,22 +17,24 @@ const MOST_REFUSED_STRANGERS: u64 = 100_000;
 impl Relay {
     /// Ends an author's consent: their profile or their server says so. Remembered if there was one, or may be soon: their
     /// profile may be under way to us as it was before.
-    pub(super) fn withdraw_from_search(tx: &mut Tx<'_>, actor: &Iri, why: &str) -> Result<&'static str, StoreError> {
-        let was_held = tx.withdraw_author(actor)?;
-        if was_held || tx.search_server(&actor.authority())?.is_some() {
-            tx.refuse_author(actor, why)?;
+    pub(super) fn withdraw_from_search(
+        &self,
+        tx: &mut Tx<'_>,
+        actor: &Iri,
+        why: &str,
+    ) -> Result<&'static str, StoreError> {
+        let is_held = tx.indexed_author(actor)?.is_some();
+        if is_held || tx.search_server(&actor.authority())?.is_some() {
+            tx.refuse_author(actor, why, self.0.clock.now())?;
         }
+        let was_held = tx.withdraw_author(actor)?;
         Ok(if was_held { "withdrawn" } else { "not-in-search" })
     }
 
     /// Its author edits a post: whatever the new version says, and whether it is taken or not, no earlier one is found any
     /// longer, nor taken from where it waits.
     pub(super) fn void_earlier(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<&'static str, StoreError> {
-        let is_theirs = match tx.indexed_post(object)? {
-            Some((_, post)) => post.author == *actor,
-            None => tx.has_seen(SeenSet::Objects, &by(actor, object))?,
-        };
-        if !is_theirs {
+        if !Self::is_theirs(tx, actor, object)? {
             return Ok("not-in-search");
         }
         tx.drop_indexed_post(object)?;
@@ -40,10 +42,23 @@ impl Relay {
         Ok("edited")
     }
 
+    /// Whether this is the author of a post that is held, or that came from here.
+    pub(super) fn is_theirs(tx: &Tx<'_>, actor: &Iri, object: &Iri) -> Result<bool, StoreError> {
+        match tx.indexed_post(object)? {
+            Some((_, post)) => Ok(post.author == *actor),
+            None => tx.has_seen(SeenSet::Objects, &by(actor, object)),
+        }
+    }
+
     fn most_refused(tx: &Tx<'_>, actor: &Iri) -> Result<u64, StoreError> {
         let server = actor.authority();
         let is_here = tx.subscriber(&server)?.is_some() || tx.search_server(&server)?.is_some();
         Ok(if is_here { MOST_REFUSED } else { MOST_REFUSED_STRANGERS })
+    }
+
+    /// Whether search is on for a server by this actor's word.
+    pub(super) fn keeps_search_on(&self, actor: &Iri) -> bool {
+        self.0.store.search_servers().get(&actor.authority()).is_some_and(|server| server.is_followed_by(actor))
     }
 
     /// Whether that is so already, and nothing of theirs is held.
@@ -70,10 +85,10 @@ impl Relay {
     }
 
     /// Takes what a deletion is about out of the search; whether it was there. Only what is its author's.
-    pub(super) fn unindex(tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
+    pub(super) fn unindex(&self, tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         if draft.object == draft.actor {
             Self::search_ends_with(tx, &draft.actor)?;
-            return Ok(Self::withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
+            return Ok(self.withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
         }
         let is_theirs = tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author == draft.actor);
         if is_theirs { tx.drop_indexed_post(&draft.object) } else { Ok(false) }

@@ -324,14 +324,14 @@ impl Search {
         match &done.finding {
             // What follows is done when the row is settled: it may be asked for again.
             Finding::Read(..) => {}
-            Finding::Gone => words.push(Self::forget(tx, actor, "gone")?),
-            Finding::Unreadable => words.push(Self::forget(tx, actor, "unreadable")?),
+            Finding::Gone => words.push(Self::forget(tx, actor, "gone", now)?),
+            Finding::Unreadable => words.push(Self::forget(tx, actor, "unreadable", now)?),
             Finding::Forbidden => {
                 let hidden = tx.indexed_author(actor)?.and_then(|author| author.hidden);
                 let first = hidden.filter(|hidden| hidden.reason == FORBIDDEN);
                 match first {
                     Some(first) if now.since(first.since) >= SECOND_REFUSAL => {
-                        words.push(Self::forget(tx, actor, FORBIDDEN)?);
+                        words.push(Self::forget(tx, actor, FORBIDDEN, now)?);
                     }
                     Some(first) => due = Some(first.since.plus(SECOND_REFUSAL)),
                     None => due = Self::hide(tx, actor, FORBIDDEN, now)?.then(|| now.plus(SECOND_REFUSAL)),
@@ -341,7 +341,7 @@ impl Search {
                 due = Some(now.plus(gap(done.row.attempts)));
                 match tx.indexed_author(actor)? {
                     Some(author) if now.since(author.read_at) > FORGET_AFTER => {
-                        words.push(Self::forget(tx, actor, UNREACHABLE)?);
+                        words.push(Self::forget(tx, actor, UNREACHABLE, now)?);
                         due = None;
                     }
                     Some(author) if now.since(author.read_at) > HIDE_AFTER && author.hidden.is_none() => {
@@ -388,9 +388,10 @@ impl Search {
         Ok("author-read")
     }
 
-    fn forget(tx: &mut Tx<'_>, actor: &Iri, reason: &'static str) -> Result<&'static str, StoreError> {
-        if tx.withdraw_author(actor)? {
-            tx.refuse_author(actor, reason)?;
+    fn forget(tx: &mut Tx<'_>, actor: &Iri, reason: &'static str, now: Timestamp) -> Result<&'static str, StoreError> {
+        if tx.indexed_author(actor)?.is_some() {
+            tx.refuse_author(actor, reason, now)?;
+            tx.withdraw_author(actor)?;
         }
         Ok(reason)
     }
@@ -405,10 +406,11 @@ impl Search {
 }
 
 impl IndexedAuthor {
-    /// The same author by what their document says now. Whoever can be read is not hidden.
+    /// The same author by what their document says now. Whoever could be read since is not hidden.
     pub(super) fn renewed(self, reading: &Reading) -> Self {
         let (signals, profile) = (reading.signals.clone(), reading.profile.clone());
-        Self { read_at: reading.read_at, signals, profile, hidden: None, ..self }
+        let hidden = self.hidden.clone().filter(|hidden| reading.read_at < hidden.since);
+        Self { read_at: reading.read_at, signals, profile, hidden, ..self }
     }
 }
 
@@ -434,6 +436,7 @@ pub(super) fn to_read(tx: &Tx<'_>, key: Key) -> Result<Option<AuthorToRead>, Sto
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::searchable::{ActorSignals, Profile};
 
     const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
 
@@ -449,6 +452,24 @@ mod tests {
         assert_eq!((again.anew, again.due, again.posts), (true, later, vec![Seq(9)]), "what was judged is not again");
         let unread = current.asked_again(&begun, false, later).unwrap();
         assert_eq!(unread.posts, [Seq(7), Seq(9)], "nothing was judged");
+    }
+
+    #[test]
+    fn nobody_is_shown_again_by_what_was_read_before_they_were_hidden() {
+        let said = serde_json::json!({ "id": "https://a.example/users/ada", "type": "Person", "indexable": true });
+        let hidden = Hidden { since: NOON, reason: FORBIDDEN.to_owned() };
+        let author = IndexedAuthor {
+            number: 1,
+            since: None,
+            read_at: NOON.minus(Duration::from_secs(600)),
+            signals: ActorSignals::of(&said),
+            profile: Profile::of(&said).unwrap(),
+            hidden: Some(hidden.clone()),
+        };
+        let read = |read_at| Reading { signals: author.signals.clone(), profile: author.profile.clone(), read_at };
+        let before = author.clone().renewed(&read(NOON.minus(Duration::from_secs(60))));
+        assert_eq!(before.hidden, Some(hidden));
+        assert_eq!(author.clone().renewed(&read(NOON)).hidden, None);
     }
 
     #[test]

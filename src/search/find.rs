@@ -75,8 +75,8 @@ pub enum FindFault {
     /// It asks for what lies deeper than results are shown.
     #[error("{MAX_RESULTS} results are shown at most: ask for something narrower")]
     TooDeep,
-    /// There is no index just now: it is being made.
-    #[error("the index is being made; try again in a minute")]
+    /// There is no index just now, or it is not known yet for how long there was none.
+    #[error("the search is being opened; try again in a minute")]
     NoIndex,
     /// The index cannot be read.
     #[error(transparent)]

@@ -223,6 +223,12 @@ impl Search {
         if tx.is_void(object, post.seq)? {
             return Ok("edited-since");
         }
+        // Who is still to be swept out, since their server was off and on again, comes anew.
+        if let Some(held) = tx.indexed_author(&actor)?
+            && tx.has_left(&actor.authority(), held.number)?
+        {
+            tx.withdraw_author(&actor)?;
+        }
         let refused = tx.refused_author(&actor)?;
         // The newest word of the author counts, whoever heard it.
         let author = match tx.indexed_author(&actor)? {
@@ -288,8 +294,8 @@ impl Search {
             return Ok(false);
         }
         if held.is_none_or(|held| held.read_at <= reading.read_at) {
+            tx.refuse_author(author, reason.as_str(), reading.read_at)?;
             tx.withdraw_author(author)?;
-            tx.refuse_author(author, reason.as_str())?;
         }
         Ok(true)
     }

@@ -138,7 +138,7 @@ impl Search {
             supervisor.start(move || gather::Gatherer::new(search.clone()));
             let search = self.clone();
             supervisor.start(move || authors::AuthorReader::new(search.clone()));
-        } else if !self.0.store.ledger_counts().is_ok_and(|counts| counts.posts + counts.authors + counts.changes > 0) {
+        } else if !self.0.shelf.is_there() {
             return;
         }
         let search = self.clone();

@@ -136,11 +136,11 @@ impl Search {
         }
         let ids: Vec<Iri> = found.into_iter().map(|(id, _)| id).collect();
         for some in ids.chunks(BATCH) {
-            let some = some.to_vec();
+            let (some, now) = (some.to_vec(), self.0.clock.now());
             let end = move |tx: &mut Tx<'_>| {
                 some.iter().try_for_each(|id| {
                     tx.withdraw_author(id)?;
-                    if for_good { tx.note_removal(id) } else { tx.refuse_author(id, PURGED) }
+                    if for_good { tx.note_removal(id) } else { tx.refuse_author(id, PURGED, now) }
                 })
             };
             store.write(end).await?;

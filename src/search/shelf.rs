@@ -121,6 +121,12 @@ impl Shelf {
         Self { store, folder, heap, clock }
     }
 
+    /// Whether there was ever an index here.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.folder.exists()
+    }
+
     /// Opens the index for writing; makes it anew where it is of no use.
     ///
     /// # Errors

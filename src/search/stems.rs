@@ -23,7 +23,7 @@ pub(super) const MAX_LISTS: usize = 2 * MAX_EXPANSIONS;
 /// Terms of a segment that are looked at for each that is taken.
 const SCANNED_FOR_ONE: usize = 8;
 /// Lists that a search opens in all segments: about 1.5 kB each.
-const MAX_OPEN: usize = 8 * MAX_LISTS;
+const MAX_OPEN: usize = 12 * MAX_LISTS;
 /// Terms between two looks at the clock.
 const STEPS: usize = 128;
 

@@ -19,8 +19,8 @@ use crate::consent::MAX_RETENTION;
 use crate::ids::{Iri, Seq};
 use crate::policy::RuleSet;
 use crate::store::{
-    Edited, Hidden, IndexedAuthor, Leaving, Leftover, Record, Refused, SearchServers, StoreError, Suppressed, Tx,
-    first_number_at,
+    Edited, Hidden, IndexedAuthor, Leaving, Leftover, Record, Refused, SearchServers, StoreError, Suppressed,
+    SwitchedOff, Tx, first_number_at,
 };
 use crate::supervise::Worker;
 
@@ -94,6 +94,10 @@ impl Sweeper {
     async fn round(&mut self) -> Result<bool, StoreError> {
         self.wake().await?;
         let swept = self.leftovers().await?;
+        if swept {
+            // It may have been much.
+            self.awake_at = self.awake_at.map(|_at| self.search.0.clock.now());
+        }
         let retired = self.retire().await?;
         self.look().await?;
         self.mend().await?;
@@ -105,6 +109,12 @@ impl Sweeper {
         let (parts, now) = (self.search.0.clone(), self.search.0.clock.now());
         if self.awake_at.is_some_and(|at| now.since(at) < AWAKE_EVERY) {
             return Ok(());
+        }
+        // A machine may have slept, and this process with it.
+        if self.awake_at.is_some_and(|at| self.search.is_on() && now.since(at) > LONG_SLEEP) {
+            parts.awake.store(false, Ordering::Release);
+            self.hide_all(now).await?;
+            parts.awake.store(true, Ordering::Release);
         }
         if self.awake_at.is_none() {
             let last = parts.store.sound(parts.store.get::<Awake>(Awake::ROW))?;
@@ -201,6 +211,9 @@ impl Sweeper {
             }
             tokio::task::yield_now().await;
         }
+        if is_over {
+            self.forget::<AuthorToRead>(|_row| true).await?;
+        }
         let done = move |tx: &mut Tx<'_>| {
             leaving.iter().try_for_each(|(server, row)| {
                 // It may have been switched once more.
@@ -216,6 +229,7 @@ impl Sweeper {
             self.forget::<Edited>(|edited| oldest.is_none_or(|oldest| edited.before <= oldest)).await?;
         }
         self.forget::<Refused>(|no| !no.lasts() && now.since(no.at) > REFUSED_LIFE).await?;
+        self.forget::<SwitchedOff>(|off| now.since(off.at) > MAX_RETENTION).await?;
         // What is older is taken from nobody.
         self.forget::<Suppressed>(|post| now.since(post.at) > MAX_RETENTION).await?;
         (self.seen, self.looked_at) = (Some((rules, servers)), now);

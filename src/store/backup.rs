@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::codec::carry_forward;
 use super::{
     AuthorityFacts, Following, HeldPost, Hold, Record, Refused, Rule, SearchKey, SearchServer, Store, StoreError,
-    Subscriber, Suppressed, Tx,
+    Subscriber, Suppressed, SwitchedOff, Tx,
 };
 use crate::ids::{Authority, Seq};
 
@@ -34,7 +34,7 @@ pub struct Exported {
     pub held: usize,
     /// Rules of the operator.
     pub rules: usize,
-    /// Servers that search is on for.
+    /// Servers that search is on for, and such as switched it off.
     pub search_servers: usize,
     /// People who said no to being found, and posts that are kept out.
     pub refused: usize,
@@ -62,7 +62,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
-        search_servers: export_table::<SearchServer>(store, out)?,
+        search_servers: export_table::<SearchServer>(store, out)? + export_table::<SwitchedOff>(store, out)?,
         refused: {
             export_line(out, SearchKey::ROW, &store.search_key_row())?;
             export_table::<Refused>(store, out)? + export_table::<Suppressed>(store, out)?
@@ -89,7 +89,8 @@ fn export_line<R: Record>(out: &mut impl Write, key: &str, record: &R) -> anyhow
 pub type NextPlace = fn(&Tx<'_>) -> Result<Seq, StoreError>;
 
 /// Reads what [`export`] wrote into `store`, from this release or an older one, all or nothing. Records that are there
-/// already are overwritten; to who said no is added, never taken away, and what is held of them goes. A subscriber starts at the end of this log: the place it had was one in another.
+/// already are overwritten; to who said no is added, and nothing taken away. Then what is held of these people goes. A
+/// subscriber starts at the end of this log: the place it had was one in another.
 ///
 /// # Errors
 /// The number of the first line that does not fit, and why; nothing is written then.
@@ -144,7 +145,13 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 let server: SearchServer = read(line.version, record, number)?;
                 let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
                 done.search_servers += 1;
-                puts.push(Box::new(move |tx| tx.switch_search(&host, Some(server)).map(drop)));
+                puts.push(Box::new(move |tx| tx.import_search(&host, server)));
+            }
+            SwitchedOff::TABLE => {
+                let off: SwitchedOff = read(line.version, record, number)?;
+                let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
+                done.search_servers += 1;
+                puts.push(Box::new(move |tx| tx.import_search_off(&host, off)));
             }
             SearchKey::TABLE => {
                 let row: SearchKey = read(line.version, record, number)?;
@@ -332,7 +339,7 @@ mod tests {
         today
             .write(move |tx| {
                 tx.note_block(&who, &blocked)?;
-                tx.refuse_author(&other, "not-indexable")?;
+                tx.refuse_author(&other, "not-indexable", Timestamp::default())?;
                 tx.suppress_post(&post)
             })
             .await
@@ -365,6 +372,43 @@ mod tests {
         assert!(!held(&bea) && night.refused(&bea).unwrap().is_some_and(|no| no.removed), "what is known stays known");
         assert_eq!(night.indexed_number(&gone).unwrap(), None);
         assert!(night.indexed_number(&stays).unwrap().is_some(), "it is swept with its author's others");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_switched_search_off_stays_off_after_a_restore_and_an_import() {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::manual(Timestamp::from_secs(1_787_486_400)));
+        let host = Authority::parse("a.example").unwrap();
+        let on = |since| SearchServer { since, by: SwitchedBy::Operator, reason: "asked".to_owned(), also: Vec::new() };
+        let lines = |store: &Store| {
+            let mut lines = Vec::new();
+            export(store, &mut lines).unwrap();
+            lines
+        };
+        let relay = Store::open(dir.path(), clock.clone()).unwrap();
+        let (server, first) = (host.clone(), on(clock.now()));
+        let row = first.clone();
+        relay.write(move |tx| tx.switch_search(&server, Some(row))).await.unwrap();
+        let night = lines(&relay);
+        clock.advance(std::time::Duration::from_secs(3600));
+        let server = host.clone();
+        relay.write(move |tx| tx.switch_search(&server, None)).await.unwrap();
+        let today = lines(&relay);
+        // What was said last night does not switch it on again,
+        import(&relay, &mut night.as_slice(), next_place).await.unwrap();
+        assert!(relay.search_servers().is_empty());
+        // nor does last night's folder, when today's lines come.
+        let other = tempfile::tempdir().unwrap();
+        let restored = Store::open(other.path(), clock.clone()).unwrap();
+        let (server, row) = (host.clone(), first);
+        restored.write(move |tx| tx.switch_search(&server, Some(row))).await.unwrap();
+        import(&restored, &mut today.as_slice(), next_place).await.unwrap();
+        assert!(restored.search_servers().is_empty());
+        // Who switched it on since is not switched off by that.
+        clock.advance(std::time::Duration::from_secs(3600));
+        let (server, row) = (host, on(clock.now()));
+        restored.write(move |tx| tx.switch_search(&server, Some(row))).await.unwrap();
+        import(&restored, &mut today.as_slice(), next_place).await.unwrap();
+        assert_eq!(restored.search_servers().len(), 1);
     }
 
     #[test]

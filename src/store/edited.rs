@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Record, StoreError, Tx};
 use crate::ids::{Iri, Seq};
 
-/// Where the log stood when a post was edited. Keyed by a hash of the post's id.
+/// Where the log stood when a post was edited. Keyed by a keyed hash of the post's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edited {
     /// What stands before this place in the log is void. Once the log has forgotten all of that, so may we this.
@@ -23,7 +23,7 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn void_versions(&mut self, object: &Iri, before: Seq) -> Result<(), StoreError> {
-        self.put(&key(object), &Edited { before })
+        self.put(&self.store.edited_key(object), &Edited { before })
     }
 
     /// Whether the version of this post that stands at `seq` is void. What cannot be read is taken for a yes.
@@ -31,13 +31,9 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn is_void(&self, object: &Iri, seq: Seq) -> Result<bool, StoreError> {
-        match self.get::<Edited>(&key(object)) {
+        match self.get::<Edited>(&self.store.edited_key(object)) {
             Err(StoreError::Damaged(_)) => Ok(true),
             row => Ok(row?.is_some_and(|edited| seq < edited.before)),
         }
     }
-}
-
-fn key(object: &Iri) -> String {
-    format!("{:032x}", object.key())
 }

@@ -62,7 +62,7 @@ pub use ledger::{
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
-pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy};
+pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};

@@ -204,6 +204,10 @@ impl Store {
         seen::hash(&self.search_key(), SeenSet::Tombstones, &["place", object.as_str()])
     }
 
+    pub(super) fn edited_key(&self, object: &Iri) -> String {
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["edited", object.as_str()]))
+    }
+
     fn refused_key(&self, actor: &Iri) -> String {
         format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["refused", actor.as_str()]))
     }
@@ -231,17 +235,18 @@ impl Tx<'_> {
         self.store.or_a_no(self.get(&self.store.refused_key(actor)))
     }
 
-    /// Remembers what their profile or their server said, in a word. One that is known is not written for every post, and
-    /// where [`MOST_PASSING`] are remembered no other is: then what somebody wrote before they said yes may be taken.
+    /// Remembers what their profile or their server said, in a word, and when. One that is known is not written for every
+    /// post, and where [`MOST_PASSING`] are remembered no other is: then what somebody wrote before they said yes may be taken.
     ///
     /// # Errors
     /// The engine's.
-    pub fn refuse_author(&mut self, actor: &Iri, reason: &str) -> Result<(), StoreError> {
+    pub fn refuse_author(&mut self, actor: &Iri, reason: &str, at: Timestamp) -> Result<(), StoreError> {
         let is_full = self.count::<Refused>()?.saturating_sub(self.lasting_refusals()?) >= MOST_PASSING;
-        if is_full && self.refused_author(actor)?.is_none() {
+        // Of whom posts are held it is always remembered: it is said before they are withdrawn.
+        if is_full && self.refused_author(actor)?.is_none() && self.indexed_author(actor)?.is_none() {
             return Ok(());
         }
-        self.change_refusal(actor, |no| no.passing = Some(reason.to_owned()))
+        self.change_refusal(actor, at, |no| no.passing = Some(reason.to_owned()))
     }
 
     /// How many people are remembered whose no lasts.
@@ -291,7 +296,7 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn note_block(&mut self, actor: &Iri, ours: &Iri) -> Result<(), StoreError> {
-        self.change_refusal(actor, |no| {
+        self.change_refusal(actor, self.store.0.clock.now(), |no| {
             no.blocks.insert(ours.as_str().to_owned());
         })
     }
@@ -301,7 +306,7 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn note_removal(&mut self, actor: &Iri) -> Result<(), StoreError> {
-        self.change_refusal(actor, |no| no.removed = true)
+        self.change_refusal(actor, self.store.0.clock.now(), |no| no.removed = true)
     }
 
     /// Takes out what is held of people whose no lasts, and posts that are kept out: they may have come from elsewhere.
@@ -325,14 +330,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn change_refusal(&mut self, actor: &Iri, change: impl FnOnce(&mut Refused)) -> Result<(), StoreError> {
+    /// Whoever says the same again says it later: a yes in between is over.
+    fn change_refusal(
+        &mut self,
+        actor: &Iri,
+        at: Timestamp,
+        change: impl FnOnce(&mut Refused),
+    ) -> Result<(), StoreError> {
         let before = self.refused_author(actor)?;
         let mut no = before.clone().unwrap_or_default();
         change(&mut no);
+        no.at = no.at.max(at);
         if before.as_ref() == Some(&no) {
             return Ok(());
         }
-        no.at = self.store.0.clock.now();
         self.set_refusal(&self.store.refused_key(actor), before.as_ref(), &no)
     }
 
@@ -453,7 +464,7 @@ mod tests {
         let (one, other) = (relay.clone(), search.clone());
         store
             .write(move |tx| {
-                tx.refuse_author(&ada(), "not-indexable")?;
+                tx.refuse_author(&ada(), "not-indexable", NOON)?;
                 tx.note_block(&ada(), &one)?;
                 tx.note_block(&ada(), &other)?;
                 tx.note_removal(&ada())
@@ -518,6 +529,17 @@ mod tests {
         assert!(!others.contains(&token), "{others:?}");
     }
 
+    #[tokio::test]
+    async fn a_no_that_is_said_again_is_newer_than_the_yes_in_between() {
+        let (_dir, store) = store();
+        let at = || store.refused(&ada()).unwrap().unwrap().at;
+        for later in [0, 60, 30] {
+            let said = NOON.plus(std::time::Duration::from_secs(later));
+            store.write(move |tx| tx.refuse_author(&ada(), "not-indexable", said)).await.unwrap();
+        }
+        assert_eq!(at(), NOON.plus(std::time::Duration::from_secs(60)));
+    }
+
     /// Anybody may have a profile that says no, and many have.
     #[tokio::test]
     async fn what_profiles_say_leaves_room_for_what_people_did() {
@@ -525,7 +547,10 @@ mod tests {
         let person = |n: u64| iri(&format!("https://a.example/users/{n}"));
         let ours = iri("https://r.example/actor");
         let count = async || store.write(|tx| tx.lasting_refusals()).await.unwrap();
-        store.write(move |tx| (0..50).try_for_each(|n| tx.refuse_author(&person(n), "not-indexable"))).await.unwrap();
+        store
+            .write(move |tx| (0..50).try_for_each(|n| tx.refuse_author(&person(n), "not-indexable", NOON)))
+            .await
+            .unwrap();
         assert_eq!(count().await, 0);
         let (one, other) = (ours.clone(), ours.clone());
         store.write(move |tx| (40..60).try_for_each(|n| tx.note_block(&person(n), &one))).await.unwrap();

@@ -116,6 +116,53 @@ impl Record for Leaving {
     const TABLE: &'static str = "search_leaving";
 }
 
+/// When search was switched off for a server: so that lines of an older export do not switch it on again. Keyed by its
+/// authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchedOff {
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Record for SwitchedOff {
+    const TABLE: &'static str = "search_switched_off";
+}
+
+impl Tx<'_> {
+    /// Takes over that search was on for a server elsewhere, unless it was switched off here since.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub(super) fn import_search(&mut self, authority: &Authority, server: SearchServer) -> Result<(), StoreError> {
+        let off = self.get::<SwitchedOff>(authority.as_str())?;
+        if off.is_some_and(|off| off.at >= server.since) {
+            return Ok(());
+        }
+        self.switch_search(authority, Some(server)).map(drop)
+    }
+
+    /// Takes over that it was switched off elsewhere, unless it was switched on here since.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub(super) fn import_search_off(&mut self, authority: &Authority, off: SwitchedOff) -> Result<(), StoreError> {
+        if self.search_server(authority)?.is_some_and(|on| on.since > off.at) {
+            return Ok(());
+        }
+        self.switch_search(authority, None)?;
+        self.put(authority.as_str(), &off)
+    }
+
+    /// Whether the consent that an author of this server had under this number ended with the server's.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn has_left(&self, authority: &Authority, author_number: u64) -> Result<bool, StoreError> {
+        let leaving = self.sound(self.get::<Leaving>(authority.as_str()))?;
+        Ok(leaving.is_some_and(|leaving| author_number <= leaving.up_to))
+    }
+}
+
 impl Store {
     /// Every server that search is switched on for, as of the last commit.
     #[must_use]
@@ -153,11 +200,15 @@ impl Tx<'_> {
     pub fn switch_search(&mut self, authority: &Authority, on: Option<SearchServer>) -> Result<bool, StoreError> {
         let before = self.search_server(authority)?;
         match &on {
-            Some(server) => self.put(authority.as_str(), server)?,
+            Some(server) => {
+                self.remove::<SwitchedOff>(authority.as_str())?;
+                self.put(authority.as_str(), server)?;
+            }
             None if before.is_some() => {
                 self.remove::<SearchServer>(authority.as_str())?;
                 let up_to = self.authors_ever()?;
                 self.put(authority.as_str(), &Leaving { up_to })?;
+                self.put(authority.as_str(), &SwitchedOff { at: self.store.0.clock.now() })?;
             }
             None => {}
         }

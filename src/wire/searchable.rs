@@ -446,11 +446,18 @@ impl Words {
     }
 
     fn search(&mut self, text: &str) {
+        self.search_words(text);
+        // What is not seen may part a word, or two.
+        if text.chars().any(is_invisible) {
+            let seen: String = text.chars().filter(|c| !is_invisible(*c)).collect();
+            self.search_words(&seen);
+        }
+    }
+
+    fn search_words(&mut self, text: &str) {
         let mut before = String::new();
-        // What is not seen parts no word.
-        let seen: String = text.chars().filter(|c| !is_invisible(*c)).collect();
         for word in
-            seen.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
+            text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-'))).filter(|word| !word.is_empty())
         {
             let word = folded(word);
             self.opts_out |= NO_WORDS.contains(&word.as_str());
@@ -590,6 +597,7 @@ mod tests {
             "\u{1d427}\u{1d428}\u{1d41b}\u{1d428}\u{1d42d}",
             "no\u{200b}index",
             "no\u{ad}se\u{2060}arch",
+            "#nosearch\u{200b}please",
         ] {
             denies(json!({"summary": text}), true);
             denies(json!({"name": text}), true);

@@ -15,6 +15,8 @@ use crate::searching::{eventually, found, gathered, held, member, searching, swi
 use crate::support::{TestRelay, authority, json as parse, publish};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The longest that may pass at once without being a sleep.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A relay whose time a test moves.
 async fn at_will() -> (TestRelay, Clock) {
@@ -62,6 +64,13 @@ fn author(relay: &TestRelay, actor: &Iri) -> Option<IndexedAuthor> {
 /// The word of this week.
 fn word(relay: &TestRelay, actor: &Iri, wish: Wish) -> String {
     relay.store().token(actor, wish, relay.server.app().state.clock.now())
+}
+
+/// Their profile was read so much earlier.
+async fn aged(relay: &TestRelay, actor: &Iri, by: Duration) {
+    let (actor, row) = (actor.clone(), author(relay, actor).expect("held"));
+    let row = IndexedAuthor { read_at: row.read_at.minus(by), ..row };
+    relay.store().write(move |tx| tx.put_indexed_author(&actor, row)).await.expect("written");
 }
 
 fn waits_to_be_read(relay: &TestRelay) -> bool {
@@ -234,7 +243,7 @@ async fn who_said_no_looks_like_a_stranger_to_strangers() {
     let (ada, grace, nobody) = (actor_of(&yes, "ada"), actor_of(&yes, "grace"), actor_of(&yes, "nobody"));
     let (no, removed) = (ada.clone(), grace.clone());
     let write = move |tx: &mut shearwater::store::Tx<'_>| {
-        tx.refuse_author(&no, "not-indexable")?;
+        tx.refuse_author(&no, "not-indexable", shearwater::clock::Timestamp::default())?;
         tx.note_removal(&removed)
     };
     relay.store().write(write).await.expect("written");
@@ -344,20 +353,31 @@ async fn who_cannot_be_reached_is_hidden_after_two_weeks_comes_back_and_is_gone_
     let post = publish(&yes, "an albatross").await;
     eventually(&relay, "it is found", || found(&relay, "albatross") == [post.id.clone()]).await;
     yes.set_fault_at(Where::Documents, Fault::Status(503));
-    clock.advance(8 * DAY);
+    let pass = async |days: u32| {
+        aged(&relay, &ada, days * DAY).await;
+        clock.advance(HOUR);
+    };
+    pass(8).await;
     eventually(&relay, "it is time to read it again", || waits_to_be_read(&relay)).await;
     assert_eq!(found(&relay, "albatross"), std::slice::from_ref(&post.id), "a week is nothing");
-    clock.advance(6 * DAY + Duration::from_secs(3600));
+    pass(6).await;
     let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
     eventually(&relay, "it is hidden", || hidden().as_deref() == Some("unreachable")).await;
     assert!(found(&relay, "albatross").is_empty() && held(&relay) == (1, 1), "hidden, and not gone");
     yes.set_fault_at(Where::Documents, Fault::None);
-    clock.advance(DAY);
+    for _ in 0..5 {
+        clock.advance(HOUR);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+    }
     eventually(&relay, "it is back", || found(&relay, "albatross") == [post.id.clone()]).await;
     yes.set_fault_at(Where::Documents, Fault::Status(503));
-    clock.advance(8 * DAY);
+    pass(8).await;
     eventually(&relay, "it is time again", || waits_to_be_read(&relay)).await;
-    clock.advance(22 * DAY + Duration::from_secs(3600));
+    aged(&relay, &ada, 23 * DAY).await;
+    for _ in 0..5 {
+        clock.advance(HOUR);
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+    }
     eventually(&relay, "it is gone", || held(&relay) == (0, 0)).await;
     assert_eq!(words(&relay, &ada), ["unreachable"]);
 }
@@ -427,4 +447,19 @@ async fn after_a_long_sleep_nobody_is_shown_before_their_profile_was_read_anew()
     let relay = relay.restart().await;
     eventually(&relay, "the index is open", || !found(&relay, "murre").is_empty()).await;
     assert!(author(&relay, &ada).is_some_and(|author| author.hidden.is_none()));
+}
+
+/// A laptop that was closed, a machine that was suspended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sleep_without_a_restart_is_a_sleep() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let post = publish(&yes, "a smew").await;
+    eventually(&relay, "it is found", || found(&relay, "smew") == [post.id.clone()]).await;
+    yes.set_fault_at(Where::Documents, Fault::Status(503));
+    clock.advance(Duration::from_secs(3 * 3600));
+    let ada = actor_of(&yes, "ada");
+    let hidden = || author(&relay, &ada).and_then(|author| author.hidden).map(|hidden| hidden.reason);
+    eventually(&relay, "she is hidden", || hidden().as_deref() == Some("not-read-since-a-long-sleep")).await;
+    assert!(found(&relay, "smew").is_empty());
 }

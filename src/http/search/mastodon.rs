@@ -165,6 +165,7 @@ pub(super) async fn status(
     match tokio::task::spawn_blocking(move || search.post(number)).await {
         Ok(Ok(Some(hit))) => axum::Json(Status::of(&hit, &identity.ids.origin)).into_response(),
         Ok(Ok(None)) => missing(),
-        Ok(Err(_)) | Err(_) => failed(),
+        Ok(Err(fault)) => refusal(fault.into()),
+        Err(_fell) => failed(),
     }
 }

@@ -17,6 +17,7 @@ use crate::search::find::FindFault;
 use crate::search::index::Page;
 use crate::search::people::MAX_PEOPLE;
 use crate::search::query::{Query, Sort};
+use crate::store::StoreError;
 
 /// Search posts, accounts or hashtags.
 ///
@@ -187,7 +188,7 @@ pub(super) fn refusal(fault: FindFault) -> Response {
         FindFault::Query(_) | FindFault::Everything | FindFault::NotBrowsable | FindFault::TooDeep => {
             refuse(StatusCode::BAD_REQUEST, fault.to_string(), "")
         }
-        FindFault::NoIndex => {
+        FindFault::NoIndex | FindFault::Store(StoreError::Busy) => {
             let wait = std::time::Duration::from_secs(60);
             refuse_for(StatusCode::SERVICE_UNAVAILABLE, fault.to_string(), "Try again in a minute.", wait)
         }
