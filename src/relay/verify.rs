@@ -452,4 +452,17 @@ mod tests {
             assert!(answer.remedy.contains("Publish the key") && !answer.detail.contains("secret"), "{answer:?}");
         }
     }
+
+    #[test]
+    fn after_the_time_that_is_named_the_minute_of_vain_looks_is_over() {
+        let check = |wait: Duration, expected: u32| {
+            let rejection = looked_in_vain(wait);
+            assert_eq!((rejection.status, rejection.check, rejection.retry_after), (429, "key-rate", Some(expected)));
+        };
+        check(Duration::ZERO, 1);
+        check(Duration::from_millis(1), 1);
+        check(Duration::from_secs(1), 2);
+        check(Duration::from_millis(59_999), 60);
+        check(Duration::from_secs(60), 61);
+    }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shearwater::clock::Clock;
-use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, PostSpec, Profile, Rotation, Tweaks, Where};
+use shearwater::demo::{
+    Answer, As, Family, Fault, Instance, Options, PostSpec, Profile, Receipt, Rotation, Tweaks, Where,
+};
 use shearwater::store::Refusal;
 
 use crate::support::{LIKE, TestRelay, arrival, eventually, json, publish, silence_about};
@@ -212,6 +214,25 @@ async fn a_deletion_of_an_unknown_actor_costs_nothing() {
         assert_eq!(answer.status, 202);
     }
     assert!(stranger.fetches().is_empty(), "{:?}", stranger.fetches());
+}
+
+/// What was read of an actor may be lost at any time; that it joined may not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_of_who_joined_is_heard_even_when_nothing_is_left_of_what_was_read_of_it() {
+    let Scene { relay, sender, reader } = Scene::set().await;
+    let relay =
+        relay.restart_after(|data_dir| std::fs::remove_dir_all(data_dir.join("cache")).expect("it was there")).await;
+    let actor = sender.actor(&As::Server);
+    let deletion = serde_json::json!({
+        "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{actor}#delete"), "type": "Delete",
+        "actor": actor, "to": ["https://www.w3.org/ns/activitystreams#Public"], "object": actor,
+        "signature": { "type": "RsaSignature2017", "creator": sender.key_id(&As::Server), "signatureValue": "x" },
+    });
+    let answer = sender.send_raw(deletion.to_string(), &As::Server, &Tweaks::default()).await.expect("an answer");
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert_eq!(relay.metric("shearwater_inbound_total{reason=\"deletion-of-unknown-actor\""), 0.0);
+    let told = |one: &Receipt| one.kind == "Delete" && one.object.as_deref() == Some(actor.as_str());
+    eventually("the reader is told", || reader.received().iter().any(told)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -280,6 +280,30 @@ async fn a_replay_of_the_follow_does_not_switch_it_on_again() {
     assert!(relay.metric("shearwater_inbound_total{reason=\"replay\",result=\"ignored\"}") >= 1.0);
 }
 
+/// An Undo may overtake its Follow, and ends nothing then. Of who is here it is remembered all the same, or whoever has a
+/// copy of it could end with it what began later.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_found_nothing_to_end_ends_nothing_when_it_is_replayed() {
+    let relay = searching().await;
+    let member = relay.joined(Family::Mastodon, "member").await;
+    let searched = switched_on(&relay, Family::Mastodon, "searched").await;
+    let replays = || relay.metric("shearwater_inbound_total{reason=\"replay\",result=\"ignored\"}");
+    for (number, (one, path)) in [(&member, "/inbox"), (&searched, "/search/inbox")].into_iter().enumerate() {
+        let follow = activity(one, &As::Server, "Follow", "later", json!(PUBLIC));
+        let undo = activity(one, &As::Server, "Undo", "early", follow["id"].clone());
+        // Signed in the same second by the same key: the very same signature.
+        let date = Some(Clock::system().now());
+        let tweaks = Tweaks { url: Some(format!("{}{path}", relay.url())), date, ..Tweaks::default() };
+        let undo_now = async || one.send_raw(undo.to_string(), &As::Server, &tweaks).await.expect("an answer").status;
+        assert_eq!(undo_now().await, 202);
+        assert_eq!(send(&relay, one, path, &As::Server, &follow).await.status, 202);
+        assert_eq!(undo_now().await, 202);
+        assert_eq!(replays(), number as f64 + 1.0, "{path}");
+    }
+    assert!(relay.store().subscriber(&authority(&member)).is_some_and(|one| one.is_active()), "it is a member still");
+    assert!(search_of(&relay, &searched).is_some(), "and this one is searched still");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_welcome_is_told_why() {
     let listed = TestRelay::start_with(|config| {
