@@ -236,7 +236,7 @@ impl Tx<'_> {
     }
 
     /// Remembers what their profile or their server said, in a word, and when. One that is known is not written for every
-    /// post, and where a million of them are remembered no other is: then what somebody wrote before they said yes may be taken.
+    /// post, and where a million are remembered no other is: then what somebody wrote before they said yes may be taken.
     ///
     /// # Errors
     /// The engine's.
