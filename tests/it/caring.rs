@@ -392,6 +392,8 @@ async fn a_damaged_author_is_in_no_list_and_spoils_none() {
             tx.commit().expect("committed");
         })
         .await;
+    // In the first moment nobody is shown.
+    eventually(&relay, "it is open", || relay.search().people("ada", 0, 10).is_ok()).await;
     let people = relay.search().people("ada", 0, 10).expect("a list in spite of it");
     assert_eq!(people.len(), 1, "{people:?}");
     eventually(&relay, "it is cleared away", || held(&relay) == (1, 1)).await;

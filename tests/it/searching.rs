@@ -1,6 +1,8 @@
 //! What is found, and what is not: only posts of authors who said yes, on servers whose admins did, for as long as both
 //! say so; by a real relay that gets them from simulated servers.
 
+use std::time::Duration;
+
 use serde_json::json;
 use shearwater::clock::Timestamp;
 use shearwater::config::SearchApi;
@@ -218,7 +220,10 @@ async fn a_search_asks_for_something_and_not_for_all_that_somebody_wrote() {
 async fn programs_search_over_http_in_our_words_and_in_mastodons() {
     let relay = searching().await;
     let yes = member(&relay, "yes").await;
-    let posts = [publish(&yes, "a puffin <b>bold</b>").await, publish(&yes, "a puffin again").await];
+    let first = publish(&yes, "a puffin <b>bold</b>").await;
+    // Of posts of one second no order is promised.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let posts = [first, publish(&yes, "a puffin again").await];
     eventually(&relay, "both are found", || found(&relay, "puffin").len() == 2).await;
     let get = async |path: String| yes.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");
     let ours = get("/api/v1/search?q=puffin&limit=1".to_owned()).await;

@@ -32,6 +32,8 @@ async fn searching_after_the_sweep() -> TestRelay {
     let bait = indexed(&relay, &server(Family::Mastodon, "bait").await, &[]).await;
     switched_on(&relay, Family::Mastodon, "other").await;
     eventually("the sweeper has looked", || !has_author(&relay, &bait)).await;
+    let rests = || relay.server.app().state.supervisor.status()["sweeper"].state == "waiting";
+    eventually("at everybody", rests).await;
     relay
 }
 
