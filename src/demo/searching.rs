@@ -112,7 +112,7 @@ impl Scenario {
         let theirs: BTreeSet<String> = self
             .made
             .iter()
-            .filter(|post| post.from == number && post.author == author)
+            .filter(|post| post.from == number && post.author == author && !post.is_boost)
             .map(|post| post.id.clone())
             .collect();
         let began = Instant::now();

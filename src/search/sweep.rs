@@ -70,6 +70,8 @@ pub struct Sweeper {
     looked_at: Timestamp,
     mended_at: Timestamp,
     awake_at: Option<Timestamp>,
+    /// When the last round ended: a round may take long, a rest may not.
+    rested_at: Option<Timestamp>,
     /// When it was awake last, should it be off now.
     off_since: Timestamp,
     busy: bool,
@@ -86,6 +88,7 @@ impl Sweeper {
             looked_at: Timestamp::default(),
             mended_at,
             awake_at: None,
+            rested_at: None,
             off_since: mended_at,
             busy: false,
         }
@@ -94,13 +97,10 @@ impl Sweeper {
     async fn round(&mut self) -> Result<bool, StoreError> {
         self.wake().await?;
         let swept = self.leftovers().await?;
-        if swept {
-            // It may have been much.
-            self.awake_at = self.awake_at.map(|_at| self.search.0.clock.now());
-        }
         let retired = self.retire().await?;
         self.look().await?;
         self.mend().await?;
+        self.rested_at = Some(self.search.0.clock.now());
         Ok(swept || retired)
     }
 
@@ -111,7 +111,7 @@ impl Sweeper {
             return Ok(());
         }
         // A machine may have slept, and this process with it.
-        if self.awake_at.is_some_and(|at| self.search.is_on() && now.since(at) > LONG_SLEEP) {
+        if self.rested_at.is_some_and(|at| self.search.is_on() && now.since(at) > LONG_SLEEP) {
             parts.awake.store(false, Ordering::Release);
             self.hide_all(now).await?;
             parts.awake.store(true, Ordering::Release);
@@ -190,7 +190,7 @@ impl Sweeper {
         if unchanged && now.since(self.looked_at) < LOOK_EVERY {
             return Ok(());
         }
-        let leaving = parts.store.all::<Leaving>()?;
+        let leaving = parts.store.sound_page::<Leaving>("", PAGE)?.rows;
         let left: HashMap<String, u64> = leaving.iter().map(|(server, row)| (server.clone(), row.up_to)).collect();
         let is_out = |actor: &Iri, author: &IndexedAuthor| {
             is_over
