@@ -66,7 +66,8 @@ impl Peers {
         }
     }
 
-    /// Reads this actor from its origin, now and whole, whatever its origin thinks has not changed; for each of these words, whether its profile shows it.
+    /// Reads this actor from its origin, now and whole, whatever its origin thinks has not changed; for each of these words,
+    /// whether its profile shows it.
     ///
     /// # Errors
     /// [`PeerFault`].
