@@ -31,10 +31,6 @@ use memory::Memory;
 use rates::{Rounds, Watch, append, cpu_time, number};
 use support::{Call, amount, columns};
 
-/// What the daemon uses.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// As `search.heap` has it.
 const HEAP: usize = 50 << 20;
 /// Posts made in advance, and then taken at once.
@@ -119,7 +115,8 @@ fn indexed(call: &Call, corpus: &Corpus, making: Duration) -> anyhow::Result<()>
             writer.add(&doc(post))?;
         }
         took += started.elapsed();
-        most = most.max(Memory::now());
+        let now = Memory::now();
+        most = if now > most { now } else { most };
     }
     let started = Instant::now();
     writer.commit(1, UNTIL)?;

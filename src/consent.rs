@@ -68,14 +68,11 @@ pub struct Author {
     pub removed: bool,
     /// They block one of our actors. It counts although their posts come through a relay.
     pub blocks: bool,
-    /// Their server refuses us the document (401 or 403 to our signed request).
+    /// Their server refuses us the document, or does not answer, for so long that they are hidden.
     pub refused: bool,
-    /// They follow the search actor, or asked it to index them.
-    pub asked: bool,
-    /// Since when their consent counts, as [`consent_since`] said it. `None`: this document is the first of theirs.
+    /// Since when their consent counts, as [`consent_since`] said it, or since ever, because they asked for that by a word
+    /// in their profile. `None`: this document is the first of theirs.
     pub since: Option<Timestamp>,
-    /// They asked for their older posts too.
-    pub wants_older: bool,
 }
 
 /// What we know of the author's server. The default: nothing, and so search is off.
@@ -85,12 +82,6 @@ pub struct Server {
     pub on_since: Option<Timestamp>,
     /// A rule of the operator speaks against the server, the author, their software, or the words of the post.
     pub ruled_out: bool,
-    /// It blocks one of our actors as a whole.
-    pub blocks: bool,
-    /// Its `robots.txt` names our agent and shuts it out.
-    pub robots: bool,
-    /// The longest that its admin wants posts kept.
-    pub retention: Option<Duration>,
 }
 
 /// A post, and whether it was taken back.
@@ -199,7 +190,6 @@ pub enum Reason {
     Removed,
     Blocked,
     Refused,
-    Robots,
     Ruled,
     ServerOff,
     Boost,
@@ -233,12 +223,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in their order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 33] = [
         Self::Deleted,
         Self::Removed,
         Self::Blocked,
         Self::Refused,
-        Self::Robots,
         Self::Ruled,
         Self::ServerOff,
         Self::Boost,
@@ -281,9 +270,8 @@ impl Reason {
         match self {
             Self::Deleted => post.is_some_and(|post| post.deleted),
             Self::Removed => author.removed,
-            Self::Blocked => author.blocks || server.blocks,
+            Self::Blocked => author.blocks,
             Self::Refused => author.refused,
-            Self::Robots => server.robots,
             Self::Ruled => server.ruled_out,
             Self::ServerOff => !trends && server.on_since.is_none(),
 
@@ -297,7 +285,7 @@ impl Reason {
             Self::PostNoindex => of_post(|post| post.noindex || post.indexable == Said::No),
             Self::PostTag => of_post(|post| post.opt_out_tag),
             Self::Undated => of_post(|post| post.published.is_none()),
-            Self::TooOld => case.published().is_some_and(|at| !accounts && terms.now.since(at) > case.retention()),
+            Self::TooOld => case.published().is_some_and(|at| !accounts && terms.now.since(at) > terms.retention()),
 
             Self::Unread => reading.is_none(),
             Self::Stale => reading.is_some_and(|reading| terms.now.since(reading.at) > terms.read_within()),
@@ -323,13 +311,8 @@ impl Reason {
                     && of_actor(|actor| !actor.discoverable.is_yes())
             }
             Self::Locked => !trends && terms.strictness >= Strictness::Strict && of_actor(|actor| actor.locked),
-            Self::NoAct => {
-                let asks = author.asked || of_actor(|actor| actor.magic_word);
-                !trends && terms.strictness >= Strictness::Explicit && reading.is_some() && !asks
-            }
-            Self::BeforeConsent => {
-                posts && !author.wants_older && case.published().is_some_and(|at| case.is_before_consent(at))
-            }
+            Self::NoAct => !trends && terms.strictness >= Strictness::Explicit && of_actor(|actor| !actor.magic_word),
+            Self::BeforeConsent => posts && case.published().is_some_and(|at| case.is_before_consent(at)),
         }
     }
 
@@ -349,9 +332,8 @@ impl Reason {
         match self {
             Self::Deleted => ("deleted", "The post was deleted or taken out of search."),
             Self::Removed => ("removed", "The account was deleted, or its removal from search was asked for."),
-            Self::Blocked => ("blocked", "The account, or its server, blocks this service."),
-            Self::Refused => ("refused", "The server refuses to show us the account."),
-            Self::Robots => ("robots", "The server's robots.txt shuts this service out."),
+            Self::Blocked => ("blocked", "The account blocks this service."),
+            Self::Refused => ("refused", "The server does not show us the account."),
             Self::Ruled => ("ruled", "A rule of this relay's operator keeps it out of search."),
             Self::ServerOff => ("server-off", "The admin of the account's server has not switched search on."),
             Self::Boost => ("boost", "It is a boost: only the post itself can be found."),
@@ -408,11 +390,6 @@ impl Case<'_> {
         self.post?.signals.published
     }
 
-    /// How long the post is kept: the shortest that anybody asks for.
-    fn retention(&self) -> Duration {
-        self.terms.retention.min(MAX_RETENTION).min(self.server.retention.unwrap_or(MAX_RETENTION))
-    }
-
     fn is_before_consent(&self, at: Timestamp) -> bool {
         let first = || {
             let reading = self.reading.filter(|_| self.terms.occasion == Occasion::Taking)?;
@@ -430,6 +407,10 @@ impl Terms {
             Occasion::Taking => READ_TO_TAKE,
             Occasion::Keeping => READ_TO_KEEP,
         })
+    }
+
+    fn retention(&self) -> Duration {
+        self.retention.min(MAX_RETENTION)
     }
 }
 

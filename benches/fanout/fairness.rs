@@ -1,5 +1,6 @@
 //! What sick subscribers cost the healthy ones: how long a post takes from its author's server to each healthy subscriber,
-//! beside the same with a fifth of all subscribers dead, hanging, slow or failing; two relays in one process, in turns.
+//! beside the same with a fifth of all subscribers dead, hanging, slow, failing or answering without end; two relays in one
+//! process, in turns.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -18,7 +19,7 @@ const ROUNDS: usize = 7;
 
 /// Runs both relays and writes the table.
 pub(crate) async fn compare(call: &Call) -> anyhow::Result<()> {
-    let (healthy, sick, posts) = (call.size(80, 4), call.size(5, 1), call.size(40, 2));
+    let (healthy, sick, posts) = (call.size(80, 4), call.size(4, 1), call.size(40, 2));
     let well = Stage::set(healthy, 0).await?;
     let ill = Stage::set(healthy, sick).await?;
     let (mut rows, mut ratios) = (Vec::new(), Vec::new());
@@ -38,9 +39,12 @@ pub(crate) async fn compare(call: &Call) -> anyhow::Result<()> {
     writeln!(
         out,
         "\n{healthy} healthy subscribers, {posts} posts a round, one each {EVERY:?}; beside them {} sick:",
-        4 * sick
+        5 * sick
     )?;
-    writeln!(out, "{sick} each are down, hang, take a second, answer 500. Milliseconds from POST to arrival.\n")?;
+    writeln!(
+        out,
+        "{sick} each are down, hang, take a second, answer 500, answer without end. Milliseconds from POST to arrival.\n"
+    )?;
     writeln!(out, "| round | alone: p50 | p99 | with sick ones: p50 | p99 | p99 times |")?;
     writeln!(out, "|---|---:|---:|---:|---:|---:|")?;
     for (index, (without, with)) in rows.iter().enumerate() {
@@ -89,6 +93,7 @@ impl Stage {
             SwarmOptions { delay: Duration::from_secs(3600), ..SwarmOptions::default() },
             SwarmOptions { delay: Duration::from_secs(1), ..SwarmOptions::default() },
             SwarmOptions { status: 500, ..SwarmOptions::default() },
+            SwarmOptions { endless: true, ..SwarmOptions::default() },
         ];
         let mut swarms = vec![join(&relay, healthy, well).await?];
         if sick > 0 {

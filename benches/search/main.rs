@@ -29,10 +29,6 @@ use shearwater::clock::Clock;
 use corpus::Corpus;
 use support::{Call, amount};
 
-/// What the daemon uses: memory is given back after a burst.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Posts that are put in each second.
 const PER_SECOND: u64 = 500;
 

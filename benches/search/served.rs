@@ -19,9 +19,10 @@ use shearwater::config::SearchApi;
 use shearwater::demo::{Family, Instance, Options, PostSpec};
 use shearwater::ids::{Authority, Iri, Seq};
 use shearwater::search::index::{Index, Page};
-use shearwater::store::{IndexedAuthor, IndexedPost, Leftover, SearchServer, Store, SwitchedBy};
+use shearwater::store::{IndexedAuthor, IndexedPost, Leftover, SearchServer, Store, SwitchedBy, Tx};
 use shearwater::wire::searchable::{ActorSignals, Profile};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 use url::form_urlencoded;
@@ -38,7 +39,7 @@ const CHUNK: u64 = 1_000;
 /// Costs nothing but a request: how long it takes says how busy the machine is.
 const PLAIN: &str = "/robots.txt";
 /// Requests a second.
-const REQUESTS: u64 = 50;
+const REQUESTS: u32 = 50;
 /// Posts that are put in together; the gatherer takes up to 128 at once.
 const TOGETHER: u64 = 50;
 /// Connections that are kept; more are opened when all are in use.
@@ -68,10 +69,10 @@ pub(crate) async fn run(call: &Call, corpus: &Corpus) -> anyhow::Result<()> {
     let time = Duration::from_secs(call.size(20, 1) as u64);
     let putting = stage.keep_putting(time);
     let probing = stage.keep_posting(time);
-    let (asking, beside) = (stage.keep_asking(&paths, time), [PLAIN.to_owned()]);
-    let beside = stage.keep_asking(&beside, time);
+    let address = stage.relay.server.http_addr().context("an address")?;
+    let (asking, beside) = (keep_asking(address, paths, time), keep_asking(address, vec![PLAIN.to_owned()], time));
     let ((), mut arrivals, mut answers, mut plain) = tokio::try_join!(putting, probing, asking, beside)?;
-    let busy = Memory::now().max(built);
+    let used = Memory::now();
     stage.settled().await?;
     let gone = stage.clone().withdraw().await?;
 
@@ -92,7 +93,7 @@ pub(crate) async fn run(call: &Call, corpus: &Corpus) -> anyhow::Result<()> {
     writeln!(out, "\n{} answers, {} arrivals. {gone}", answers.0.len(), arrivals.0.len())?;
     writeln!(
         out,
-        "Memory, anonymous and all: {before} when started, {built} with all posts after {:.0} s, {busy} at most; ledger {} MiB.",
+        "Memory, anonymous and all: {before} when started, {built} just filled after {:.0} s, {used} after having been asked; ledger {} MiB.",
         filled.as_secs_f64(),
         stage.store().file_bytes() >> 20,
     )?;
@@ -176,7 +177,7 @@ impl Stage {
             stage.authors.extend(put.await?);
         }
         for first in (0..corpus.size()).step_by(usize::try_from(CHUNK)?) {
-            stage.put(first..(first + CHUNK).min(corpus.size()), None).await?;
+            stage.put(first..(first + CHUNK).min(corpus.size())).await?;
         }
         stage.settled().await?;
         Ok(stage)
@@ -186,14 +187,14 @@ impl Stage {
         &self.relay.server.app().state.store
     }
 
-    /// Writes posts into the ledger, dated as they are or `now`.
-    async fn put(&self, numbers: std::ops::Range<u64>, now: Option<Timestamp>) -> anyhow::Result<()> {
-        let rows = numbers.map(|number| self.row(number, now)).collect::<anyhow::Result<Vec<_>>>()?;
+    /// Writes posts into the ledger.
+    async fn put(&self, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+        let rows = numbers.map(|number| self.row(number)).collect::<anyhow::Result<Vec<_>>>()?;
         let store = self.store();
         Ok(store.write(move |tx| rows.iter().try_for_each(|row| tx.put_indexed_post(row).map(drop))).await?)
     }
 
-    fn row(&self, number: u64, now: Option<Timestamp>) -> anyhow::Result<IndexedPost> {
+    fn row(&self, number: u64) -> anyhow::Result<IndexedPost> {
         let post = self.corpus.post(number);
         let author = actor(post.author)?;
         let place = usize::try_from(post.author)?;
@@ -201,7 +202,7 @@ impl Stage {
             object: Iri::parse(&format!("{}/statuses/{number}", author.as_str()))?,
             author,
             author_number: self.authors.get(place).copied().context("an author")?,
-            published: now.unwrap_or(Timestamp::from_millis(post.published)),
+            published: Timestamp::from_millis(post.published),
             seq: Seq(1),
             language: post.language.to_owned(),
             document: post.document,
@@ -245,12 +246,18 @@ impl Stage {
     }
 
     async fn keep_putting(&self, time: Duration) -> anyhow::Result<()> {
-        let (started, mut next) = (Instant::now(), self.corpus.size());
+        // Made beforehand: that is not the relay's work.
+        let many = PER_SECOND * time.as_secs().max(1);
+        let rows = (0..many).map(|number| self.row(self.corpus.size() + number));
+        let mut rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
         let mut turns = interval(Duration::from_micros(1_000_000 * TOGETHER / PER_SECOND));
-        while started.elapsed() < time {
+        while !rows.is_empty() {
             turns.tick().await;
-            self.put(next..next + TOGETHER, Some(self.relay.server.app().state.clock.now())).await?;
-            next += TOGETHER;
+            let now = self.relay.server.app().state.clock.now();
+            let mut together = rows.split_off(rows.len().saturating_sub(usize::try_from(TOGETHER)?));
+            together.iter_mut().for_each(|row| row.published = now);
+            let put = move |tx: &mut Tx<'_>| together.iter().try_for_each(|row| tx.put_indexed_post(row).map(drop));
+            self.store().write(put).await?;
         }
         Ok(())
     }
@@ -290,47 +297,6 @@ impl Stage {
         .await
     }
 
-    /// Asks over kept-alive connections at moments that do not depend on the answers; each took from its moment on.
-    async fn keep_asking(&self, paths: &[String], time: Duration) -> anyhow::Result<Times> {
-        let address = self.relay.server.http_addr().context("an address")?;
-        let pool: Arc<Mutex<Vec<SendRequest<Empty<Bytes>>>>> = Arc::default();
-        for _ in 0..CONNECTIONS {
-            let sender = connect(address).await?;
-            lock(&pool).push(sender);
-        }
-        let authority = address.to_string();
-        let (mut turns, mut asking) = (interval(Duration::from_micros(1_000_000 / REQUESTS)), JoinSet::new());
-        let started = Instant::now();
-        // The kinds stand one after another: in steps of a prime number they come mixed.
-        let mut place = 0;
-        while started.elapsed() < time {
-            let due = turns.tick().await.into_std();
-            place = (place + 37) % paths.len();
-            let request = Request::get(&paths[place]).header(HOST, &authority).body(Empty::new())?;
-            let pool = pool.clone();
-            asking.spawn(async move {
-                let kept = lock(&pool).pop();
-                let mut sender = match kept {
-                    Some(sender) => sender,
-                    None => connect(address).await?,
-                };
-                sender.ready().await?;
-                let answer = sender.send_request(request).await?;
-                let status = answer.status();
-                let body = answer.into_body().collect().await?.to_bytes();
-                let took = due.elapsed();
-                ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
-                lock(&pool).push(sender);
-                Ok(took)
-            });
-        }
-        let mut times = Times::default();
-        while let Some(took) = asking.join_next().await {
-            times.0.push(took??);
-        }
-        Ok(times)
-    }
-
     async fn withdraw(self: Arc<Self>) -> anyhow::Result<Gone> {
         let (author, number) = (actor(0)?, self.authors.first().copied().context("an author")?);
         let posts = self.store().posts_of(number)?;
@@ -364,6 +330,67 @@ impl Stage {
         }
         Ok(Gone { posts, written, first_search, worst_search, index, swept: begun.elapsed() })
     }
+}
+
+/// Asks over kept-alive connections at moments that do not depend on the answers; each took from its moment on. On a thread
+/// of its own, as somebody else would: what asks must not wait for the tasks of who answers.
+async fn keep_asking(address: std::net::SocketAddr, paths: Vec<String>, time: Duration) -> anyhow::Result<Times> {
+    let alone = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(ask(address, &paths, time))
+    };
+    tokio::task::spawn_blocking(alone).await?
+}
+
+async fn ask(address: std::net::SocketAddr, paths: &[String], time: Duration) -> anyhow::Result<Times> {
+    let pool: Arc<Mutex<Vec<SendRequest<Empty<Bytes>>>>> = Arc::default();
+    for _ in 0..CONNECTIONS {
+        let sender = connect(address).await?;
+        lock(&pool).push(sender);
+    }
+    let authority = address.to_string();
+    let (mut due, mut asking) = (moments(time), JoinSet::new());
+    // The kinds stand one after another: in steps of a prime number they come mixed.
+    let mut place = 0;
+    while let Some(due) = due.recv().await {
+        place = (place + 37) % paths.len();
+        let request = Request::get(&paths[place]).header(HOST, &authority).body(Empty::new())?;
+        let pool = pool.clone();
+        asking.spawn(async move {
+            let kept = lock(&pool).pop();
+            let mut sender = match kept {
+                Some(sender) => sender,
+                None => connect(address).await?,
+            };
+            sender.ready().await?;
+            let answer = sender.send_request(request).await?;
+            let status = answer.status();
+            let body = answer.into_body().collect().await?.to_bytes();
+            let took = due.elapsed();
+            ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body));
+            lock(&pool).push(sender);
+            Ok(took)
+        });
+    }
+    let mut times = Times::default();
+    while let Some(took) = asking.join_next().await {
+        times.0.push(took??);
+    }
+    Ok(times)
+}
+
+/// The moments at which something is to be asked. From a thread that sleeps: the runtime's timers are a millisecond late.
+fn moments(time: Duration) -> mpsc::UnboundedReceiver<Instant> {
+    let (tell, told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let started = Instant::now();
+        let mut due = started;
+        while due < started + time && tell.send(due).is_ok() {
+            due += Duration::from_secs(1) / REQUESTS;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    });
+    told
 }
 
 /// What is asked for over HTTP.

@@ -23,10 +23,6 @@ impl Memory {
         };
         Self { anonymous: read("RssAnon"), resident: read("VmRSS") }
     }
-
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self { anonymous: self.anonymous.max(other.anonymous), resident: self.resident.max(other.resident) }
-    }
 }
 
 impl fmt::Display for Memory {

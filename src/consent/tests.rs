@@ -49,7 +49,7 @@ impl Scene {
             post: post(),
             read_at: Some(NOW),
             author: Author::default(),
-            server: Server { on_since: Some(NOW.minus(hours(720))), ..Server::default() },
+            server: Server { on_since: Some(NOW.minus(hours(720))), ruled_out: false },
             deleted: false,
             terms: Terms {
                 now: NOW,
@@ -87,18 +87,13 @@ impl Scene {
             "since" => self.author.since = ago(),
             "on_since" => self.server.on_since = ago(),
             "days" => self.terms.retention = hours(24 * number()),
-            "server_days" => self.server.retention = Some(hours(24 * number())),
             "strictness" => self.terms.strictness = serde_json::from_value(value.clone()).expect("a strictness"),
             "keep" => self.terms.occasion = Occasion::Keeping,
             "deleted" => self.deleted = is,
             "removed" => self.author.removed = is,
             "blocks" => self.author.blocks = is,
             "refused" => self.author.refused = is,
-            "asked" => self.author.asked = is,
-            "wants_older" => self.author.wants_older = is,
             "ruled_out" => self.server.ruled_out = is,
-            "server_blocks" => self.server.blocks = is,
-            "robots" => self.server.robots = is,
             other => panic!("{other} is nothing that can be known"),
         }
     }
@@ -244,12 +239,11 @@ fn quirks() -> Vec<(bool, Value)> {
 }
 
 /// What is known, and speaks against it.
-const DENIES: [(&str, bool); 7] = [
+const DENIES: [(&str, bool); 6] = [
     ("deleted", true),
     ("removed", true),
     ("blocks", true),
     ("refused", true),
-    ("robots", true),
     ("ruled_out", true),
     ("on_since", false),
 ];
@@ -259,7 +253,7 @@ prop_compose! {
         changes in subsequence(quirks(), 0..4),
         known in subsequence(DENIES.to_vec(), 0..2),
         strictness in select(vec![Strictness::Standard, Strictness::Strict, Strictness::Explicit]),
-        (keeps, asked, wants_older) in any::<(bool, bool, bool)>(),
+        keeps in any::<bool>(),
         (read, since) in (0_u64..400, proptest::option::of(0_u64..400)),
     ) -> Scene {
         let mut scene = Scene::new();
@@ -267,7 +261,6 @@ prop_compose! {
             extend(if *on_actor { &mut scene.actor } else { &mut scene.post }, change.as_object().expect("an object"));
         }
         known.iter().for_each(|(what, value)| scene.know(what, &json!(value)));
-        (scene.author.asked, scene.author.wants_older) = (asked, wants_older);
         scene.author.since = since.map(|count| NOW.minus(hours(count)));
         scene.terms.strictness = strictness;
         scene.terms.occasion = if keeps { Occasion::Keeping } else { Occasion::Taking };
@@ -371,7 +364,7 @@ proptest! {
     fn shorter_terms_allow_nothing_that_longer_ones_deny(scene in scenes(), read in 0_u64..400, kept in 0_u64..800) {
         let mut tighter = scene.clone();
         tighter.terms.read_within = tighter.terms.read_within.min(hours(read));
-        tighter.server.retention = Some(hours(kept));
+        tighter.terms.retention = tighter.terms.retention.min(hours(kept));
         for (_, wanted) in USES {
             prop_assert!(tighter.decide(wanted).is_allowed() <= scene.decide(wanted).is_allowed());
         }

@@ -41,6 +41,8 @@ pub struct SwarmOptions {
     pub delay: Duration,
     /// What they answer to it.
     pub status: u16,
+    /// Their answer has no end.
+    pub endless: bool,
     /// Keep for each delivery what came and when: see [`Swarm::take_arrivals`].
     pub keep_arrivals: bool,
 }
@@ -50,7 +52,7 @@ pub type Arrival = (u64, Instant);
 
 impl Default for SwarmOptions {
     fn default() -> Self {
-        Self { family: Family::Mastodon, delay: Duration::ZERO, status: 202, keep_arrivals: false }
+        Self { family: Family::Mastodon, delay: Duration::ZERO, status: 202, endless: false, keep_arrivals: false }
     }
 }
 
@@ -258,7 +260,7 @@ async fn take(inner: &Inner, index: usize, body: &Bytes) -> Reply {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
-    serve::text(status, "")
+    if inner.options.endless { serve::endless(&[b'a'; 4096], Duration::ZERO) } else { serve::text(status, "") }
 }
 
 fn document(inner: &Inner, index: usize, path: &str) -> Reply {

@@ -45,7 +45,7 @@ pub(super) struct Asked {
     actor: String,
     /// Of a removal: the word that was given before, and stands in the profile now.
     token: String,
-    /// Of a removal: `remove`, or `return` to take one back.
+    /// Of a removal: `remove`, `return` to take one back, or `older` to be found with posts from before one said yes.
     wish: String,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Asked {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Wish)]
 struct Came {
-    /// `asked`, `removed` or `returned`.
+    /// `asked`, `removed`, `returned` or `older`.
     state: &'static str,
     /// The word to show in the profile, where one was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,7 +139,7 @@ impl Asked {
     }
 }
 
-/// Be taken out of the search for good, or return.
+/// Be taken out of the search for good, return, or be found with older posts.
 ///
 /// In two steps: without `token` the answer is a word that the account's owner puts into its profile; with it, the profile is
 /// read once and the wish is granted if it shows the word. A word is good for a week or two. Where the profile shows the word
@@ -180,11 +180,12 @@ pub(super) async fn remove(
     let wish = match asked.wish.as_str() {
         "" | "remove" => Wish::Removal,
         "return" => Wish::Return,
+        "older" => Wish::Older,
         _ => {
             return words.refuse(
                 StatusCode::BAD_REQUEST,
                 "wish",
-                "wish is \"remove\" or \"return\"",
+                "wish is \"remove\", \"return\" or \"older\"",
                 "Leave it out to be removed.",
                 None,
             );
@@ -199,6 +200,7 @@ pub(super) async fn remove(
     match search.grant(asked.who(), wish, &asked.token, client.of(&headers)).await {
         Ok(Granted::Removed { posts }) => words.came(REMOVED.to_owned(), "removed", None, Some(posts)),
         Ok(Granted::Returned) => words.came(RETURNED.to_owned(), "returned", None, None),
+        Ok(Granted::OlderToo) => words.came(OLDER.to_owned(), "older", None, None),
         Err(fault) => words.fault(fault),
     }
 }
@@ -208,10 +210,14 @@ const REMOVED: &str = "Done: nothing of your account is found here from this mom
 const RETURNED: &str = "Done: from now on your profile is asked again. What was here before does not come back. Take the \
     word out of your profile now: while it stands there, whoever asks for it could take a later removal back.";
 
+const OLDER: &str = "Done: posts of yours from before you said yes are taken too when they come here again, edited or boosted, \
+    but none from before your server's admin said yes. Nobody goes and gets them. You can take the word out of your profile now.";
+
 fn asked_for(wish: Wish, token: &str) -> String {
     let what = match wish {
         Wish::Removal => "be taken out of this search, and stay out whatever your profile says",
         Wish::Return => "be let into this search again as far as your profile says so",
+        Wish::Older => "be found with what you wrote before you said yes, too",
     };
     format!(
         "To {what}, put this word anywhere into your profile (bio or a field), save it, and send the same request again with \

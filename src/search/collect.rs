@@ -1,5 +1,5 @@
-//! From a query to the ids of posts: the newest, or those that fit best. Both ask for each candidate whether it may be
-//! shown, at the very place where it would enter the page, so that pages are full; and both end when their time is over.
+//! From a query to the ids of posts: the newest, or those that fit best. Whether one may be shown is asked here and not of
+//! a finished page, so that pages are full; and both end when their time is over.
 //!
 //! The newest come out of the segments one at a time, as from a merge of sorted lists, and a segment is opened only when
 //! its turn comes: what that costs depends on the page and not on how many posts there are.
@@ -132,6 +132,28 @@ pub(super) fn best(
 ) -> tantivy::Result<Found> {
     let kept = skip.saturating_add(limit);
     let weight = bound.query.weight(EnableScoring::enabled_from_searcher(searcher))?;
+    // Many are among the best for a while, and nearly all that the index has may be shown: so those are asked about that
+    // are the best in the end, and only where too few of them may be shown, all on their way.
+    let some_more = kept + kept / 4 + 4;
+    let ranked = rank(searcher, bound, weight.as_ref(), some_more, &|_| true, deadline)?;
+    let was_all = ranked.len() < some_more;
+    let mut ids: Vec<u64> = ranked.into_iter().filter(|id| alive(*id)).take(kept).collect();
+    if ids.len() < kept && !was_all && !deadline.is_over() {
+        ids = rank(searcher, bound, weight.as_ref(), kept, alive, deadline)?;
+    }
+    let ids = ids.into_iter().skip(skip).collect();
+    Ok(Found { ids, took_too_long: deadline.was_over(), cut: bound.allowance.was_cut() })
+}
+
+/// The `kept` best of those that are `alive`, the best first.
+fn rank(
+    searcher: &Searcher,
+    bound: &Bound,
+    weight: &dyn Weight,
+    kept: usize,
+    alive: Alive<'_>,
+    deadline: &Arc<Deadline>,
+) -> tantivy::Result<Vec<u64>> {
     let mut top = Top { kept, heap: BinaryHeap::with_capacity(kept.min(1024)) };
     let mut steps = 0_u32;
     for segment in searcher.segment_readers() {
@@ -158,8 +180,7 @@ pub(super) fn best(
             Score::MIN
         })?;
     }
-    let ids = top.into_ids().into_iter().skip(skip).collect();
-    Ok(Found { ids, took_too_long: deadline.was_over(), cut: bound.allowance.was_cut() })
+    Ok(top.into_ids())
 }
 
 /// The best so far; the worst of them on top.

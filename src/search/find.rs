@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::Search;
-use super::collect::Found;
+use super::collect::{Alive, Found};
 use super::compile::{Compiled, Names};
 use super::facets::{self, Facets, LEAST_AUTHORS};
 use super::gather::known;
@@ -160,7 +160,10 @@ impl<'a> Asked<'a> {
     }
 
     fn newest(&self, page: Page) -> Result<Results, FindFault> {
-        let depth = self.depth(page.below)?;
+        let Some(depth) = self.depth(page.below)? else {
+            // How deep it lies is not known, so nothing of it is shown; asked for again it may be.
+            return Ok(Results { hits: Vec::new(), more: false, took_too_long: true, cut: false });
+        };
         if depth >= MAX_RESULTS {
             return Err(FindFault::TooDeep);
         }
@@ -177,9 +180,9 @@ impl<'a> Asked<'a> {
     }
 
     /// How many results lie above this id, the deleted ones that the index still has included. Counted, and not told by
-    /// whoever asks, because they might not tell the truth.
-    fn depth(&self, below: Option<u64>) -> Result<usize, FindFault> {
-        let Some(below) = below else { return Ok(0) };
+    /// whoever asks, because they might not tell the truth. `None`: there was not enough time to count them.
+    fn depth(&self, below: Option<u64>) -> Result<Option<usize>, FindFault> {
+        let Some(below) = below else { return Ok(Some(0)) };
         let page = Page { above: below.checked_sub(1), below: None, limit: MAX_RESULTS };
         Ok(counted(&self.index.newest(&self.compiled, page, &|_| true, WITHIN)?))
     }
@@ -189,17 +192,16 @@ impl<'a> Asked<'a> {
             return Err(FindFault::TooDeep);
         }
         let limit = limit.min(MAX_RESULTS - skip);
-        let alive = |number| self.shown.hit(number).is_some();
-        let found = self.index.best(&self.compiled, skip, limit, &alive, WITHIN)?;
-        let hits: Vec<Hit> = found.ids.iter().filter_map(|number| self.shown.hit(*number)).collect();
+        let (hits, found) = self.shown.look_up(|alive| self.index.best(&self.compiled, skip, limit, alive, WITHIN))?;
         let more = limit > 0 && hits.len() == limit && skip + limit < MAX_RESULTS;
         Ok(Results { hits, more, took_too_long: found.took_too_long, cut: found.cut })
     }
 }
 
-/// How many were found; what took too long to count may be any number.
-const fn counted(found: &Found) -> usize {
-    if found.took_too_long { MAX_RESULTS } else { found.ids.len() }
+/// How many were found; what took too long to count may be any number, but for one that is enough as it is.
+const fn counted(found: &Found) -> Option<usize> {
+    let count = found.ids.len();
+    if found.took_too_long && count < MAX_RESULTS { None } else { Some(count) }
 }
 
 /// How somebody stands with the search.
@@ -242,8 +244,7 @@ impl Search {
         };
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
         let refused = self.0.store.refused(&actor)?;
-        let mut reasons = self.reasons(&actor, says, known(&author, refused.as_ref()));
-        reasons.extend(author.hidden.is_some().then_some(Reason::Refused));
+        let reasons = self.reasons(&actor, says, shown(&author, refused.as_ref()));
         let posts = self.0.store.posts_of(author.number)?;
         Ok(Some(Standing { held: true, indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
     }
@@ -276,6 +277,14 @@ impl<'a> Shown<'a> {
         page: Page,
         within: Duration,
     ) -> Result<(Vec<Hit>, Found), FindFault> {
+        self.look_up(|alive| index.newest(compiled, page, alive, within))
+    }
+
+    /// The posts that `search` finds of those that may be shown; each is read once.
+    fn look_up(
+        &self,
+        search: impl FnOnce(Alive<'_>) -> Result<Found, IndexFault>,
+    ) -> Result<(Vec<Hit>, Found), FindFault> {
         let looked_up: Mutex<HashMap<u64, Hit>> = Mutex::default();
         let alive = |number| {
             let hit = self.hit(number);
@@ -285,7 +294,7 @@ impl<'a> Shown<'a> {
             }
             may_be_shown
         };
-        let found = index.newest(compiled, page, &alive, within)?;
+        let found = search(&alive)?;
         let mut looked_up = looked_up.into_inner().unwrap_or_else(PoisonError::into_inner);
         let hits = found.ids.iter().filter_map(|number| looked_up.remove(number)).collect();
         Ok((hits, found))
@@ -307,12 +316,12 @@ impl<'a> Shown<'a> {
         let words = format!("{} {}", author.profile.name, author.profile.summary);
         let case = Case {
             reading: Some(consent::Reading { signals: &author.signals, at: author.read_at }),
-            author: known(author, self.refused(actor)?.as_ref()),
+            author: shown(author, self.refused(actor)?.as_ref()),
             server: self.search.server(actor, &words),
             post: None,
             terms: self.search.terms(Occasion::Keeping),
         };
-        Some(author.hidden.is_none() && consent::consent(Use::Account, &case).is_allowed())
+        Some(consent::consent(Use::Account, &case).is_allowed())
     }
 
     /// The post, if it may be shown. A row that cannot be read is shown to nobody.
@@ -332,16 +341,13 @@ impl<'a> Shown<'a> {
     /// The author, if their posts may be shown.
     fn author(&self, actor: &Iri) -> Option<Arc<IndexedAuthor>> {
         let mut authors = self.authors.lock().unwrap_or_else(PoisonError::into_inner);
-        authors.entry(actor.clone()).or_insert_with(|| self.look_up(actor)).clone()
+        authors.entry(actor.clone()).or_insert_with(|| self.read_author(actor)).clone()
     }
 
-    fn look_up(&self, actor: &Iri) -> Option<Arc<IndexedAuthor>> {
+    fn read_author(&self, actor: &Iri) -> Option<Arc<IndexedAuthor>> {
         let author = self.view.author(actor).ok()??;
-        if author.hidden.is_some() {
-            return None;
-        }
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
-        let known = known(&author, self.refused(actor)?.as_ref());
+        let known = shown(&author, self.refused(actor)?.as_ref());
         match self.search.consent(actor, "", Some(says), known, None, Occasion::Keeping) {
             Decision::Allow => Some(Arc::new(author)),
             Decision::Deny(_) => None,
@@ -378,6 +384,11 @@ impl<'a> Shown<'a> {
     }
 }
 
+/// What is known of an author of whom something is to be shown.
+fn shown(author: &IndexedAuthor, refused: Option<&Refused>) -> consent::Author {
+    consent::Author { refused: author.hidden.is_some(), ..known(author, refused) }
+}
+
 impl Names for Shown<'_> {
     fn authors(&self, who: &str) -> Vec<u64> {
         let actor = self.search.0.store.indexed_actor(who).ok().flatten();
@@ -394,10 +405,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_depth_that_could_not_be_counted_is_too_deep() {
+    fn a_depth_that_could_not_be_counted_is_not_known() {
         let mut found = Found { ids: vec![9, 8, 7], ..Found::default() };
-        assert_eq!(counted(&found), 3);
+        assert_eq!(counted(&found), Some(3));
         found.took_too_long = true;
-        assert_eq!(counted(&found), MAX_RESULTS);
+        assert_eq!(counted(&found), None);
+        found.ids = vec![1; MAX_RESULTS];
+        assert_eq!(counted(&found), Some(MAX_RESULTS));
     }
 }

@@ -8,7 +8,7 @@
 //! within a day ([`super::index::Writer::expunge`]). At the operator's word a new index is made beside the one in use,
 //! which goes on meanwhile, and takes its place.
 //!
-//! The engine blocks: it is only called on threads for that.
+//! The engine blocks: it is only called on threads for that, and on such as give way to everybody who searches or posts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -39,6 +39,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(750);
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// What was removed is gone from the files after so long, at most, and the time that takes: half of the day promised.
 const EXPUNGE_AFTER: Duration = Duration::from_secs(12 * 3600);
+/// How nice the threads are that write the index: they get a third of what others get where there is not enough for all.
+const NICE: i32 = 5;
 
 /// Something that is to be done with the writer, between two commits.
 pub(super) type Order = Box<dyn FnOnce(&Search, &mut Writer) + Send>;
@@ -95,6 +97,17 @@ impl Drop for Building {
     }
 }
 
+/// Runs `job` on a thread that gives way to others, as do those that it starts: of the engine that is all that write.
+fn giving_way<T: Send>(job: impl FnOnce() -> T + Send) -> T {
+    let nicely = || {
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "the index is written as eagerly as it is searched");
+        }
+        job()
+    };
+    std::thread::scope(|scope| scope.spawn(nicely).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
 impl Indexer {
     /// A worker.
     #[must_use]
@@ -118,7 +131,7 @@ impl Indexer {
             let done = job(&search, &mut writer)?;
             anyhow::Ok((writer, done))
         };
-        let (writer, done) = tokio::task::spawn_blocking(run).await.context("the index fell")??;
+        let (writer, done) = tokio::task::spawn_blocking(|| giving_way(run)).await.context("the index fell")??;
         self.writer = Some(writer);
         Ok(done)
     }
@@ -185,7 +198,7 @@ impl Indexer {
             search.0.index.send_replace(Some(index));
             anyhow::Ok(writer)
         };
-        self.writer = Some(tokio::task::spawn_blocking(swap).await.context("the index fell")??);
+        self.writer = Some(tokio::task::spawn_blocking(|| giving_way(swap)).await.context("the index fell")??);
         Ok(posts)
     }
 
@@ -314,10 +327,11 @@ impl Search {
         let (search, cancelled) = (self.clone(), Arc::new(AtomicBool::new(false)));
         let (from, stop) = (self.0.store.ledger()?.newest(), cancelled.clone());
         let task = tokio::task::spawn_blocking(move || {
-            let made = search.0.shelf.build_beside(&|done, total| {
+            let progress = |done, total| {
                 search.0.rebuild.send_replace(Rebuild::Running { done, total });
                 !stop.load(Ordering::Relaxed)
-            });
+            };
+            let made = giving_way(|| search.0.shelf.build_beside(&progress));
             search.0.ordered.notify_one();
             made
         });

@@ -168,11 +168,7 @@ impl Search {
     fn server(&self, actor: &Iri, words: &str) -> consent::Server {
         let on = self.0.store.search_servers().get(&actor.authority()).cloned();
         let ruling = self.0.rules.set().searchable(actor, words, self.0.clock.now());
-        consent::Server {
-            on_since: on.map(|server| server.since),
-            ruled_out: ruling.verdict == Verdict::Block,
-            ..consent::Server::default()
-        }
+        consent::Server { on_since: on.map(|server| server.since), ruled_out: ruling.verdict == Verdict::Block }
     }
 
     /// Asks `consent` about a post, or about an author's posts in general.

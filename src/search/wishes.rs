@@ -1,4 +1,5 @@
-//! What people ask of the search about themselves: to be read again, to be taken out for good, to come back. They need no
+//! What people ask of the search about themselves: to be read again, to be taken out for good, to come back, to be found
+//! with what they wrote before they said yes. They need no
 //! account here and write nothing in public but a word in their own profile, which they may take out again.
 //!
 //! Promises: nothing is kept of who asked, but in memory for ten minutes a number that stands for their network. A profile
@@ -24,7 +25,7 @@ use crate::ids::{Authority, Iri};
 use crate::peers::PeerFault;
 use crate::peers::queue::Key;
 use crate::policy::limits::network;
-use crate::store::{StoreError, Tx, Wish};
+use crate::store::{IndexedAuthor, StoreError, Tx, Wish};
 
 /// Between two readings of one profile that the same asker asked for,
 pub const GAP: Duration = Duration::from_secs(600);
@@ -101,6 +102,8 @@ pub enum Granted {
     },
     /// Its profile counts again.
     Returned,
+    /// Posts from before its consent are taken, too.
+    OlderToo,
 }
 
 /// Whom we read lately because somebody asked. In memory: a restart forgets it.
@@ -169,15 +172,32 @@ impl Search {
             return Err(WishFault::NothingHeld);
         }
         self.0.read_lately.claim(&actor, held, from, self.0.clock.now())?;
-        match self.wish_shown(&actor).await? {
-            Some(Wish::Removal) => self.remove(&actor).await,
-            Some(Wish::Return) if wish == Wish::Return => {
-                self.0.store.write(move |tx| tx.lift_removal(&actor).map(drop)).await?;
-                self.count("returned-by-proof");
-                Ok(Granted::Returned)
-            }
-            _ => Err(WishFault::NotShown),
+        let shown = self.wishes_shown(&actor).await?;
+        if shown.contains(&Wish::Removal) {
+            return self.remove(&actor).await;
         }
+        if !shown.contains(&wish) {
+            return Err(WishFault::NotShown);
+        }
+        if wish == Wish::Older {
+            return self.take_older(actor).await;
+        }
+        self.0.store.write(move |tx| tx.lift_removal(&actor).map(drop)).await?;
+        self.count("returned-by-proof");
+        Ok(Granted::Returned)
+    }
+
+    async fn take_older(&self, actor: Iri) -> Result<Granted, WishFault> {
+        let ever = Some(Timestamp::default());
+        let note = move |tx: &mut Tx<'_>| match tx.indexed_author(&actor)? {
+            Some(author) => tx.put_indexed_author(&actor, IndexedAuthor { since: ever, ..author }).map(|_row| true),
+            None => Ok(false),
+        };
+        if !self.0.store.write(note).await? {
+            return Err(WishFault::NothingHeld);
+        }
+        self.count("older-by-proof");
+        Ok(Granted::OlderToo)
     }
 
     /// The words of this week and of the last one.
@@ -186,13 +206,14 @@ impl Search {
         [now, now.minus(WEEK)].map(|at| self.0.store.token(actor, wish, at))
     }
 
-    /// Reads the profile now; which wish it shows, if any. Of two, the no.
-    async fn wish_shown(&self, actor: &Iri) -> Result<Option<Wish>, WishFault> {
-        let wishes = [Wish::Removal, Wish::Return];
+    /// Reads the profile now; which wishes it shows.
+    async fn wishes_shown(&self, actor: &Iri) -> Result<Vec<Wish>, WishFault> {
+        let wishes = [Wish::Removal, Wish::Return, Wish::Older];
         let words = wishes.map(|wish| self.tokens(actor, wish)).concat();
         match self.0.peers.shows_now(actor, &words).await {
             Ok(shown) => {
-                Ok(wishes.into_iter().zip(shown.chunks(2)).find(|(_, two)| two.contains(&true)).map(|(wish, _)| wish))
+                let each = wishes.into_iter().zip(shown.chunks(2));
+                Ok(each.filter(|(_, two)| two.contains(&true)).map(|(wish, _)| wish).collect())
             }
             Err(fault) => {
                 // What follows from it follows for what is held as well.
@@ -239,7 +260,7 @@ impl Search {
         }
         let asked_at = now;
         self.0.read_lately.claim(&actor, true, from, asked_at)?;
-        if self.wish_shown(&actor).await? == Some(Wish::Removal) {
+        if self.wishes_shown(&actor).await?.contains(&Wish::Removal) {
             self.remove(&actor).await?;
             let reasons = vec![Reason::Removed];
             return Ok(ReadAgain { indexed: false, reasons, read_at: Some(self.0.clock.now()), posts: 0 });

@@ -33,6 +33,8 @@ pub enum Wish {
     Removal,
     /// To be asked again by their profile, after a removal.
     Return,
+    /// That posts from before their consent are taken, too.
+    Older,
 }
 
 impl Wish {
@@ -42,6 +44,7 @@ impl Wish {
         match self {
             Self::Removal => "remove",
             Self::Return => "return",
+            Self::Older => "older",
         }
     }
 }

@@ -183,6 +183,46 @@ async fn who_asks_to_be_read_again_is_within_ten_minutes_and_strangers_are_not_r
         .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn posts_from_before_a_consent_are_taken_only_if_their_author_asked() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let ada = actor_of(&yes, "ada");
+    clock.advance(2 * HOUR);
+    publish(&yes, "a gannet").await;
+    eventually(&relay, "it is found", || found(&relay, "gannet").len() == 1).await;
+    for indexable in [false, true] {
+        yes.set_profile("ada", json!({ "indexable": indexable }));
+        tell_profile(&yes, "ada").await;
+        eventually(&relay, "it is heard", || (held(&relay).0 == 0) != indexable || indexable).await;
+    }
+    clock.advance(Duration::from_secs(5));
+    publish(&yes, "a gannet after the new yes").await;
+    eventually(&relay, "it is found", || found(&relay, "gannet").len() == 1).await;
+
+    let older = PostSpec { published: Some(clock.now().minus(HOUR)), ..PostSpec::public("a razorbill, an hour ago") };
+    let before = gathered(&relay, "before-consent");
+    yes.post(older.clone()).await.expect("an answer");
+    eventually(&relay, "it is looked at", || gathered(&relay, "before-consent") > before).await;
+    assert!(found(&relay, "razorbill").is_empty());
+
+    let token = word(&relay, &ada, Wish::Older);
+    let body = json!({ "actor": ada, "wish": "older", "token": token });
+    assert_eq!(ask(&relay, &yes, "remove", body.clone()).await.status, 422, "only the profile counts");
+    yes.set_profile("ada", json!({ "summary": token }));
+    clock.advance(Duration::from_secs(601));
+    let done = ask(&relay, &yes, "remove", body).await;
+    assert_eq!((done.status, &parse(&done.body)["state"]), (200, &json!("older")), "{}", done.text());
+    yes.post(older).await.expect("an answer");
+    eventually(&relay, "she asked", || found(&relay, "razorbill").len() == 1).await;
+    // But nobody asked for her admin, who said yes two hours before.
+    let oldest = PostSpec { published: Some(clock.now().minus(4 * HOUR)), ..PostSpec::public("a razorbill long ago") };
+    let before = gathered(&relay, "before-consent");
+    yes.post(oldest).await.expect("an answer");
+    eventually(&relay, "it is looked at", || gathered(&relay, "before-consent") > before).await;
+    assert_eq!(found(&relay, "razorbill").len(), 1);
+}
+
 /// Whoever asks for whatever: who tries to use up somebody's readings does their work.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_the_word_of_a_removal_counts() {

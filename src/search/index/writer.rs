@@ -18,7 +18,6 @@ use tantivy::{IndexWriter, SegmentMeta, TantivyError, Term};
 use super::fault::{failed, guarded};
 use super::{Index, IndexFault, segment_of, sync};
 use crate::clock::Timestamp;
-use crate::search::bounds::IdRange;
 use crate::search::schema::IndexDoc;
 
 /// Segments with more posts are merged no further. Eight of this size make one of a quarter of a million, which an
@@ -94,15 +93,6 @@ impl Writer {
     /// Takes all posts of a server out.
     pub fn remove_server(&mut self, server: u64) {
         self.take_out(Term::from_field_u64(self.index.0.fields.server, server));
-    }
-
-    /// Takes out all posts with smaller ids: what is too old.
-    ///
-    /// # Errors
-    /// [`IndexFault::Failed`].
-    pub fn remove_below(&mut self, id: u64) -> Result<(), IndexFault> {
-        self.removed = true;
-        guarded(|| self.engine.delete_query(Box::new(IdRange(0..id)))).map(|_opstamp| ())
     }
 
     fn take_out(&mut self, term: Term) {
