@@ -559,6 +559,11 @@ mod tests {
         assert_eq!(client().get(&site.iri("/missing")).await.unwrap_err(), FetchFault::Gone { status: 404 });
         assert_eq!(other.asked(), ["/posing"], "a foreign id is not even asked for");
 
+        // It must be what it claimed, and not what that leads to.
+        site.set("/claims", note(&site.url("/leads")));
+        site.set("/leads", Page::redirect("/real"));
+        assert!(matches!(client().get(&site.iri("/claims")).await.unwrap_err(), FetchFault::Invalid(_)));
+
         // Fragments name nothing that could be asked for: these are one request each.
         site.set("/led", Page::redirect("/real#part"));
         for (path, expected) in [("/real#part", &["/real"][..]), ("/led", &["/led", "/real"])] {

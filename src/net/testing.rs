@@ -204,6 +204,8 @@ impl Page {
     }
 }
 
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// A server whose pages the test sets, and which remembers what it was asked.
 #[derive(Clone)]
 pub(crate) struct Site {
@@ -211,7 +213,7 @@ pub(crate) struct Site {
     pages: Arc<Mutex<HashMap<String, Page>>>,
     seen: Arc<Mutex<Vec<(String, http::HeaderMap)>>>,
     demand: Arc<Mutex<Option<(Scheme, u16)>>>,
-    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 impl Site {

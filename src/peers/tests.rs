@@ -204,7 +204,7 @@ async fn of_two_readings_in_memory_the_newer_stays() {
     let world = World::new();
     let id = Iri::parse("https://a.example/ada").unwrap();
     let reading = |asked_at| {
-        let value = json!({ "id": id.as_str(), "type": "Person", "preferredUsername": "ada" });
+        let value: Value = serde_json::from_str(&actor(id.as_str(), KEY).body).unwrap();
         crate::net::Fetched { id: id.clone(), bytes: value.to_string().into(), value, asked_at, etag: None }
     };
     world.clock.advance(Duration::from_secs(60));
@@ -213,6 +213,10 @@ async fn of_two_readings_in_memory_the_newer_stays() {
         assert_eq!(world.peers.note_reading(&reading(asked_at)).await, is_newest);
         assert_eq!(world.peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(now));
     }
+    // Nor is the older document written down.
+    let late = reading(NOON);
+    world.peers.keep_actor(RemoteActor::read(&late.value).unwrap(), &late).await;
+    assert!(!world.peers.disk.contains(Kind::Actor, id.as_str()));
 }
 
 /// That nothing changed is an answer to that question, and about the document that we have.
@@ -404,6 +408,10 @@ async fn what_was_known_and_goes_missing_is_not_asked_for_within_the_hour() {
     let (world, asked) = (world.restart(), site.asked().len());
     assert_eq!(world.peers.actor(&id).await.unwrap_err(), gone);
     assert_eq!(site.asked().len(), asked);
+    let world = world.restart();
+    world.clock.advance(Duration::from_secs(3600));
+    site.set("/ada", actor(id.as_str(), KEY));
+    assert!(world.peers.actor(&id).await.is_ok(), "for an hour");
 }
 
 #[tokio::test]

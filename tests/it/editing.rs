@@ -304,6 +304,11 @@ async fn what_nobody_searches_any_more_is_not_kept() {
         let relay = relay.restart_with(|config| config.search.api = SearchApi::Off).await;
         eventually(&relay, "after a day nothing is left, and before it all: it may be a slip", || held(&relay) == left)
             .await;
+        // It is looked at every second.
+        for _ in 0..200 {
+            assert_eq!(held(&relay), left);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

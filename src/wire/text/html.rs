@@ -505,6 +505,7 @@ mod tests {
         check("<b x=>word", "word");
         check("<b/x=\"/>\"/>word", "word");
         check("<b x=/>word", "word");
+        check("<b x=y/z=\">word<b y=\">", "word");
         check("</b \">word", "word");
         check("</p=\">word", "word");
         check("<!-- a --!>word<!-- b -->", "word");
@@ -515,6 +516,9 @@ mod tests {
         check("<!x \">word<!y \">", "word");
         check("<?x \">word<?y \">", "word");
         check("</ \">word</ \">", "word");
+        check("<!x y=\">word<!x y=\">", "word");
+        check("<?x y=\">word<?x y=\">", "word");
+        check("</ y=\">word</ y=\">", "word");
         check("</>word", "word");
         check("<!>word", "word");
         check("<style><a \"</style>word<b \">", "word");
@@ -522,6 +526,7 @@ mod tests {
         check("<STYLE></styles></Style/>word", "word");
         check("<textarea><!-- </textarea>word<!-- -->", "<!-- word");
         check("<title><b \"</title>word<b \">", "<b \"word");
+        check("<title></titles><b \"></title>word<b \">", "</titles><b \">word");
         check("w<b-x>or</b-x><p-x>d", "word");
     }
 
