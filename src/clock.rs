@@ -68,10 +68,19 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Reads an RFC 3339 time as ActivityStreams documents carry it (`published`); `None` if it is none.
+    /// Reads an RFC 3339 time as ActivityStreams documents carry it (`published`); `None` if it is none. The last hours of
+    /// the year 9999 read as the last moment that is one in every zone.
     #[must_use]
     pub fn from_rfc3339(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
+        let at = match text.parse::<jiff::Timestamp>() {
+            Ok(at) => at,
+            Err(_) if text.starts_with("9999-12-3") => {
+                let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+                pieces.time().and(pieces.offset()).map(|_whole| jiff::Timestamp::MAX)?
+            }
+            Err(_) => return None,
+        };
+        Some(Self(at.as_millisecond()))
     }
 
     /// RFC 3339 in UTC with whole seconds: `2026-08-23T12:00:00Z`.
@@ -178,6 +187,15 @@ mod tests {
         assert_eq!(Timestamp::from_http_date(&at.http_date()), Some(at));
         assert_eq!(Timestamp::from_rfc3339("2026-08-23T14:00:00.5+02:00"), Some(at.plus(Duration::from_millis(500))));
         assert_eq!(Timestamp::from_rfc3339("yesterday"), None);
+        let of = |text: &str| Timestamp::from_rfc3339(text).map(Timestamp::secs);
+        assert_eq!(of("0000-01-01T00:00:00Z"), Some(-62_167_219_200));
+        assert_eq!(of("9999-12-30T22:00:00Z"), Some(253_402_207_200));
+        for last in ["9999-12-30T23:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999-12:00"] {
+            assert_eq!(of(last), Some(253_402_207_200), "{last}");
+        }
+        for none in ["9999-12-31", "9999-12-31T23:59:59", "9999-12-32T00:00:00Z", "10000-01-01T00:00:00Z"] {
+            assert_eq!(of(none), None, "{none}");
+        }
     }
 
     #[test]

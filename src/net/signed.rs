@@ -558,6 +558,27 @@ mod tests {
         }
         assert_eq!(client().get(&site.iri("/missing")).await.unwrap_err(), FetchFault::Gone { status: 404 });
         assert_eq!(other.asked(), ["/posing"], "a foreign id is not even asked for");
+
+        // It must be what it claimed, and not what that leads to.
+        site.set("/claims", note(&site.url("/leads")));
+        site.set("/leads", Page::redirect("/real"));
+        assert!(matches!(client().get(&site.iri("/claims")).await.unwrap_err(), FetchFault::Invalid(_)));
+
+        // Fragments name nothing that could be asked for: these are one request each.
+        site.set("/led", Page::redirect("/real#part"));
+        for (path, expected) in [("/real#part", &["/real"][..]), ("/led", &["/led", "/real"])] {
+            let before = site.asked().len();
+            assert_eq!(client().get(&site.iri(path)).await.unwrap().id, site.iri("/real"), "{path}");
+            assert_eq!(site.asked()[before..], *expected, "{path}");
+        }
+        // The second look has what the first left of the redirects.
+        for (from, to) in [("/1", "/2"), ("/2", "/alias-of-3"), ("/3", "/4"), ("/4", "/5")] {
+            site.set(from, Page::redirect(to));
+        }
+        site.set("/alias-of-3", note(&site.url("/3")));
+        site.set("/5", note(&site.url("/3")));
+        assert_eq!(client().get(&site.iri("/2")).await.unwrap().id, site.iri("/3"));
+        assert!(matches!(client().get(&site.iri("/1")).await.unwrap_err(), FetchFault::Invalid(_)));
     }
 
     #[tokio::test]

@@ -204,13 +204,16 @@ impl Page {
     }
 }
 
+type Meanwhile = Box<dyn FnOnce() + Send>;
+
 /// A server whose pages the test sets, and which remembers what it was asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Site {
     pub(crate) addr: SocketAddr,
     pages: Arc<Mutex<HashMap<String, Page>>>,
     seen: Arc<Mutex<Vec<(String, http::HeaderMap)>>>,
     demand: Arc<Mutex<Option<(Scheme, u16)>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 impl Site {
@@ -222,6 +225,7 @@ impl Site {
             pages: Arc::default(),
             seen: Arc::default(),
             demand: Arc::default(),
+            meanwhile: Arc::default(),
         };
         let answering = site.clone();
         let router = axum::Router::new().fallback(move |request: Request| {
@@ -252,6 +256,11 @@ impl Site {
         self.seen.lock().unwrap().iter().map(|(path, _)| path.clone()).collect()
     }
 
+    /// Does this while the next request is answered.
+    pub(crate) fn meanwhile(&self, done: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(done));
+    }
+
     /// From now on a request that is not signed with this profile is answered with this status.
     pub(crate) fn demand(&self, wanted: Option<(Scheme, u16)>) {
         *self.demand.lock().unwrap() = wanted;
@@ -277,6 +286,10 @@ impl Site {
             Some((wanted, status)) if wanted != scheme => Page::status(status),
             _ => page,
         };
+        let meanwhile = self.meanwhile.lock().unwrap().take();
+        if let Some(done) = meanwhile {
+            done();
+        }
         // Long enough that requests which can meet do meet.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let mut response = Response::builder().status(page.status);

@@ -133,9 +133,10 @@ impl Peers {
         Some(Kept::fault(PeerFault::Gone { status }, self.until(cached.at, self.lifetimes.missing)))
     }
 
-    /// Records from a future (a clock that was wrong once) are believed for no longer than new ones.
+    /// Records from a future (of a clock that was wrong once) are too old, or they would be new until it comes.
     pub(super) fn until(&self, at: Timestamp, life: Duration) -> Timestamp {
-        at.min(self.clock.now()).plus(life)
+        let now = self.clock.now();
+        if at > now { now } else { at.plus(life) }
     }
 
     pub(super) async fn has_actor(&self, id: &Iri) -> bool {

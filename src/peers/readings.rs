@@ -34,12 +34,13 @@ impl Peers {
             return kept.ok();
         }
         let cached = self.disk.get(Kind::Actor, actor.as_str())?;
-        let read_at = cached.at.min(self.clock.now());
-        if self.clock.now().since(read_at) >= READING_LIFE {
+        let now = self.clock.now();
+        // A clock that was wrong once may have written it.
+        if cached.at > now || now.since(cached.at) >= READING_LIFE {
             return None;
         }
         let document = json::parse(&cached.bytes).ok()?;
-        self.keep_reading(actor, &document, read_at, cached.bytes.len()).await
+        self.keep_reading(actor, &document, cached.at, cached.bytes.len()).await
     }
 
     /// A reading of this actor that is less than a day old.

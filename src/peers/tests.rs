@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::cache::Kind;
 use crate::net::testing::{self, CANARY, NOON, OPEN, OTHER, Page, Site, raw_server};
 use crate::wire::key::PublicKey;
 
@@ -54,6 +55,13 @@ fn key(id: &str, owner: &str, pem: &str) -> Value {
 /// An actor with one key at `#main-key`.
 fn actor(id: &str, pem: &str) -> Page {
     actor_with(id, key(&format!("{id}#main-key"), id, pem))
+}
+
+/// The same with an `ETag`.
+fn tagged(id: &Iri, pem: &str, etag: &str) -> Page {
+    let mut page = actor(id.as_str(), pem);
+    page.headers.push(("etag", etag.to_owned()));
+    page
 }
 
 fn public(pem: &str) -> PublicKey {
@@ -149,6 +157,159 @@ async fn a_document_that_did_not_change_is_not_sent_again_and_counts_as_read() {
     assert!(world.peers.reading_now(&id).await.is_err());
 }
 
+/// Some origins are wrong about what did not change: after a month a document is read whole.
+#[tokio::test]
+async fn an_origin_is_believed_that_nothing_changed_for_a_month_and_no_longer() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    site.set("/ada", tagged(&id, KEY, "\"one\""));
+    world.peers.reading_now(&id).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    for (days, sent) in [(7, true), (22, true), (1, false)] {
+        world.clock.advance(days * day);
+        site.set("/ada", if sent { Page::status(304) } else { tagged(&id, OTHER_KEY, "\"two\"") });
+        assert_eq!(world.peers.reading_now(&id).await.unwrap().read_at, world.clock.now());
+        let etag = site.headers_of("/ada").get("if-none-match").cloned();
+        assert_eq!(etag.is_some(), sent, "{days} days later");
+    }
+    assert_eq!(world.peers.actor(&id).await.unwrap().keys[0].key, public(OTHER_KEY));
+    world.clock.advance(day);
+    site.set("/ada", Page::status(304));
+    world.peers.reading_now(&id).await.unwrap();
+    assert_eq!(site.headers_of("/ada")["if-none-match"], "\"two\"");
+}
+
+/// For a day, and after a restart.
+#[tokio::test]
+async fn what_did_not_change_is_as_good_as_new() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    site.set("/ada", tagged(&id, KEY, "\"one\""));
+    world.peers.actor(&id).await.unwrap();
+    world.clock.advance(Duration::from_secs(7 * 86_400));
+    site.set("/ada", Page::status(304));
+    world.peers.actor(&id).await.unwrap();
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    world.peers.actor(&id).await.unwrap();
+    let world = world.restart();
+    world.peers.actor(&id).await.unwrap();
+    assert_eq!(site.asked().len(), 2);
+    world.clock.advance(Duration::from_secs(3600));
+    world.peers.actor(&id).await.unwrap();
+    assert_eq!(site.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn of_two_readings_in_memory_the_newer_stays() {
+    let world = World::new();
+    let id = Iri::parse("https://a.example/ada").unwrap();
+    let reading = |asked_at| {
+        let value: Value = serde_json::from_str(&actor(id.as_str(), KEY).body).unwrap();
+        crate::net::Fetched { id: id.clone(), bytes: value.to_string().into(), value, asked_at, etag: None }
+    };
+    world.clock.advance(Duration::from_secs(60));
+    let now = world.clock.now();
+    for (asked_at, is_newest) in [(now, true), (NOON, false), (now, true)] {
+        assert_eq!(world.peers.note_reading(&reading(asked_at)).await, is_newest);
+        assert_eq!(world.peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(now));
+    }
+    // Nor is the older document written down.
+    let late = reading(NOON);
+    world.peers.keep_actor(RemoteActor::read(&late.value).unwrap(), &late).await;
+    assert!(!world.peers.disk.contains(Kind::Actor, id.as_str()));
+}
+
+/// That nothing changed is an answer to that question, and about the document that we have.
+#[tokio::test]
+async fn nothing_is_believed_to_be_as_it_was_that_we_did_not_ask_about() {
+    let etag = |site: &Site| site.headers_of("/ada").get("if-none-match").cloned();
+    let known = async || {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        let id = site.iri("/ada");
+        site.set("/ada", tagged(&id, KEY, "\"one\""));
+        world.peers.reading_now(&id).await.unwrap();
+        world.clock.advance(Duration::from_secs(86_400));
+        (world, site, id)
+    };
+    // It came without a tag the next time: the old one is not its own.
+    let (world, site, id) = known().await;
+    site.set("/ada", actor(id.as_str(), OTHER_KEY));
+    world.peers.reading_now(&id).await.unwrap();
+    site.set("/ada", Page::status(304));
+    assert!(world.peers.reading_now(&id).await.is_err(), "nobody asked whether it changed");
+    assert_eq!(etag(&site), None);
+    // One that is longer than any that a server makes is none.
+    let (world, site, id) = known().await;
+    site.set("/ada", tagged(&id, KEY, &format!("\"{}\"", "x".repeat(300))));
+    world.peers.reading_now(&id).await.unwrap();
+    world.peers.reading_now(&id).await.unwrap();
+    assert_eq!(etag(&site), None);
+    // The document is lost, or cannot be read: what does not differ from it is of no use.
+    for lost in [true, false] {
+        let (world, site, id) = known().await;
+        world.peers.disk.remove(Kind::Actor, id.as_str());
+        if !lost {
+            world.peers.disk.put(Kind::Actor, id.as_str(), b"{}", world.clock.now());
+        }
+        world.peers.reading_now(&id).await.unwrap();
+        assert_eq!(etag(&site), None);
+    }
+    // Forgotten while the answer is under way.
+    let (world, site, id) = known().await;
+    let (disk, key, page) = (world.peers.disk.clone(), id.clone(), tagged(&id, OTHER_KEY, "\"two\""));
+    let next = site.clone();
+    site.set("/ada", Page::status(304));
+    site.meanwhile(move || {
+        disk.remove(Kind::Actor, key.as_str());
+        next.set("/ada", page);
+    });
+    world.peers.reading_now(&id).await.unwrap();
+    assert_eq!(world.peers.actor(&id).await.unwrap().keys[0].key, public(OTHER_KEY));
+    // Whoever waits for a word in a profile is not told what it was yesterday.
+    let (world, site, id) = known().await;
+    world.peers.shows_now(&id, &["word".to_owned()]).await.unwrap();
+    assert_eq!(etag(&site), None);
+}
+
+/// Two ask at once, and who asked first is answered last.
+#[tokio::test]
+async fn an_answer_that_comes_late_displaces_nothing_newer() {
+    for late in [304, 200] {
+        let (world, site) = (World::new(), Site::start(OPEN).await);
+        let id = site.iri("/ada");
+        site.set("/ada", tagged(&id, KEY, "\"one\""));
+        world.peers.reading_now(&id).await.unwrap();
+        world.clock.advance(Duration::from_secs(86_400));
+        if late == 304 {
+            site.set("/ada", Page::status(304));
+        }
+        let (disk, clock, newer) = (world.peers.disk.clone(), world.clock.clone(), actor(id.as_str(), OTHER_KEY));
+        let key = id.clone();
+        site.meanwhile(move || {
+            clock.advance(Duration::from_secs(60));
+            disk.put(Kind::Actor, key.as_str(), newer.body.as_bytes(), clock.now());
+        });
+        let read = world.peers.actor_fresh(&id).await.unwrap();
+        assert_eq!(read.keys[0].key, public(OTHER_KEY), "{late}: whoever asks gets the newest");
+        let now = world.clock.now();
+        let kept = world.restart().peers.kept_reading(&id).await;
+        assert_eq!(kept.map(|kept| kept.read_at), Some(now), "{late}: and it stays");
+    }
+}
+
+/// What it wrote down would be new until the day comes that it spoke of.
+#[tokio::test]
+async fn what_a_wrong_clock_wrote_down_is_read_again() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    let page = actor(id.as_str(), KEY);
+    world.peers.disk.put(Kind::Actor, id.as_str(), page.body.as_bytes(), NOON.plus(Duration::from_secs(86_400 * 365)));
+    assert_eq!(world.peers.kept_reading(&id).await, None);
+    site.set("/ada", actor(id.as_str(), OTHER_KEY));
+    assert_eq!(world.peers.actor(&id).await.unwrap().keys[0].key, public(OTHER_KEY));
+    assert_eq!(world.peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(NOON));
+}
+
 /// Keys are read from the document in which the author says yes or no.
 #[tokio::test]
 async fn what_was_read_for_a_key_is_the_newest_word_too() {
@@ -233,6 +394,24 @@ async fn what_was_known_and_goes_missing_is_not_asked_for_within_the_hour() {
     world.clock.advance(Duration::from_secs(2 * 60));
     site.set("/ada", actor(id.as_str(), KEY));
     assert!(world.peers.actor_fresh(&id).await.is_ok());
+
+    // What came back is there, also for who does not believe what we have; what is gone is gone after a restart, too.
+    site.set("/ada", Page::status(410));
+    world.peers.actor_fresh(&id).await.unwrap_err();
+    site.set("/ada", actor(id.as_str(), KEY));
+    world.peers.actor_fresh(&id).await.unwrap();
+    world.peers.outdate_actor(&id).await;
+    assert!(world.peers.actor(&id).await.is_ok());
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    site.set("/ada", Page::status(410));
+    assert_eq!(world.peers.actor(&id).await.unwrap_err(), gone);
+    let (world, asked) = (world.restart(), site.asked().len());
+    assert_eq!(world.peers.actor(&id).await.unwrap_err(), gone);
+    assert_eq!(site.asked().len(), asked);
+    let world = world.restart();
+    world.clock.advance(Duration::from_secs(3600));
+    site.set("/ada", actor(id.as_str(), KEY));
+    assert!(world.peers.actor(&id).await.is_ok(), "for an hour");
 }
 
 #[tokio::test]

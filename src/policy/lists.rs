@@ -520,7 +520,9 @@ mod tests {
         assert_eq!(parse(many.as_bytes()), Err(ListFault::TooManyRows { line: MAX_ROWS as u64 + 1 }));
         let many = format!("#domain\n{}", "*\n".repeat(MAX_ROWS + 1));
         assert!(matches!(parse(many.as_bytes()), Err(ListFault::TooManyRows { .. })));
-        for head in ["name,severity", "#domain,domain", &format!("domain{}", ",x".repeat(40))] {
+        let columns: String = (0..MAX_COLUMNS).map(|column| format!(",x{column}")).collect();
+        let long = "x".repeat(MAX_FIELD + 1);
+        for head in ["name,severity", "#domain,domain", &format!("domain{columns}"), &long] {
             assert!(matches!(parse(head.as_bytes()), Err(ListFault::Head { line: 1, .. })), "{head}");
         }
     }

@@ -454,6 +454,34 @@ mod tests {
         assert_eq!(unread.posts, [Seq(7), Seq(9)], "nothing was judged");
     }
 
+    #[tokio::test]
+    async fn what_was_read_earlier_makes_nobody_older_than_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = crate::search::gather::tests::search(&dir, |_config| {}).await;
+        let ada = Iri::parse("https://a.example/users/ada").unwrap();
+        let said = serde_json::json!({ "id": ada.as_str(), "type": "Person", "indexable": true });
+        let (signals, profile) = (ActorSignals::of(&said), Profile::of(&said).unwrap());
+        let author = IndexedAuthor {
+            number: 0,
+            since: None,
+            read_at: NOON,
+            signals: signals.clone(),
+            profile: profile.clone(),
+            hidden: None,
+        };
+        for (read_at, expected) in [(NOON.minus(Duration::from_secs(60)), NOON), (NOON.plus(POLL), NOON.plus(POLL))] {
+            let reading = Reading { signals: signals.clone(), profile: profile.clone(), read_at };
+            let (this, who, row) = (search.clone(), ada.clone(), author.clone());
+            let renew = move |tx: &mut Tx<'_>| {
+                tx.put_indexed_author(&who, row)?;
+                this.renew(tx, &who, &reading)?;
+                tx.indexed_author(&who)
+            };
+            let row = search.0.store.write(renew).await.unwrap().unwrap();
+            assert_eq!(row.read_at, expected);
+        }
+    }
+
     #[test]
     fn nobody_is_shown_again_by_what_was_read_before_they_were_hidden() {
         let said = serde_json::json!({ "id": "https://a.example/users/ada", "type": "Person", "indexable": true });

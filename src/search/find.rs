@@ -111,10 +111,7 @@ impl Search {
     /// # Errors
     /// [`FindFault`].
     pub fn facets(&self, text: &str, sensitive: bool) -> Result<Facets, FindFault> {
-        let asked = Asked::new(self, text, sensitive)?;
-        let page = Page { limit: MAX_RESULTS, ..Page::default() };
-        let (hits, found) = asked.shown.newest(&asked.index, &asked.compiled, page, WITHIN)?;
-        Ok(facets::count(&hits, found.took_too_long || hits.len() >= MAX_RESULTS))
+        Asked::new(self, text, sensitive)?.facets()
     }
 
     /// Who switched search on for an author's server, and when: the second key.
@@ -138,6 +135,8 @@ struct Asked<'a> {
     index: Index,
     shown: Shown<'a>,
     compiled: Compiled,
+    /// How long each look at the index may take.
+    within: Duration,
 }
 
 impl<'a> Asked<'a> {
@@ -156,7 +155,7 @@ impl<'a> Asked<'a> {
             Reach::Authors(_) | Reach::Everything => return Err(FindFault::NotBrowsable),
         }
         let compiled = Compiled::new(&query, &shown, sensitive || query.wants_sensitive());
-        Ok(Self { query, index, shown, compiled })
+        Ok(Self { query, index, shown, compiled, within: WITHIN })
     }
 
     fn newest(&self, page: Page) -> Result<Results, FindFault> {
@@ -170,7 +169,7 @@ impl<'a> Asked<'a> {
         let limit = page.limit.min(MAX_RESULTS - depth);
         let back = page.above.is_some() && page.below.is_none();
         let page = Page { limit: if back { MAX_RESULTS } else { limit }, ..page };
-        let (mut hits, found) = self.shown.newest(&self.index, &self.compiled, page, WITHIN)?;
+        let (mut hits, found) = self.shown.newest(&self.index, &self.compiled, page, self.within)?;
         if back {
             hits.drain(..hits.len().saturating_sub(limit));
         }
@@ -184,7 +183,7 @@ impl<'a> Asked<'a> {
     fn depth(&self, below: Option<u64>) -> Result<Option<usize>, FindFault> {
         let Some(below) = below else { return Ok(Some(0)) };
         let page = Page { above: below.checked_sub(1), below: None, limit: MAX_RESULTS };
-        Ok(counted(&self.index.newest(&self.compiled, page, &|_| true, WITHIN)?))
+        Ok(counted(&self.index.newest(&self.compiled, page, &|_| true, self.within)?))
     }
 
     fn best(&self, skip: usize, limit: usize) -> Result<Results, FindFault> {
@@ -192,9 +191,16 @@ impl<'a> Asked<'a> {
             return Err(FindFault::TooDeep);
         }
         let limit = limit.min(MAX_RESULTS - skip);
-        let (hits, found) = self.shown.look_up(|alive| self.index.best(&self.compiled, skip, limit, alive, WITHIN))?;
+        let (hits, found) =
+            self.shown.look_up(|alive| self.index.best(&self.compiled, skip, limit, alive, self.within))?;
         let more = limit > 0 && hits.len() == limit && skip + limit < MAX_RESULTS;
         Ok(Results { hits, more, took_too_long: found.took_too_long, cut: found.cut })
+    }
+
+    fn facets(&self) -> Result<Facets, FindFault> {
+        let page = Page { limit: MAX_RESULTS, ..Page::default() };
+        let (hits, found) = self.shown.newest(&self.index, &self.compiled, page, self.within)?;
+        Ok(facets::count(&hits, found.took_too_long || hits.len() >= MAX_RESULTS))
     }
 }
 
@@ -402,10 +408,60 @@ impl Names for Shown<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::atomic::Ordering;
 
-    #[test]
-    fn a_depth_that_could_not_be_counted_is_not_known() {
+    use super::*;
+    use crate::search::gather::tests::search;
+    use crate::search::schema::IndexDoc;
+    use crate::wire::document::Document;
+
+    /// A search whose index has one post, of which nothing is held.
+    async fn with_one_post(dir: &tempfile::TempDir) -> Search {
+        let search = search(dir, |_config| {}).await;
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        let mut writer = index.writer(15 << 20).unwrap();
+        let document = Document { text: "a petrel".to_owned(), ..Document::default() };
+        writer.put(&IndexDoc { id: 7, author: 1, server: 1, language: "en", document: &document }).unwrap();
+        writer.commit(1, search.0.clock.now()).unwrap();
+        search.0.index.send_replace(Some(index));
+        search.0.awake.store(true, Ordering::Release);
+        search
+    }
+
+    #[tokio::test]
+    async fn each_search_for_posts_has_a_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = with_one_post(&dir).await;
+        let asked = |text: &str| Asked::new(&search, text, false).unwrap();
+        let page = Page { limit: 20, ..Page::default() };
+        assert_eq!(asked("petrel").within, WITHIN);
+        for (within, is_over) in [(Duration::from_secs(600), false), (Duration::ZERO, true)] {
+            let asked = |text: &str| Asked { within, ..asked(text) };
+            assert_eq!(asked("petrel").newest(page).unwrap().took_too_long, is_over, "{within:?}");
+            assert_eq!(asked("petrel sort:relevance").best(0, 20).unwrap().took_too_long, is_over, "{within:?}");
+            assert_eq!(asked("petrel").facets().unwrap().more, is_over, "{within:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_is_shown_before_it_is_known_for_how_long_we_slept() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = with_one_post(&dir).await;
+        assert!(search.index().is_some() && search.post(7).is_ok());
+        search.0.awake.store(false, Ordering::Release);
+        assert!(search.index().is_none() && matches!(search.post(7), Err(StoreError::Busy)));
+    }
+
+    #[tokio::test]
+    async fn a_depth_that_could_not_be_counted_is_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = with_one_post(&dir).await;
+        let below = Page { limit: 20, below: Some(5), ..Page::default() };
+        let page_below = |within| Asked { within, ..Asked::new(&search, "petrel", false).unwrap() }.newest(below);
+        assert!(!page_below(Duration::from_secs(600)).unwrap().took_too_long, "one lies above");
+        // Of a page whose depth is not known, nothing is shown, nor that there is more.
+        let late = page_below(Duration::ZERO).unwrap();
+        assert_eq!((late.hits.len(), late.more, late.took_too_long), (0, false, true));
         let mut found = Found { ids: vec![9, 8, 7], ..Found::default() };
         assert_eq!(counted(&found), Some(3));
         found.took_too_long = true;

@@ -326,7 +326,7 @@ fn said(entry: &Entry) -> Option<Value> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
@@ -351,7 +351,7 @@ mod tests {
     }
 
     /// A search with these rules that is on for Ada's server. No worker of it runs.
-    async fn search(dir: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Search {
+    pub(in crate::search) async fn search(dir: &tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Search {
         let (mut config, clock) = (Config::embedded(), Clock::manual(NOON));
         config.search.api = crate::config::SearchApi::Public;
         change(&mut config);
@@ -431,6 +431,73 @@ mod tests {
         let all = said.iter().zip(1..).map(|(said, number)| found(number, at, said)).collect();
         let ruled = Reason::Ruled.as_str();
         assert_eq!(take(&search, all).await, ["indexed", ruled, ruled, ruled, ruled, ruled, "indexed", ruled]);
+    }
+
+    /// A reading was under way while its author said no.
+    #[tokio::test]
+    async fn a_reading_that_is_older_than_a_no_brings_nobody_in() {
+        for (said, expected) in [(NOON.minus(Duration::from_secs(60)), "indexed"), (NOON, "author-unread")] {
+            let dir = tempfile::tempdir().unwrap();
+            let search = search(&dir, |_config| {}).await;
+            search.0.store.write(move |tx| tx.refuse_author(&iri(ADA), "not-indexable", said)).await.unwrap();
+            assert_eq!(take(&search, vec![found(1, NOON, &json!({}))]).await, [expected]);
+        }
+    }
+
+    /// The newest word of an author counts, whichever came last.
+    #[tokio::test]
+    async fn an_older_reading_takes_nothing_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = search(&dir, |_config| {}).await;
+        let at = NOON.minus(Duration::from_secs(1));
+        let later = NOON.plus(Duration::from_secs(60));
+        assert_eq!(take(&search, vec![found(1, at, &json!({}))]).await, ["indexed"]);
+        let said = |indexable: bool, read_at| {
+            let actor = json!({ "id": ADA, "type": "Person", "preferredUsername": "ada", "indexable": indexable });
+            Reading { signals: ActorSignals::of(&actor), profile: Profile::of(&actor).unwrap(), read_at }
+        };
+        let heard = async |reading: Reading| {
+            let this = search.clone();
+            let heed = move |tx: &mut Tx<'_>| {
+                this.heed(tx, &iri(ADA), &reading)?;
+                tx.indexed_author(&iri(ADA))
+            };
+            search.0.store.write(heed).await.unwrap()
+        };
+        let newer = said(true, later);
+        let renew = move |tx: &mut Tx<'_>| {
+            let author = tx.indexed_author(&iri(ADA))?.unwrap();
+            tx.put_indexed_author(&iri(ADA), author.renewed(&newer)).map(drop)
+        };
+        search.0.store.write(renew).await.unwrap();
+        assert!(heard(said(false, NOON)).await.is_some(), "an older no");
+        let newer = said(false, later);
+        let renew = move |tx: &mut Tx<'_>| {
+            let author = tx.indexed_author(&iri(ADA))?.unwrap();
+            tx.put_indexed_author(&iri(ADA), author.renewed(&newer)).map(drop)
+        };
+        search.0.store.write(renew).await.unwrap();
+        assert_eq!(take(&search, vec![found(2, at, &json!({}))]).await, ["not-indexable"], "an older yes");
+        assert_eq!(heard(said(false, later)).await, None, "a new no");
+    }
+
+    #[tokio::test]
+    async fn who_is_still_to_be_swept_out_comes_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = search(&dir, |_config| {}).await;
+        let at = NOON.minus(Duration::from_secs(1));
+        let number = || search.0.store.ledger().unwrap().author(&iri(ADA)).unwrap().unwrap().number;
+        assert_eq!(take(&search, vec![found(1, at, &json!({}))]).await, ["indexed"]);
+        let before = number();
+        let server = iri(ADA).authority();
+        let on = search.0.store.search_servers()[&server].as_ref().clone();
+        let again = move |tx: &mut Tx<'_>| {
+            tx.switch_search(&server, None)?;
+            tx.switch_search(&server, Some(on)).map(drop)
+        };
+        search.0.store.write(again).await.unwrap();
+        assert_eq!(take(&search, vec![found(2, at, &json!({}))]).await, ["indexed"]);
+        assert_ne!(number(), before, "what was taken under the old number is found no longer");
     }
 
     /// Only a Create or an Update brings a post; a post may hold whatever it likes.

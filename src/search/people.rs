@@ -293,6 +293,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
+    use crate::store::Record;
     use crate::wire::searchable::{ActorSignals, Profile};
 
     fn listed(people: &[(&str, &str, &str)]) -> Listed {
@@ -317,6 +318,27 @@ mod tests {
             hidden: None,
         };
         (Iri::parse(&id).unwrap(), author)
+    }
+
+    /// What stands where an author should, and is none.
+    #[derive(Debug, serde::Serialize, serde::Deserialize)]
+    struct Broken {
+        pieces: u8,
+    }
+
+    impl Record for Broken {
+        const TABLE: &'static str = IndexedAuthor::TABLE;
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_spoils_no_list() {
+        let dir = tempfile::tempdir().unwrap();
+        let search = crate::search::gather::tests::search(&dir, |_config| {}).await;
+        search.0.awake.store(true, std::sync::atomic::Ordering::Release);
+        let put = |tx: &mut crate::store::Tx<'_>| tx.put("https://a.example/users/lost", &Broken { pieces: 2 });
+        search.0.store.write(put).await.unwrap();
+        assert!(search.0.store.get::<IndexedAuthor>("https://a.example/users/lost").is_err());
+        assert!(Listed::make(&search, Seq(1)).unwrap().actors.is_empty());
     }
 
     #[test]

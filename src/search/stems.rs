@@ -23,7 +23,7 @@ pub(super) const MAX_LISTS: usize = 2 * MAX_EXPANSIONS;
 /// Terms of a segment that are looked at for each that is taken.
 const SCANNED_FOR_ONE: usize = 8;
 /// Lists that a search opens in all segments: about 1.5 kB each.
-const MAX_OPEN: usize = 12 * MAX_LISTS;
+pub(super) const MAX_OPEN: usize = 12 * MAX_LISTS;
 /// Terms between two looks at the clock.
 const STEPS: usize = 128;
 
@@ -56,10 +56,16 @@ impl Allowance {
         self.cut.load(Ordering::Relaxed)
     }
 
-    /// Lists that were opened.
+    /// Lists that may still be opened.
     #[cfg(test)]
-    pub(super) fn opened(&self) -> usize {
-        MAX_OPEN - self.left.load(Ordering::Relaxed)
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Leaves so many.
+    #[cfg(test)]
+    pub(super) fn leave(&self, lists: usize) {
+        self.left.store(lists, Ordering::Relaxed);
     }
 
     /// Takes so many lists; whether there were as many. If not, the search is over: what it said is true, and there may be

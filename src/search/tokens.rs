@@ -599,6 +599,9 @@ mod tests {
                 assert!(count <= (most + MAX_PARTS + 4).min(MAX_TOKENS), "{head}{unit}: {count}");
             }
         }
+        let mut count = 0;
+        tokens(&"a ".repeat(MAX_TOKENS + 100), |_token| count += 1);
+        assert_eq!(count, MAX_TOKENS);
         let text = format!("a{} b", "\u{301}\u{323}".repeat(50_000));
         assert_eq!(read(&text), "a b");
         let long = "x".repeat(MAX_TOKEN);

@@ -19,8 +19,9 @@ use super::{Record, SeenSet, Store, StoreError, Tx, codec, seen, table};
 use crate::clock::Timestamp;
 use crate::ids::Iri;
 
-/// Rows of people whose profile said no, at most; those whose no lasts are counted apart.
-const MOST_PASSING: u64 = 1_000_000;
+/// Rows of people whose profile said no, at most; those whose no lasts are counted apart. Tests write so many, and have not
+/// the time for a million.
+const MOST_PASSING: u64 = if cfg!(test) { 1000 } else { 1_000_000 };
 /// The one row of [`Lasting`].
 const LASTING_ROW: &str = "count";
 /// What is remembered of who came back, until their profile is read.
@@ -443,6 +444,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::store::codec;
+    use crate::store::ledger::testing;
 
     const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
 
@@ -563,6 +565,32 @@ mod tests {
         assert_eq!(count().await, 10, "five block us still, and five are removed");
         store.write(|tx| tx.remove::<Lasting>(LASTING_ROW)).await.unwrap();
         assert_eq!(count().await, 10, "counted anew where nobody wrote it down");
+    }
+
+    #[tokio::test]
+    async fn what_profiles_say_has_a_bound_and_what_people_did_takes_nothing_of_it() {
+        let (_dir, store) = store();
+        let person = |n: u64| iri(&format!("https://a.example/users/{n}"));
+        let ours = iri("https://r.example/actor");
+        store.write(move |tx| (0..MOST_PASSING).try_for_each(|n| tx.note_block(&person(n), &ours))).await.unwrap();
+        let refuse = async |who: Iri| {
+            let row = who.clone();
+            store.write(move |tx| tx.refuse_author(&row, "not-indexable", NOON)).await.unwrap();
+            store.refused(&who).unwrap().is_some_and(|no| no.passing.is_some())
+        };
+        let profiles = MOST_PASSING..2 * MOST_PASSING;
+        store
+            .write(move |tx| profiles.clone().try_for_each(|n| tx.refuse_author(&person(n), "not-indexable", NOON)))
+            .await
+            .unwrap();
+        assert!(store.refused(&person(2 * MOST_PASSING - 1)).unwrap().is_some(), "there was room for all of these");
+        assert!(!refuse(person(2 * MOST_PASSING)).await, "and for no more");
+        assert!(refuse(person(0)).await, "of whom something is remembered, the rest is too");
+        let held = person(3 * MOST_PASSING);
+        let who = held.clone();
+        let hold = move |tx: &mut Tx<'_>| testing::hold(tx, &who, &iri("https://a.example/notes/1"));
+        store.write(hold).await.unwrap();
+        assert!(refuse(held).await, "and of whom posts are held, always");
     }
 
     #[tokio::test]

@@ -579,6 +579,9 @@ mod tests {
             "oneOf": many(json!({ "name": "o".repeat(10_000) }), 1000),
         }));
         assert_eq!((read.title.chars().count(), read.warning.chars().count()), (MAX_TITLE, MAX_TITLE));
+        let late = format!("{}late", " ".repeat(MAX_TEXT));
+        let behind = note(&json!({ "oneOf": [{ "name": late }], "content": late, "name": late }));
+        assert!(!behind.words().contains("late"), "what comes behind the bound is not read");
         assert!(read.text.len() <= MAX_TEXT && read.tags.len() == MAX_TAGS);
         assert!(read.media.len() == MAX_MEDIA && read.media.iter().all(|item| item.alt.len() == MAX_ALT));
         assert!(read.options.len() == MAX_OPTIONS && read.options.iter().all(|option| option.len() == MAX_OPTION));

@@ -728,15 +728,18 @@ mod tests {
     }
 
     #[test]
-    fn reading_takes_time_in_proportion() {
-        let deep = "<div>".repeat(100_000);
-        let fields: Vec<Value> =
-            (0..20_000).map(|n| json!({"name": format!("{n}"), "value": "#".repeat(50)})).collect();
-        let started = std::time::Instant::now();
-        actor(
-            json!({"summary": deep, "name": "a".repeat(1 << 20), "attachment": fields, "searchableBy": vec![1; 50_000]}),
-        );
-        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    fn what_is_too_long_to_be_read_to_its_end_may_say_no_there() {
+        let fields =
+            |count: usize| (0..count).map(|n| json!({"name": format!("{n}"), "value": "#"})).collect::<Vec<_>>();
+        let languages = |count: usize| (0..count).map(|n| (n.to_string(), "x".into())).collect::<Map<_, _>>();
+        for (long, longer) in [
+            (json!({"summary": "<div>".repeat(MAX_TEXT / 5)}), json!({"summary": "<div>".repeat(MAX_TEXT / 5 + 1)})),
+            (json!({"name": "a".repeat(MAX_TEXT)}), json!({"name": "a".repeat(1 << 20)})),
+            (json!({"attachment": fields(MAX_ENTRIES)}), json!({"attachment": fields(MAX_ENTRIES + 1)})),
+            (json!({"summaryMap": languages(MAX_ENTRIES)}), json!({"summaryMap": languages(MAX_ENTRIES + 1)})),
+        ] {
+            assert!(!actor(long).opt_out_word && actor(longer).opt_out_word);
+        }
     }
 
     proptest! {

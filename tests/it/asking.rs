@@ -465,7 +465,13 @@ async fn what_is_shown_to_one_asker_in_a_day_is_bounded() {
     let wait: u64 = over.header("retry-after").parse().expect("seconds");
     assert!((80_000..=86_400).contains(&wait) && over.body.contains("in a day"), "{wait} {}", over.body);
     assert_eq!(get(&relay, "/api/v1/search?q=dotterel&limit=1").await.status, 200, "one is left");
-    for path in ["/api/v1/search?q=dotterel&limit=1", "/api/v1/statuses/5", "/api/v2/search?q=dotterel&limit=1"] {
+    for path in [
+        "/api/v1/search?q=dotterel&limit=1",
+        "/api/v1/statuses/5",
+        "/api/v2/search?q=dotterel&limit=1",
+        "/api/v1/search?q=ada&kind=accounts",
+        "/api/v2/search?q=ada&type=accounts",
+    ] {
         assert_eq!(get(&relay, path).await.status, 429, "{path}");
     }
     assert_eq!(get(&relay, "/api/v1/search?q=nothing").await.status, 200, "what finds nothing shows nothing");
@@ -474,6 +480,24 @@ async fn what_is_shown_to_one_asker_in_a_day_is_bounded() {
 }
 
 /// Texts that are none: a lone surrogate, a byte that is in no UTF-8; and a NUL, which is a character like others.
+/// What a stranger writes into the header of a proxy is no address of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_no_trusted_proxy_says_nothing_about_whom_it_speaks_for() {
+    let relay = TestRelay::start_with(|config| {
+        (config.search.api, config.search.rate) = (SearchApi::Public, 1);
+        config.http.trusted_proxies = Vec::new();
+    })
+    .await;
+    let addr = relay.server.http_addr().expect("an address");
+    let mut statuses = Vec::new();
+    for number in 0..12 {
+        let behind = format!("X-Forwarded-For: 192.0.2.{number}\r\n");
+        let path = "/api/v1/search/consent?acct=ada@one.example";
+        statuses.push(ask(addr, "GET", path, &behind).await.status);
+    }
+    assert_eq!((&statuses[..10], &statuses[10..]), (&[200; 10][..], &[429; 2][..]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_no_text_are_a_query_or_a_refusal() {
     let relay = searching().await;

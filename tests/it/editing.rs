@@ -251,6 +251,19 @@ async fn a_block_by_the_actor_that_switched_search_on_switches_it_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_the_actor_that_switched_search_on_its_word_is_gone() {
+    let relay = searching().await;
+    let one = searched_only(&relay).await;
+    let post = publish(&one, "a whinchat").await;
+    eventually(&relay, "it is found", || found(&relay, "whinchat") == [post.id.clone()]).await;
+    let server = one.actor(&As::Server);
+    let delete = json!({ "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{server}#delete"),
+        "type": "Delete", "actor": server, "to": [PUBLIC], "object": server });
+    send(&one, &As::Server, &delete).await;
+    assert!(relay.store().search_servers().is_empty() && found(&relay, "whinchat").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_search_was_switched_off_a_no_is_heard_all_the_same() {
     let relay = searching().await;
     let yes = searched_only(&relay).await;
@@ -291,6 +304,11 @@ async fn what_nobody_searches_any_more_is_not_kept() {
         let relay = relay.restart_with(|config| config.search.api = SearchApi::Off).await;
         eventually(&relay, "after a day nothing is left, and before it all: it may be a slip", || held(&relay) == left)
             .await;
+        // It is looked at every second.
+        for _ in 0..200 {
+            assert_eq!(held(&relay), left);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

@@ -302,6 +302,29 @@ async fn an_author_is_new_for_a_day_and_then_for_as_long_as_he_posts_never_again
     assert_eq!(held(&relay, &poster).len(), expected + 1, "and the server itself is still known");
 }
 
+/// Servers show different parts of one document.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyword_is_found_where_only_some_show_it() {
+    let relay = TestRelay::start_with(|config| config.policy.keywords = vec!["albatross".to_owned()]).await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    let reader = relay.joined(Family::Mastodon, "reader").await;
+    let ways = [
+        ("_misskey_content", json!("an albatross")),
+        ("contentMap", json!({ "en": "a bird", "de": "ein albatross" })),
+        ("content", json!("<p>alba<span class='invisible'>x</span>tross</p>")),
+    ];
+    for (member, value) in &ways {
+        let mut composed = poster.compose(&PostSpec::public("a bird"));
+        composed.activity["object"][*member] = value.clone();
+        let body = composed.activity.to_string();
+        let sent = poster.send_raw(body, &composed.signer, &Tweaks::default()).await.expect("an answer");
+        assert_eq!(sent.status, 202, "{member}");
+        silence_about(&composed.id, &poster, &[&reader]).await;
+    }
+    let ignored = relay.metric("shearwater_inbound_total{reason=\"keyword\"");
+    assert!((ignored - ways.len() as f64).abs() < f64::EPSILON, "{ignored}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_many_new_people_repeat_is_held() {
     let relay = TestRelay::start().await;

@@ -378,7 +378,7 @@ async fn a_relay_with_an_actor_of_its_own_answers_where_its_actor_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documents_that_servers_read_are_what_they_expect() {
-    let relay = TestRelay::start().await;
+    let relay = TestRelay::start_with(|config| config.site.name = "Terns <script> & gulls".to_owned()).await;
     let (url, host) = (relay.url().to_owned(), relay.url().trim_start_matches("http://").to_owned());
     let get = |path: String| {
         let mut answer = std::net::TcpStream::connect(host.as_str()).expect("a connection");
@@ -447,6 +447,7 @@ async fn the_documents_that_servers_read_are_what_they_expect() {
         page.contains(&format!("{url}/inbox")) && page.contains(&format!("{url}/actor")),
         "the two addresses to paste"
     );
+    assert!(!page.contains("<script") && page.contains("<h1>Terns &#60;script&#62; &#38; gulls</h1>"), "{page}");
     assert!(get("/nothing".to_owned()).0.starts_with("http/1.1 404"));
 }
 

@@ -586,12 +586,17 @@ async fn what_its_origin_no_longer_has_is_out() {
 async fn what_its_origin_does_not_show_any_longer_is_out() {
     let relay = searching().await;
     let one = switched_on(&relay, Family::GoToSocial, "one").await;
-    for status in [401, 403] {
+    // Whose word takes it out at once until it was read, and a neighbour's, by which it is only read.
+    let tell = [(401, As::Server), (403, As::Server), (403, As::Author("grace".to_owned()))];
+    for (number, (status, who)) in tell.into_iter().enumerate() {
         let post = one.compose(&PostSpec::public("found"));
         let author = indexed(&relay, &one, &[&post.id]).await;
+        // Her key is to be known before its server shows nothing any more.
+        let like = activity(&one, &who, "Like", &format!("like-{number}"), json!(post.id));
+        assert_eq!(send(&relay, &one, "/search/inbox", &who, &like).await.status, 202);
         one.set_fault_at(Where::Documents, Fault::Status(status));
-        let hint = activity(&one, &ada(), "Delete", &format!("hint-{status}"), json!(post.id));
-        assert_eq!(send(&relay, &one, "/search/inbox", &As::Server, &hint).await.status, 202);
+        let hint = activity(&one, &ada(), "Delete", &format!("hint-{number}"), json!(post.id));
+        assert_eq!(send(&relay, &one, "/search/inbox", &who, &hint).await.status, 202);
         eventually("it is out", || !has_post(&relay, &post.id)).await;
         assert!(has_author(&relay, &author), "the post alone");
         one.set_fault_at(Where::Documents, Fault::None);

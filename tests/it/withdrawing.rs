@@ -277,6 +277,24 @@ async fn an_old_word_brings_nobody_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_word_of_last_week_is_good_still_and_no_older_one() {
+    let (relay, clock) = at_will().await;
+    let yes = member_at(&relay, &clock, "yes").await;
+    let lin = actor_of(&yes, "lin");
+    let removal = word(&relay, &lin, Wish::Removal);
+    yes.set_profile("lin", json!({ "summary": removal }));
+    let with = json!({ "actor": lin, "token": removal });
+    clock.advance(14 * DAY);
+    assert_eq!(ask(&relay, &yes, "remove", with).await.status, 403);
+    let removal = word(&relay, &lin, Wish::Removal);
+    yes.set_profile("lin", json!({ "summary": removal }));
+    clock.advance(7 * DAY);
+    assert_ne!(word(&relay, &lin, Wish::Removal), removal, "there is a new one");
+    let granted = ask(&relay, &yes, "remove", json!({ "actor": lin, "token": removal })).await;
+    assert_eq!(granted.status, 200, "{}", granted.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_said_no_looks_like_a_stranger_to_strangers() {
     let (relay, clock) = at_will().await;
     let yes = member_at(&relay, &clock, "yes").await;
@@ -303,6 +321,17 @@ async fn who_said_no_looks_like_a_stranger_to_strangers() {
     }
     assert_eq!(told.len(), 1, "{told:#?}");
     let (_, text) = told.pop_first().expect("one");
+    // Nor does who asks for their removal, with the word that anybody is given for anybody.
+    clock.advance(Duration::from_secs(600));
+    let mut refused = std::collections::BTreeSet::new();
+    for actor in [&ada, &grace, &actor_of(&yes, "lin")] {
+        let wish = json!({ "actor": actor, "token": word(&relay, actor, Wish::Removal) });
+        for _ in 0..2 {
+            let answer = ask(&relay, &yes, "remove", wish.clone()).await;
+            refused.insert((answer.status, answer.text().replace(actor.as_str(), "WHO")));
+        }
+    }
+    assert_eq!(refused.iter().map(|(status, _)| *status).collect::<Vec<_>>(), [422, 429], "{refused:#?}");
     assert!(
         text.contains("\"indexed\":false") && text.contains("said against it") && !text.contains("unread"),
         "{text}"

@@ -861,3 +861,31 @@ fn a_block_of_any_actor_of_ours_counts_whoever_says_it() {
         scene.check(&activity("Block", &json!("https://b.example/actor"), &json!({})), ADA, "ignore:block");
     }
 }
+
+/// Whatever becomes of the new version: what came before it is found no longer.
+#[test]
+fn an_edit_voids_what_came_before_by_its_author_or_an_actor_that_speaks_for_them_and_nobody_else() {
+    let on = || Some(vec![("a.example", SwitchedBy::Operator)]);
+    let voids = |scene: &Scene, document: &Value, signer: &str| {
+        let effects = scene.route(document, signer);
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Void(object) if object.as_str() == "https://a.example/notes/1"))
+    };
+    let edit = |object: &Value| activity("Update", object, &json!({}));
+    let (id, whole, private) = (json!("https://a.example/notes/1"), note(&json!({})), note(&json!({ "to": [] })));
+    let scene = Scene { search: on(), ..Scene::default() };
+    for object in [&id, &whole, &private] {
+        assert!(voids(&scene, &edit(object), ADA), "{object}");
+        assert!(voids(&scene, &edit(object), "https://a.example/actor"), "{object}");
+        assert!(!voids(&scene, &edit(object), "https://a.example/users/eve"), "{object}");
+        assert!(!voids(&scene, &edit(object), "https://b.example/actor"), "{object}");
+    }
+    assert!(voids(&scene, &activity("Delete", &id, &json!({})), "https://a.example/actor"));
+    assert!(!voids(&scene, &activity("Create", &whole, &json!({})), ADA));
+    // Where there is no search, and nothing of theirs is found, there is nothing to be voided.
+    assert!(!voids(&Scene::default(), &edit(&whole), ADA));
+    assert!(voids(&Scene { known: true, ..Scene::default() }, &edit(&whole), ADA));
+    let other = note(&json!({ "id": "https://b.example/notes/1" }));
+    assert!(scene.route(&edit(&other), ADA).iter().all(|effect| !matches!(effect, Effect::Void(_))));
+}

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use tantivy::query::EnableScoring;
+use tantivy::{DocSet as _, TERMINATED};
 use tempfile::TempDir;
 
 use super::*;
 use crate::search::compile::Names;
 use crate::search::query::{Expr, Leaf, Query};
 use crate::search::schema::{IndexDoc, first_id};
-use crate::search::stems::MAX_LISTS;
+use crate::search::stems::{MAX_LISTS, MAX_OPEN};
 use crate::wire::document::{Document, Prop, Props};
 
 const NOW: Timestamp = Timestamp::from_secs(1_787_486_400);
@@ -450,11 +452,17 @@ fn beginnings(first: u64, each: usize) -> (Vec<Post>, String) {
 
 /// What is found of a page, and how many lists the beginnings in the query opened for it.
 fn opened(scene: &Scene, query: &str, limit: usize, within: Duration) -> (Found, usize) {
+    opened_of(MAX_OPEN, scene, query, limit, within)
+}
+
+/// The same where they may open so many.
+fn opened_of(may: usize, scene: &Scene, query: &str, limit: usize, within: Duration) -> (Found, usize) {
     let (searcher, deadline) = (scene.index.0.reader.searcher(), deadline(within));
     let bound = compiled(query).bind(&scene.index.0.fields, false, &deadline);
+    bound.allowance.leave(may);
     let spans = scene.index.spans(&searcher).unwrap();
     let found = collect::newest(&searcher, &spans, &bound, &(0..u64::MAX), limit, &|_| true, &deadline).unwrap();
-    (found, bound.allowance.opened())
+    (found, may - bound.allowance.left())
 }
 
 #[test]
@@ -480,6 +488,40 @@ fn what_begins_so_is_looked_up_in_no_segment_before_its_turn() {
     assert_eq!((found.ids, lists), (vec![264], 10));
     let (found, lists) = opened(&scene, "hh*", 3, AMPLE);
     assert_eq!((found.ids, lists), (vec![264, 164, 64], 30));
+}
+
+/// Whoever looks up how words begin asks for the time as well: a segment may have very many.
+#[test]
+fn no_list_is_opened_when_the_time_is_over() {
+    let scene = Scene::of(&beginnings(1, 10).0);
+    let (searcher, deadline) = (scene.index.0.reader.searcher(), deadline(AMPLE));
+    let bound = compiled("hh*").bind(&scene.index.0.fields, false, &deadline);
+    let weight = bound.query.weight(EnableScoring::disabled_from_searcher(&searcher)).unwrap();
+    deadline.end();
+    let scorer = weight.scorer(searcher.segment_reader(0), 1.0).unwrap();
+    assert_eq!((scorer.doc(), bound.allowance.left()), (TERMINATED, MAX_OPEN));
+}
+
+/// Terms are looked at in the order of the alphabet, and only so many.
+#[test]
+fn a_beginning_of_very_many_words_is_not_looked_through_to_its_end() {
+    let words: Vec<String> = (0..5000).map(|n| format!("zz{n:04}")).collect();
+    let scene = Scene::of(&[Post::saying(1, &words.join(" ")), Post::saying(2, "zzzz"), Post::saying(3, "zzzz")]);
+    let (found, lists) = opened(&scene, "zz*", 9, AMPLE);
+    assert_eq!((found.ids, found.cut, lists), (vec![1], true, MAX_LISTS / 2));
+}
+
+/// What a query opens in all segments together has a bound of its own.
+#[test]
+fn where_the_last_list_is_opened_the_search_is_over_and_says_so() {
+    let mut scene = Scene::new();
+    for batch in 0..3 {
+        scene.add(&beginnings(1 + 100 * batch, 10).0);
+    }
+    let (found, lists) = opened_of(25, &scene, "hh*", 9, AMPLE);
+    assert_eq!((found.ids, found.took_too_long, lists), (vec![264, 164], true, 20));
+    let (found, lists) = opened_of(30, &scene, "hh*", 9, AMPLE);
+    assert_eq!((found.ids, found.took_too_long, lists), (vec![264, 164, 64], false, 30));
 }
 
 #[test]

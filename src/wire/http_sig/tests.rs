@@ -880,6 +880,7 @@ fn what_they_sent_never_comes_back_long_or_with_control_characters() {
     assert!(fault.to_string().len() < 130, "{fault}");
     let fault = unsigned().cavage(&format!("(request-target) host date digest ({name}"), "", "").read().unwrap_err();
     assert!(fault.to_string().len() < 120, "{fault}");
+    assert_eq!(asked::shown("a\u{1b}[2J\r\nb\u{202e}c\t d\u{0}\u{7f}é"), "a[2Jbcd");
 }
 
 fn header_soup() -> impl Strategy<Value = Sample> {

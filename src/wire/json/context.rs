@@ -215,7 +215,7 @@ fn redefines(term: &str) -> String {
 
 /// A name from their document, cut to a length that fits a log line.
 fn shown(name: &str) -> String {
-    format!("`{}`", name.chars().filter(|c| !c.is_control()).take(40).collect::<String>())
+    format!("`{}`", name.chars().filter(char::is_ascii_graphic).take(40).collect::<String>())
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
     fn what_is_named_is_cut_and_holds_no_control_characters() {
         let said = |context: &Value| restructured(&with_context(context)).expect("a fault");
         assert_eq!(said(&json!({ "object": "toot:object" })), "its context redefines `object`");
-        let long = format!("@{}\u{7}\n{}", "x".repeat(20), "y".repeat(500));
+        let long = format!("@{}\u{7}\n\u{202e}{}", "x".repeat(20), "y".repeat(500));
         let cut = format!("its context uses `@{}{}`", "x".repeat(20), "y".repeat(19));
         assert_eq!(said(&json!({ long: {} })), cut);
     }

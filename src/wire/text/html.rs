@@ -48,6 +48,8 @@ pub(in crate::wire) struct Plain {
     veiled: String,
     bare_differs: bool,
     veiled_differs: bool,
+    /// Bytes that were looked at to find where tags and raw texts begin and end.
+    pub(super) looked_at: usize,
 }
 
 impl Plain {
@@ -90,12 +92,15 @@ impl Plain {
         let mut rest = cut(html, MAX_TEXT);
         while let Some(at) = rest.find('<') {
             let (before, tag) = rest.split_at(at);
+            plain.looked_at += at;
             plain.say(before);
             if let (Reading::Bare, Some(inside)) = (reading, tag.strip_prefix(CDATA)) {
                 rest = inside;
                 continue;
             }
-            let Some(length) = tag_length(tag) else {
+            let length = tag_length(tag);
+            plain.looked_at += length.unwrap_or(if opens_a_tag(tag) { tag.len() } else { 1 });
+            let Some(length) = length else {
                 match tag.get(1..).filter(|_| !opens_a_tag(tag)) {
                     // A lone `<` is text.
                     Some(after) => {
@@ -117,12 +122,14 @@ impl Plain {
                 // Until its own end tag there are no tags.
                 Some(name) => {
                     let (content, after) = after.split_at(raw_length(after, name));
+                    plain.looked_at += content.len();
                     plain.say(content);
                     after
                 }
                 None => after,
             };
         }
+        plain.looked_at += rest.len();
         plain.say(rest);
         self.close()
     }
@@ -498,6 +505,7 @@ mod tests {
         check("<b x=>word", "word");
         check("<b/x=\"/>\"/>word", "word");
         check("<b x=/>word", "word");
+        check("<b x=y/z=\">word<b y=\">", "word");
         check("</b \">word", "word");
         check("</p=\">word", "word");
         check("<!-- a --!>word<!-- b -->", "word");
@@ -508,6 +516,9 @@ mod tests {
         check("<!x \">word<!y \">", "word");
         check("<?x \">word<?y \">", "word");
         check("</ \">word</ \">", "word");
+        check("<!x y=\">word<!x y=\">", "word");
+        check("<?x y=\">word<?x y=\">", "word");
+        check("</ y=\">word</ y=\">", "word");
         check("</>word", "word");
         check("<!>word", "word");
         check("<style><a \"</style>word<b \">", "word");
@@ -515,6 +526,7 @@ mod tests {
         check("<STYLE></styles></Style/>word", "word");
         check("<textarea><!-- </textarea>word<!-- -->", "<!-- word");
         check("<title><b \"</title>word<b \">", "<b \"word");
+        check("<title></titles><b \"></title>word<b \">", "</titles><b \">word");
         check("w<b-x>or</b-x><p-x>d", "word");
     }
 
