@@ -180,6 +180,8 @@ impl Stage {
                 return Ok(None);
             }
             if let Some(status) = child.try_wait()? {
+                // It may have sent something before it noticed that it cannot go on.
+                self.turn()?;
                 return Ok(Some(status));
             }
             if began.elapsed() > LONG {
