@@ -250,7 +250,7 @@ impl Search {
         };
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
         let refused = self.0.store.refused(&actor)?;
-        let reasons = self.reasons(&actor, says, shown(&author, refused.as_ref()));
+        let reasons = self.reasons(&actor, says, known_now(&author, refused.as_ref()));
         let posts = self.0.store.posts_of(author.number)?;
         Ok(Some(Standing { held: true, indexed: reasons.is_empty(), reasons, read_at: Some(author.read_at), posts }))
     }
@@ -322,7 +322,7 @@ impl<'a> Shown<'a> {
         let words = format!("{} {}", author.profile.name, author.profile.summary);
         let case = Case {
             reading: Some(consent::Reading { signals: &author.signals, at: author.read_at }),
-            author: shown(author, self.refused(actor)?.as_ref()),
+            author: known_now(author, self.refused(actor)?.as_ref()),
             server: self.search.server(actor, &words),
             post: None,
             terms: self.search.terms(Occasion::Keeping),
@@ -353,7 +353,7 @@ impl<'a> Shown<'a> {
     fn read_author(&self, actor: &Iri) -> Option<Arc<IndexedAuthor>> {
         let author = self.view.author(actor).ok()??;
         let says = consent::Reading { signals: &author.signals, at: author.read_at };
-        let known = shown(&author, self.refused(actor)?.as_ref());
+        let known = known_now(&author, self.refused(actor)?.as_ref());
         match self.search.consent(actor, "", Some(says), known, None, Occasion::Keeping) {
             Decision::Allow => Some(Arc::new(author)),
             Decision::Deny(_) => None,
@@ -390,8 +390,8 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// What is known of an author of whom something is to be shown.
-fn shown(author: &IndexedAuthor, refused: Option<&Refused>) -> consent::Author {
+/// What is known of an author, their being hidden included.
+fn known_now(author: &IndexedAuthor, refused: Option<&Refused>) -> consent::Author {
     consent::Author { refused: author.hidden.is_some(), ..known(author, refused) }
 }
 

@@ -1,6 +1,6 @@
 //! What people ask of the search about themselves: to be read again, to be taken out for good, to come back, to be found
-//! with what they wrote before they said yes. They need no
-//! account here and write nothing in public but a word in their own profile, which they may take out again.
+//! with what they wrote before they said yes. They need no account here and write nothing in public but a word in their own
+//! profile, which they may take out again.
 //!
 //! Promises: nothing is kept of who asked, but in memory for ten minutes a number that stands for their network. A profile
 //! is read because somebody asked at most once a minute, and once in ten for one asker, and only where that can be of use:

@@ -74,7 +74,8 @@ impl Record for IndexedPost {
 pub struct IndexedAuthor {
     /// Given anew with each consent: posts that were taken under another number are gone.
     pub number: u64,
-    /// Posts dated earlier are not taken: the author had said no until then. `None`: they never did, as far as we know.
+    /// Posts dated earlier are not taken: the author had said no until then. `None`: they never did, as far as we know. The
+    /// beginning of time: they asked for their older posts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// When the actor was last read from its origin.
