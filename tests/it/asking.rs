@@ -388,6 +388,8 @@ async fn the_home_page_says_for_whom_there_is_search() {
             None => assert!(!page.contains("can be searched"), "{page}"),
             Some(words) => assert!(page.contains(words), "{page}"),
         }
+        // With a search, posts are shown to whoever searches.
+        assert_eq!(page.contains("; nothing is shown here"), expected.is_none(), "{page}");
     }
 }
 
