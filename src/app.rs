@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{HttpState, InboxSlots, Searchers};
+use crate::http::{HttpState, InboxSlots, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -17,11 +17,13 @@ use crate::net::{Client, SignedClient, user_agent};
 use crate::peers::Peers;
 use crate::policy::Rules;
 use crate::policy::tokens::Tokens;
+use crate::policy::turns::Turns;
 use crate::relay::{Relay, Services, Signals};
 use crate::search::{self, Search};
 use crate::store::{Store, make_private};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
+use crate::trends::{self, Trends};
 
 /// Every part of one daemon.
 #[derive(Clone)]
@@ -84,7 +86,7 @@ impl App {
                 supervisor: supervisor.clone(),
                 metrics: metrics.clone(),
                 signals,
-                readers: if config.search.is_on() { vec![search::gather::NAME] } else { Vec::new() },
+                readers: readers(&config),
             },
         );
         let search = Search::new(search::Services {
@@ -92,13 +94,24 @@ impl App {
             folder: dir.join("search"),
             store: store.clone(),
             log: log.clone(),
+            peers: peers.clone(),
+            rules: rules.clone(),
+            clock: clock.clone(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        });
+        let trends = Trends::new(trends::Services {
+            config: config.trends.clone(),
+            store: store.clone(),
+            log: log.clone(),
             peers,
             rules,
             clock: clock.clone(),
             supervisor: supervisor.clone(),
             metrics: metrics.clone(),
-        });
+        })?;
         let searchers = Searchers::new(config.search.rate);
+        let watchers = Watchers(Turns::new(config.trends.rate));
         let tokens = Tokens::new(store.clone(), clock.clone());
         let inbox_slots = InboxSlots::new(config.http.inbox_in_flight);
         let state = HttpState {
@@ -109,10 +122,12 @@ impl App {
             relay,
             delivery,
             search,
+            trends,
             supervisor,
             metrics,
             inbox_slots,
             searchers,
+            watchers,
             tokens,
             followed: crate::http::Followed::new(clock.clone()),
             clock,
@@ -125,6 +140,7 @@ impl App {
         self.state.relay.start();
         self.state.delivery.start();
         self.state.search.start();
+        self.state.trends.start();
         let (identity, store, clock) =
             (self.state.identity.clone(), self.state.store.clone(), self.state.clock.clone());
         self.state.supervisor.start(move || KeyKeeper::new(identity.clone(), store.clone(), clock.clone()));
@@ -142,4 +158,11 @@ impl App {
     pub fn supervisor(&self) -> Supervisor {
         Supervisor::from_ref(&self.state)
     }
+}
+
+/// The workers of other rooms that read the log.
+fn readers(config: &Config) -> Vec<&'static str> {
+    let search = config.search.is_on().then_some(search::gather::NAME);
+    let trends = config.trends.is_on().then_some(trends::roller::NAME);
+    search.into_iter().chain(trends).collect()
 }

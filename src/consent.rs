@@ -155,9 +155,9 @@ pub fn consent(wanted: Use, case: &Case<'_>) -> Decision {
     reasons(wanted, case).next().map_or(Decision::Allow, Decision::Deny)
 }
 
-/// Why a profile ends the consent of its owner, by what it says and nothing else, if it does.
+/// Why a profile ends the consent of its owner to this use, by what it says and nothing else, if it does.
 #[must_use]
-pub fn profile_says_no(signals: &ActorSignals) -> Option<Reason> {
+pub fn profile_says_no(wanted: Use, signals: &ActorSignals) -> Option<Reason> {
     let case = Case {
         reading: Some(Reading { signals, at: Timestamp::default() }),
         author: Author::default(),
@@ -172,7 +172,7 @@ pub fn profile_says_no(signals: &ActorSignals) -> Option<Reason> {
         },
     };
     // Whose profile it is was asked before, and the server's part is not the profile's to say.
-    reasons(Use::Posts, &case).find(|reason| *reason > Reason::OtherAuthor)
+    reasons(wanted, &case).find(|reason| *reason > Reason::OtherAuthor)
 }
 
 /// Everything that stands against it, in the order of [`Reason::ALL`]; nothing: it is allowed.

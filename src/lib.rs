@@ -21,4 +21,5 @@ pub mod server;
 pub mod store;
 pub mod supervise;
 pub mod telemetry;
+pub mod trends;
 pub mod wire;

@@ -15,7 +15,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
 use shearwater::clock::Timestamp;
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{Family, Instance, Options, PostSpec};
 use shearwater::ids::{Authority, Iri, Seq};
 use shearwater::search::index::{Index, Page};
@@ -54,7 +54,7 @@ const VERY_LONG: Duration = Duration::from_secs(1200);
 /// Fills the ledger, waits for the index, asks, and withdraws.
 pub(crate) async fn run(call: &Call, corpus: &Corpus) -> anyhow::Result<()> {
     let relay = TestRelay::start(|config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
         config.search.retention = Duration::from_secs(90 * 24 * 3600);
     })
     .await?;

@@ -4,6 +4,7 @@
 mod rules;
 mod search;
 mod tokens;
+mod trends;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -133,6 +134,8 @@ pub(super) enum AdminCommand {
     Rules(rules::RulesArgs),
     /// The servers whose posts may be searched here: list them, switch search on or off for one.
     Search(search::SearchArgs),
+    /// What people talk about: list it, hide or let through something, see what is kept back.
+    Trends(trends::TrendsArgs),
     /// Tokens of programs that may search here (`search.api = "tokens"`): make, list and revoke them.
     Token(tokens::TokenArgs),
     /// List what was refused lately, and why; the newest first.
@@ -187,6 +190,7 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),
         AdminCommand::Search(args) => search::run(args),
+        AdminCommand::Trends(args) => trends::run(args),
         AdminCommand::Token(args) => tokens::run(args),
         AdminCommand::Refusals(list) => {
             table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
@@ -266,6 +270,11 @@ fn one(list: &ListArgs, method: &str, path: &str, body: Option<Value>) -> anyhow
 pub(super) fn lines(document: &Value) -> String {
     let members = document.as_object().into_iter().flatten();
     members.map(|(key, value)| format!("{key}: {}\n", cell(Some(value)))).collect()
+}
+
+/// Rows as a table with these columns.
+pub(super) fn rows_table(rows: &[Value], columns: &[&str]) -> String {
+    render(rows, columns)
 }
 
 /// Columns as wide as their widest cell; what a stranger wrote is shown without control characters.

@@ -6,6 +6,7 @@ mod demo;
 mod index;
 mod keys;
 mod serve;
+mod trends;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,6 +55,9 @@ enum Command {
     /// Look after the search's index: how it stands, whether it is right; make it anew, take something out.
     #[command(subcommand)]
     Index(index::IndexCommand),
+    /// Check the trends: make the served lists from the journal again, or see what attacks would come to.
+    #[command(subcommand)]
+    Trends(trends::TrendsCommand),
     /// Look after a running relay.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
@@ -83,6 +87,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Unfollow(args) => admin::unfollow(args),
         Command::Following(args) => admin::following(&args),
         Command::Index(command) => index::run(command),
+        Command::Trends(command) => trends::run(command),
         Command::Admin(command) => admin::run(command),
     };
     match done {

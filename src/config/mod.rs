@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use figment::providers::{Env, Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -18,14 +19,17 @@ use thiserror::Error;
 
 pub use keyword::Keyword;
 pub use sections::{
-    Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay, Search,
-    SearchApi, Site, Store, Strictness,
+    Access, Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay,
+    Search, Site, Store, Strictness, Trends,
 };
 
 use crate::ids::{Authority, Iri};
 
 /// No post is kept for longer than this to be found.
 const MAX_SEARCH_RETENTION: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Less than this is no room for trends.
+const MIN_TRENDS_MEMORY: ByteSize = ByteSize::mib(1);
 
 /// The documented defaults: also what `shearwater config default` prints.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -58,6 +62,8 @@ pub struct Config {
     pub store: Store,
     /// Posts whose authors asked to be found.
     pub search: Search,
+    /// What people talk about.
+    pub trends: Trends,
     /// What people read.
     pub site: Site,
 }
@@ -234,6 +240,12 @@ impl Config {
         if self.search.retention > MAX_SEARCH_RETENTION {
             wrong("search.retention", "must be at most 365d: no post is kept for longer than a year".to_owned());
         }
+        if self.trends.memory < MIN_TRENDS_MEMORY {
+            wrong(
+                "trends.memory",
+                format!("must be at least {MIN_TRENDS_MEMORY}: with less there is room for nothing"),
+            );
+        }
         if self.store.retention < self.delivery.horizon {
             wrong(
                 "store.retention",
@@ -269,6 +281,7 @@ impl Config {
             ("policy.silence", &self.policy.silence),
             ("policy.no_search", &self.policy.no_search),
             ("relay.allowlist", &self.relay.allowlist),
+            ("trends.grown", &self.trends.grown),
         ];
         for (key, names) in domains {
             for name in names {

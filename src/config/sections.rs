@@ -178,7 +178,7 @@ pub struct Store {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents each key")]
 pub struct Search {
-    pub api: SearchApi,
+    pub api: Access,
     pub username: String,
     pub consent: Strictness,
     #[serde(with = "humantime_serde")]
@@ -191,7 +191,30 @@ impl Search {
     /// Whether there is any search here at all.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.api != SearchApi::Off
+        self.api != Access::Off
+    }
+}
+
+/// `[trends]`: what people talk about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/default.toml documents each key")]
+pub struct Trends {
+    pub api: Access,
+    pub memory: ByteSize,
+    pub review: bool,
+    #[serde(deserialize_with = "list")]
+    pub deny: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub grown: Vec<String>,
+    pub rate: u32,
+}
+
+impl Trends {
+    /// Whether there are any trends here at all.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.api != Access::Off
     }
 }
 
@@ -217,11 +240,11 @@ pub enum Admission {
     Allowlist,
 }
 
-/// Who may search here.
+/// Who may search here, or ask for trends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SearchApi {
-    /// There is no search: nothing is taken for it, and its actor does not exist.
+pub enum Access {
+    /// There is no such thing here: nothing is taken for it, and its actor does not exist.
     Off,
     /// Servers that joined: their instance actor signs the request.
     Subscribers,

@@ -297,7 +297,7 @@ impl Delivery {
             let Some(entry) = shared.log.at_or_after(next)? else { return Ok((count, true)) };
             next = entry.seq.next();
             let kept = |rules: &RuleSet| plan::is_kept_back(&entry, rules, now);
-            if entry.kind != Kind::Hint && kept(after) && !kept(&before) {
+            if entry.relayed && entry.kind != Kind::Hint && kept(after) && !kept(&before) {
                 count += lanes.iter().filter(|lane| !lane.is_done(entry.seq)).count() as u64;
             }
             if looked % STRIDE == 0 {

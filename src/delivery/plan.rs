@@ -75,6 +75,7 @@ pub fn plan(entry: &Entry, subscriber: &Subscriber, facts: &AuthorityFacts, rule
         Kind::Delete if entry.object == entry.actor => Plan::Skip("no-form-of-an-actors-deletion"),
         Kind::Delete => Plan::UndoAnnounce,
         Kind::Hint => Plan::Skip("hint"),
+        Kind::Boost => Plan::Skip("boost"),
     }
 }
 
@@ -84,7 +85,7 @@ pub fn instead_of_forward(entry: &Entry) -> Option<Plan> {
     match entry.kind {
         Kind::Create => Some(Plan::Announce),
         Kind::Delete if entry.object != entry.actor => Some(Plan::UndoAnnounce),
-        Kind::Update | Kind::Delete | Kind::Hint => None,
+        Kind::Update | Kind::Delete | Kind::Hint | Kind::Boost => None,
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
     /// Nor is it "expired": nobody was owed it.
     #[test]
     fn what_came_for_the_search_goes_to_nobody() {
-        for kind in [Kind::Create, Kind::Update, Kind::Delete, Kind::Hint] {
+        for kind in [Kind::Create, Kind::Update, Kind::Delete, Kind::Hint, Kind::Boost] {
             for age in [0, 72] {
                 let entry = entry(1, |draft| {
                     (draft.kind, draft.relayed) = (kind, false);

@@ -35,6 +35,8 @@ pub(super) struct Made {
     pub(super) author: String,
     pub(super) visibility: Visibility,
     pub(super) is_boost: bool,
+    /// It bears the hashtag that everybody speaks of.
+    pub(super) tagged: bool,
     /// A word that is in this post's text and in no other's.
     pub(super) marker: String,
     pub(super) at: Timestamp,

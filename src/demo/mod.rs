@@ -41,6 +41,7 @@ mod shapes;
 mod sign;
 mod state;
 mod swarm;
+mod trending;
 mod verify;
 mod view;
 

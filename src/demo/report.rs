@@ -11,6 +11,7 @@ use super::family::Family;
 use super::posts::Visibility;
 use super::promise::{Health, Promise};
 use super::searching::Searched;
+use super::trending::Trended;
 
 /// How many cases of a broken promise are told in words.
 const TOLD: usize = 3;
@@ -35,6 +36,8 @@ pub struct Summary {
     pub lag_ms: Lag,
     /// What the search found.
     pub search: Searched,
+    /// What became of what everybody spoke of.
+    pub trends: Trended,
     /// One line per instance.
     pub instances: Vec<Line>,
     /// The promises.
@@ -135,7 +138,7 @@ pub(super) fn summary(
     made: &[Made],
     members: &[Member],
     found: &Findings,
-    search: Searched,
+    (search, trends): (Searched, Trended),
 ) -> Summary {
     let promise = |name: &Promise| {
         let cases = found.broken.get(name).map_or(&[][..], Vec::as_slice);
@@ -171,6 +174,7 @@ pub(super) fn summary(
         refusals: found.refusals.iter().map(|(reason, count)| (reason.name(), *count)).collect(),
         lag_ms: Lag::of(&found.lags),
         search,
+        trends,
         instances: members.iter().zip(&found.rows).map(line).collect(),
         promises: Promise::ALL.iter().map(promise).collect(),
     }
@@ -258,6 +262,14 @@ impl fmt::Display for Summary {
             write!(f, "search: {found} of {expected} posts of who said yes are found, on {instances} instances")?;
             match withdrawn_ms {
                 Some(ms) => writeln!(f, "; who said no afterwards was gone in {ms} ms")?,
+                None => writeln!(f)?,
+            }
+        }
+        if self.trends.rank > 0 {
+            let Trended { tag, people, servers, rank, listed_after_ms, .. } = &self.trends;
+            write!(f, "trends: #{tag}, {people} people on {servers} servers, rank {rank}")?;
+            match listed_after_ms {
+                Some(ms) => writeln!(f, "; on the list {ms} ms after the first of them")?,
                 None => writeln!(f)?,
             }
         }

@@ -14,7 +14,7 @@ use super::report::{self, Summary};
 use super::scenario::Scenario;
 use super::view::{Show, View};
 use crate::clock::Clock;
-use crate::config::{Config, Listen, SearchApi};
+use crate::config::{Access, Config, Listen};
 use crate::server::Server;
 
 /// How long the demo waits at most, if it was given no time.
@@ -103,12 +103,13 @@ pub(super) async fn run_against(plan: &Plan, url: &str) -> anyhow::Result<(Summa
     scenario.join(url, plan.broken).await;
     scenario.consent(url, plan.broken).await;
     scenario.faults(plan.broken).await;
-    scenario.post(plan.posts, plan.rate, plan.broken).await;
+    scenario.post(url, plan.posts, plan.rate, plan.broken).await;
     let mut found = scenario.settle().await;
+    let trended = scenario.trend(url, &mut found).await;
     let searched = scenario.search(url, &mut found).await;
     std::mem::replace(&mut scenario.view, View::new(Show::Nothing)).finish();
     let seconds = began.elapsed().as_secs_f64();
-    let summary = report::summary(url, seconds, &scenario.made, &scenario.members(), &found, searched);
+    let summary = report::summary(url, seconds, &scenario.made, &scenario.members(), &found, (searched, trended));
     Ok((summary, scenario))
 }
 
@@ -131,7 +132,10 @@ impl Relay {
         config.fetch.allow_private = vec!["127.0.0.0/8".parse().context("the loopback range")?];
         config.fetch.allow_http = true;
         config.delivery.retry = RETRY.map(Duration::from_millis).to_vec();
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
+        (config.trends.api, config.trends.rate) = (Access::Public, 0);
+        // Simulated servers have no age: each counts as one that is known for a month.
+        config.trends.grown = vec![Ipv4Addr::LOCALHOST.to_string()];
         config.site.name = "The demo's relay".to_owned();
         let server = Box::pin(Server::start(config, Clock::system())).await.context("starting the relay")?;
         Ok(Self { server, _folder: folder })

@@ -19,6 +19,7 @@ use super::parts::{As, Composed};
 use super::posts::{Visibility, corpus};
 use super::promise::{Health, Promise};
 use super::sign::Tweaks;
+use super::trending::{TAG, Trended};
 use super::view::View;
 use crate::clock::Clock;
 
@@ -39,14 +40,15 @@ pub(super) struct Scenario {
     pub(super) deadline: Instant,
     ledgers: Vec<Option<Ledger>>,
     pub(super) client: Loopback,
-    clock: Clock,
+    pub(super) clock: Clock,
+    pub(super) trended: Trended,
 }
 
 impl Scenario {
     pub(super) fn new(cast: Vec<Actor>, view: View, deadline: Instant) -> Self {
         let ledgers = cast.iter().map(|_| None).collect();
         let (made, client, clock) = (Vec::new(), Loopback::new(), Clock::system());
-        Self { cast, made, view, deadline, ledgers, client, clock }
+        Self { cast, made, view, deadline, ledgers, client, clock, trended: Trended::default() }
     }
 
     pub(super) fn members(&self) -> Vec<Member> {
@@ -104,7 +106,7 @@ impl Scenario {
     }
 
     /// `count` posts at `rate` per second, with what comes after them; the flaky one recovers half-way.
-    pub(super) async fn post(&mut self, count: usize, rate: f64, broken: Option<Promise>) {
+    pub(super) async fn post(&mut self, relay: &str, count: usize, rate: f64, broken: Option<Promise>) {
         let authors: Vec<usize> = (0..self.cast.len()).filter(|index| self.can_post(*index)).collect();
         if authors.is_empty() {
             return;
@@ -132,6 +134,7 @@ impl Scenario {
             self.follow_up(&mut due, Instant::now()).await;
             if shown.elapsed() > Duration::from_millis(500) {
                 self.show("posting").await;
+                self.watch_trend(relay).await;
                 shown = Instant::now();
             }
         }
@@ -167,8 +170,10 @@ impl Scenario {
             _ if number % 16 == 15 => Visibility::Direct,
             _ => Visibility::Public,
         };
+        let tagged = number.is_multiple_of(2);
+        spec.tags.extend(tagged.then(|| TAG.to_owned()));
         let composed = actor.instance.compose(&spec);
-        let made = self.made_of(from, author, &composed, marker, false);
+        let made = Made { tagged, ..self.made_of(from, author, &composed, marker, false) };
         let instance = Arc::clone(&actor.instance);
         async move { Made { status: send(&instance, &composed).await, ..made } }
     }
@@ -181,6 +186,7 @@ impl Scenario {
             author: author.to_owned(),
             visibility: composed.visibility,
             is_boost,
+            tagged: false,
             marker,
             at: self.clock.now(),
             status: 0,

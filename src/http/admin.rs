@@ -4,6 +4,7 @@ pub(super) mod index;
 pub(super) mod rules;
 pub(super) mod search;
 pub(super) mod tokens;
+pub(super) mod trends;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};

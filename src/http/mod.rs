@@ -1,6 +1,9 @@
 //! The doors. Every route stands on this page, grouped by who calls it; handlers parse, ask one room, and answer.
 
 mod admin;
+mod answer;
+mod door;
+mod entities;
 mod error;
 mod federation;
 mod listen;
@@ -9,6 +12,7 @@ mod pages;
 mod removal;
 mod search;
 mod state;
+mod trends;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -17,7 +21,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::{Limits, Listener};
-pub use state::{Followed, HttpState, InboxSlots, Searchers};
+pub use state::{Followed, HttpState, InboxSlots, Searchers, Watchers};
 
 use crate::ids::Iri;
 use crate::telemetry::Metrics;
@@ -41,6 +45,7 @@ pub fn public(state: HttpState) -> Router {
         .route("/nodeinfo/{version}", get(federation::nodeinfo))
         // Programs that search, people's own among them.
         .merge(search::routes(&state))
+        .merge(trends::routes(&state))
         .merge(removal::routes())
         // People.
         .route("/", get(pages::home))
@@ -107,6 +112,13 @@ pub fn admin(state: HttpState) -> Router {
         .route("/api/admin/v1/index/rebuild", post(admin::index::rebuild))
         .route("/api/admin/v1/index/purge", post(admin::index::purge))
         .route("/api/admin/v1/index/expunge", post(admin::index::expunge))
+        .route("/api/admin/v1/trends", get(admin::trends::list))
+        .route(
+            "/api/admin/v1/trends/rulings",
+            get(admin::trends::rulings).post(admin::trends::rule).delete(admin::trends::unrule),
+        )
+        .route("/api/admin/v1/trends/withheld", get(admin::trends::withheld))
+        .route("/api/admin/v1/trends/replay", get(admin::trends::replay))
         .route("/api/admin/v1/workers", get(admin::workers))
         .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
         .route("/api/admin/v1/export", get(admin::export))

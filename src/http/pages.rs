@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 
-use crate::config::{Admission, Config, SearchApi};
+use crate::config::{Access, Admission, Config};
 use crate::identity::Identity;
 use crate::store::Store;
 
@@ -52,12 +52,12 @@ pub(super) async fn home(
             Admission::Allowlist => "Only servers on the operator's list may join.",
         },
         search: match config.search.api {
-            SearchApi::Off => "",
-            SearchApi::Subscribers => "Posts whose authors asked for it can be searched here, by servers that joined.",
-            SearchApi::Tokens => {
+            Access::Off => "",
+            Access::Subscribers => "Posts whose authors asked for it can be searched here, by servers that joined.",
+            Access::Tokens => {
                 "Posts whose authors asked for it can be searched here, by who has a token from the operator."
             }
-            SearchApi::Public => "Posts whose authors asked for it can be searched here, by anybody.",
+            Access::Public => "Posts whose authors asked for it can be searched here, by anybody.",
         },
         count: hosts.len(),
         hosts: if config.relay.show_subscribers { hosts } else { Vec::new() },

@@ -18,6 +18,7 @@ use crate::search::Search;
 use crate::store::{FollowState, Following, Store, StoreError};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
+use crate::trends::Trends;
 
 /// All of it. Cheap to clone.
 #[derive(Clone, FromRef)]
@@ -30,10 +31,12 @@ pub struct HttpState {
     pub relay: Relay,
     pub delivery: Delivery,
     pub search: Search,
+    pub trends: Trends,
     pub supervisor: Supervisor,
     pub metrics: Metrics,
     pub inbox_slots: InboxSlots,
     pub searchers: Searchers,
+    pub watchers: Watchers,
     pub tokens: Tokens,
     pub followed: Followed,
     pub clock: Clock,
@@ -89,6 +92,10 @@ impl Searchers {
         Self { places: Arc::new(Semaphore::new(16)), turns: Turns::new(rate), shown: Shown::new(rate > 0) }
     }
 }
+
+/// How often one of those who ask for trends may do so. Cheap to clone.
+#[derive(Clone)]
+pub struct Watchers(pub Turns);
 
 /// How long [`Followed`] is shown before the table is read again.
 const FOLLOWED_LIFE: Duration = Duration::from_secs(60);

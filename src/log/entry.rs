@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::store::{StoreError, frame, unframe};
+use crate::wire::json;
 
 const VERSION: u8 = 1;
 
@@ -21,6 +23,8 @@ pub enum Kind {
     Delete,
     /// An object id that somebody told us of: to be read from its origin before anything is believed.
     Hint,
+    /// A person boosts a post, which says nothing about the post but that they did. For trends; nobody is sent it.
+    Boost,
 }
 
 /// An entry before it has a place.
@@ -139,6 +143,17 @@ impl Draft {
 }
 
 impl Entry {
+    /// The post in its body: the document as it came from its origin, or what a Create or an Update brought.
+    #[must_use]
+    pub fn document(&self) -> Option<Value> {
+        let mut document = json::parse(&self.draft.body).ok()?;
+        let kind = document.get("type").and_then(Value::as_str);
+        if !matches!(kind, Some("Create" | "Update")) {
+            return Some(document);
+        }
+        document.get_mut("object").filter(|object| object.is_object()).map(Value::take)
+    }
+
     /// Reads what `Draft::encode` wrote. For fuzzers too: any bytes are refused or read, never a panic.
     ///
     /// # Errors
@@ -165,6 +180,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
@@ -187,6 +203,39 @@ mod tests {
         assert_eq!(Entry::decode(Seq(5), &kept).unwrap(), Entry { seq: Seq(5), draft: draft.clone() });
         let draft = Draft { relayed: false, ..draft };
         assert_eq!(Entry::decode(Seq(5), &draft.encode().unwrap()).unwrap(), Entry { seq: Seq(5), draft });
+    }
+
+    /// Only a Create or an Update brings a post; a post may hold whatever it likes.
+    #[test]
+    fn a_post_that_holds_another_is_read_as_itself() {
+        let note = json!({ "id": "https://a.example/notes/1", "type": "Note", "content": "her own" });
+        let mut holder = note.clone();
+        holder["object"] = json!({ "id": "https://b.example/notes/1", "type": "Note", "content": "anothers" });
+        let iri = |text: &str| Iri::parse(text).unwrap();
+        let check = |body: &Value, expected: Option<&Value>| {
+            let entry = Entry {
+                seq: Seq(1),
+                draft: Draft {
+                    at: Timestamp::from_secs(1_787_486_400),
+                    kind: Kind::Create,
+                    object: iri("https://a.example/notes/1"),
+                    actor: iri("https://a.example/users/ada"),
+                    activity: String::new(),
+                    supplier: iri("https://a.example/users/ada").authority(),
+                    carried: false,
+                    published: None,
+                    relayed: true,
+                    body: body.to_string().into(),
+                },
+            };
+            assert_eq!(entry.document().as_ref(), expected, "{body}");
+        };
+        check(&note, Some(&note));
+        check(&holder, Some(&holder));
+        for kind in ["Create", "Update"] {
+            check(&json!({ "id": "https://a.example/1", "type": kind, "object": holder }), Some(&holder));
+            check(&json!({ "id": "https://a.example/1", "type": kind, "object": "https://a.example/notes/1" }), None);
+        }
     }
 
     proptest! {

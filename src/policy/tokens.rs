@@ -105,7 +105,7 @@ impl Tokens {
         let now = self.clock.now();
         match token.expires_at {
             Some(at) if at <= now => return Err(TokenFault::Expired(at)),
-            _ if token.scope != scope => return Err(TokenFault::OtherScope),
+            _ if !token.scope.opens(scope) => return Err(TokenFault::OtherScope),
             _ => {}
         }
         if token.used_on.is_none_or(|day| day < now.day()) {

@@ -211,6 +211,9 @@ impl Relay {
             },
             Effect::Void(object) => Self::void_earlier(tx, &verified.activity.actor, &object)?,
             Effect::Withdraw(why) => self.withdraw_from_search(tx, &verified.activity.actor, why)?,
+            Effect::Uncount(why) => self.uncount(tx, &verified.activity.actor, why)?,
+            Effect::Boost(draft) => self.boost(tx, draft)?,
+            Effect::Unboost(object) => Self::unboost(tx, &verified.activity.actor, &object)?,
             Effect::Blocked(ours) => Self::blocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Unblocked(ours) => Self::unblocked_by(tx, &verified.activity.actor, &ours)?,
             Effect::Answer { accepted } => Self::answered(tx, &verified.activity.actor, accepted)?,
@@ -384,7 +387,9 @@ impl Relay {
         }
         if draft.object == draft.actor {
             // The search reads it again, and knows in seconds if its author said no.
-            let of_use = self.is_passed_on(tx, draft)? || tx.knows_to_search(&draft.actor)?;
+            let of_use = self.is_passed_on(tx, draft)?
+                || tx.knows_to_search(&draft.actor)?
+                || self.0.store.has_ballots(&draft.actor)?;
             return Ok((!of_use).then_some("actor-changed"));
         }
         let known = tx.has_seen(SeenSet::Objects, &[draft.object.as_str()])? || Self::is_searched(tx, &draft.object)?;

@@ -1,5 +1,5 @@
 //! Nothing is kept longer than its use: the log is trimmed, old ids, tombstones and servers that the operator never
-//! answered are forgotten, held posts that waited too long are dropped, refusals are written in batches and dropped after
+//! answered are forgotten, and so is who said no long ago; held posts that waited too long are dropped, refusals are written in batches and dropped after
 //! their week.
 //!
 //! A store that is busy just now is no failure: the next round comes soon.
@@ -11,8 +11,11 @@ use super::resolver;
 use super::screening::{AUTHOR_DAYS, NEWCOMER_DAYS};
 use super::subscribe::SOFTWARE_LIFE;
 use crate::clock::Timestamp;
+use crate::consent::MAX_RETENTION;
 use crate::ids::{Authority, Seq};
-use crate::store::{AuthorityFacts, SeenSet, StoreError, Subscriber, SubscriberState, Tx};
+use crate::store::{
+    AuthorityFacts, Edited, Refused, SeenSet, StoreError, Subscriber, SubscriberState, Suppressed, SwitchedOff, Tx,
+};
 use crate::supervise::Worker;
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -24,6 +27,11 @@ const SIGNATURE_HOURS: u32 = 3;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// How often it is looked who said no so long ago that it may be forgotten.
+const NOES_EVERY: Duration = Duration::from_secs(3600);
+/// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
+const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
 /// Servers of which a round asks whether they are to be forgotten, in one go and in all.
 const FACTS_PAGE: usize = 500;
 const FACTS_PAGES: usize = 20;
@@ -32,6 +40,8 @@ const FACTS_PAGES: usize = 20;
 pub struct Housekeeping {
     relay: Relay,
     done: bool,
+    /// When who said no long ago was forgotten last.
+    noes_at: Option<Timestamp>,
     /// Where the round through what is known of servers goes on.
     facts_from: String,
 }
@@ -40,7 +50,7 @@ impl Housekeeping {
     /// A worker.
     #[must_use]
     pub fn new(relay: Relay) -> Self {
-        Self { relay, done: false, facts_from: String::new() }
+        Self { relay, done: false, noes_at: None, facts_from: String::new() }
     }
 }
 
@@ -56,6 +66,7 @@ impl Worker for Housekeeping {
         self.done = true;
         unless_busy(self.relay.tidy().await)?;
         unless_busy(self.tidy_facts().await)?;
+        unless_busy(self.tidy_noes().await)?;
         Ok(true)
     }
 
@@ -65,6 +76,15 @@ impl Worker for Housekeeping {
 }
 
 impl Housekeeping {
+    async fn tidy_noes(&mut self) -> Result<(), StoreError> {
+        let now = self.relay.0.clock.now();
+        if self.noes_at.is_none_or(|at| now.since(at) >= NOES_EVERY) {
+            self.relay.forget_noes(now).await?;
+            self.noes_at = Some(now);
+        }
+        Ok(())
+    }
+
     async fn tidy_facts(&mut self) -> Result<(), StoreError> {
         for _ in 0..FACTS_PAGES {
             self.facts_from = self.relay.forget_strangers(&self.facts_from).await?;
@@ -194,6 +214,18 @@ impl Relay {
             self.0.store.write(forget).await?;
         }
         Ok(next.unwrap_or_default())
+    }
+
+    /// Forgets who said no to being found or counted long ago, and versions of posts that are void and gone from the log.
+    async fn forget_noes(&self, now: Timestamp) -> Result<(), StoreError> {
+        let parts = &self.0;
+        if let Ok(oldest) = parts.log.at_or_after(Seq(0)).map(|entry| entry.map(|entry| entry.seq)) {
+            parts.store.forget::<Edited>(|edited| oldest.is_none_or(|oldest| edited.before <= oldest)).await?;
+        }
+        parts.store.forget::<Refused>(|no| !no.lasts() && now.since(no.at) > REFUSED_LIFE).await?;
+        parts.store.forget::<SwitchedOff>(|off| now.since(off.at) > MAX_RETENTION).await?;
+        // What is older is taken from nobody.
+        parts.store.forget::<Suppressed>(|post| now.since(post.at) > MAX_RETENTION).await
     }
 
     /// Forgets servers that asked to join and were not answered in time.

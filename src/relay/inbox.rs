@@ -148,9 +148,10 @@ impl Relay {
         let key = |server: &Authority| servers.get(server).filter(|_| on).cloned();
         // Only these take something out of the search; without a search there may still be something in it.
         let takes_out = matches!(verified.activity.kind, Kind::Update | Kind::Delete);
-        let known = takes_out && self.is_in_search(&verified.activity.actor);
+        let known = takes_out && self.is_found_or_counted(&verified.activity.actor);
         let joined = servers.contains_key(&verified.authority);
-        SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), joined, known }
+        let counted = self.0.trends.is_on();
+        SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), joined, known, counted }
     }
 
     /// Counts the answer, and keeps a refusal for the operator.
@@ -168,6 +169,7 @@ impl Relay {
                         | "joined"
                         | "held"
                         | "for-search"
+                        | "boost-noted"
                         | "change-for-search"
                         | "deletion-for-search"
                         | "search-on"

@@ -6,7 +6,7 @@
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
 //! What comes for the search comes this way too: servers switch it on and off ([`switch`]), posts are taken for it alone,
-//! and authors go out of it (`withdraw`). What is done with them is the business of others, who read the log.
+//! and authors go out of it, and out of what trends count (`withdraw`). What is done with them is the business of others, who read the log.
 //!
 //! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as.
 //!
@@ -61,6 +61,7 @@ struct Parts {
     looks: VainLimit,
     config: config::Relay,
     search: config::Search,
+    trends: config::Trends,
     clock: Clock,
     supervisor: Supervisor,
     metrics: Metrics,
@@ -111,6 +112,7 @@ impl Relay {
             looks: VainLimit::new(VAIN_LOOKS_PER_MINUTE),
             config: config.relay.clone(),
             search: config.search.clone(),
+            trends: config.trends.clone(),
             clock,
             supervisor,
             metrics,

@@ -24,7 +24,7 @@ use crate::peers::errands::Errands;
 use crate::peers::queue::{Key, Standing};
 use crate::peers::{POST_FAULT_LIFE, PeerFault};
 use crate::policy::Verdict;
-use crate::store::{Record, SeenSet, StoreError, Tx};
+use crate::store::{Record, SeenSet, StoreError, Tx, Voted};
 use crate::supervise::Worker;
 use crate::wire::object::Post;
 use crate::wire::text::Features;
@@ -420,13 +420,14 @@ impl Relay {
     /// what they have.
     fn hide(tx: &mut Tx<'_>, hint: &WaitingHint, why: &'static str) -> Result<&'static str, StoreError> {
         tx.drop_indexed_post(&hint.object)?;
+        tx.take_back_post(Voted::Post(&hint.object))?;
         Ok(why)
     }
 
     /// What was read again and is still there may say something else now: the search is told.
     fn refresh(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
         let is_searched = self.0.store.search_servers().contains_key(&draft.actor.authority());
-        if !is_searched || !Self::is_theirs(tx, &draft.actor, &draft.object)? {
+        if !(is_searched || self.0.trends.is_on()) || !Self::is_theirs(tx, &draft.actor, &draft.object)? {
             return Ok("relayed-before");
         }
         Self::void_earlier(tx, &draft.actor, &draft.object)?;
@@ -490,8 +491,12 @@ impl Relay {
         if hint.for_search && !is_searched {
             return Err("search-not-on");
         }
-        // The search alone has a use for it: whoever it is announced to reads it from its origin.
-        let body = if is_searched { serde_json::to_vec(document).unwrap_or_default() } else { Vec::new() };
+        // Search and trends alone have a use for it: whoever it is announced to reads it from its origin.
+        let body = if is_searched || self.0.trends.is_on() {
+            serde_json::to_vec(document).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         let body = if body.len() <= MAX_CARRIED { body } else { Vec::new() };
         let mut draft = self.draft(hint, Kind::Create, owner, body.into());
         draft.published = post.published;

@@ -73,15 +73,17 @@ pub struct SearchFacts<'a> {
     pub author: Option<Arc<SearchServer>>,
     /// The server that signed is written down as one that said yes, whether there is a search now or not.
     pub joined: bool,
-    /// Posts of the actor may be found. Looked up for what could take them out.
+    /// Posts of the actor may be found, or are counted. Looked up for what could take them out.
     pub known: bool,
+    /// There are trends: posts are counted, and so read from here.
+    pub counted: bool,
 }
 
 impl<'a> SearchFacts<'a> {
     /// It has nothing to do with either.
     #[must_use]
     pub const fn none(actor: &'a Iri) -> Self {
-        Self { on: false, actor, signer: None, author: None, joined: false, known: false }
+        Self { on: false, actor, signer: None, author: None, joined: false, known: false, counted: false }
     }
 }
 
@@ -130,6 +132,12 @@ pub enum Effect {
     Void(Iri),
     /// Take all posts of the actor out of the search; why, in a word.
     Withdraw(&'static str),
+    /// Take back all that is counted of the actor; why, in a word.
+    Uncount(&'static str),
+    /// The actor boosts this post: for trends, if it may be shown.
+    Boost(Draft),
+    /// It is taken back.
+    Unboost(Iri),
     /// The actor blocked this one of ours: the same, until that is taken back.
     Blocked(Iri),
     /// It is taken back.
@@ -200,7 +208,9 @@ fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
 fn leave(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let is_here = facts.subscriber.is_some() || facts.search.joined;
     match taken_back(verified, facts) {
-        Effect::Leave { .. } | Effect::SearchOff { .. } if !is_here => Effect::Ignore("not-a-subscriber"),
+        Effect::Leave { .. } | Effect::SearchOff { .. } | Effect::Unboost(_) if !is_here => {
+            Effect::Ignore("not-a-subscriber")
+        }
         effect => effect,
     }
 }
@@ -211,6 +221,9 @@ fn taken_back(verified: &Verified, facts: &Facts<'_>) -> Effect {
         Target::Id(id) if verified.inbox == Inbox::Search => Effect::SearchOff { follow: Some(id.clone()) },
         Target::Id(id) => Effect::Leave { follow: Some(id.clone()), style: None },
         Target::Embedded { value, .. } if activity.target.kind() == Some("Block") => unblock(activity, value, facts),
+        Target::Embedded { value, .. } if facts.search.counted && activity.target.kind() == Some("Announce") => {
+            unboost(activity, value)
+        }
         Target::Embedded { .. } => match FollowRef::read(&activity.target) {
             Some(follow) if follow.actor.as_ref().is_none_or(|actor| *actor == activity.actor) => {
                 match followed(&follow.object, verified.inbox, facts) {
@@ -234,6 +247,14 @@ fn unblock(activity: &Activity, block: &Value, facts: &Facts<'_>) -> Effect {
             Some(ours) => Effect::Unblocked(ours.clone()),
             None => Effect::Ignore("undo-not-relayed"),
         },
+        Err(_) => Effect::Ignore("undo-not-relayed"),
+    }
+}
+
+fn unboost(activity: &Activity, boost: &Value) -> Effect {
+    match Activity::read(boost) {
+        Ok(boost) if boost.actor != activity.actor => Effect::Ignore("undo-of-somebody-else"),
+        Ok(boost) => boost.target.id().map_or(Effect::Ignore("undo-not-relayed"), |id| Effect::Unboost(id.clone())),
         Err(_) => Effect::Ignore("undo-not-relayed"),
     }
 }
@@ -302,7 +323,7 @@ fn update(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     {
         return vec![Effect::Ignore(why)];
     }
-    let is_searched = facts.search.known || facts.search.author.is_some();
+    let is_searched = facts.search.known || facts.search.author.is_some() || facts.search.counted;
     let voided = activity.target.id().filter(|id| is_searched && id.same_origin(&activity.actor));
     let voids = voided.map(|object| Effect::Void(object.clone()));
     voids.into_iter().chain([update_of_post(verified, reach, facts)]).collect()
@@ -336,9 +357,14 @@ fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, fact
     let mut effects = vec![Effect::Forget(activity.actor.clone())];
     // Who is being read for the first time may say it, too.
     if (facts.search.known || facts.search.author.is_some())
-        && let Some(why) = says_no(&activity.target)
+        && let Some(why) = says_no(consent::Use::Posts, &activity.target)
     {
         effects.push(Effect::Withdraw(why));
+    }
+    if facts.search.counted
+        && let Some(why) = says_no(consent::Use::Trends, &activity.target)
+    {
+        effects.push(Effect::Uncount(why));
     }
     let reach = match reach {
         Err(why) if why != BY_THE_RELAY && facts.search.author.is_some() => Ok(Reach::Search),
@@ -356,12 +382,14 @@ fn update_of_actor(verified: &Verified, reach: Result<Reach, &'static str>, fact
 
 /// Why the profile in an actor's own Update ends its consent, if it does. What only its absence says, such as a yes that is
 /// not there any more, counts where the whole profile is embedded, and not a part of it.
-fn says_no(target: &Target) -> Option<&'static str> {
+fn says_no(wanted: consent::Use, target: &Target) -> Option<&'static str> {
     let Target::Embedded { value, .. } = target else { return None };
     let signals = ActorSignals::of(value);
-    let reason = consent::profile_says_no(&signals)?;
+    let reason = consent::profile_says_no(wanted, &signals)?;
     let is_whole = value.get("inbox").is_some();
-    let is_said = reason != consent::Reason::NotIndexable || is_whole || signals.indexable == Said::No;
+    let no_to_both =
+        signals.indexable == Said::No && (wanted == consent::Use::Posts || signals.discoverable == Said::No);
+    let is_said = reason != consent::Reason::NotIndexable || is_whole || no_to_both;
     is_said.then_some(reason.as_str())
 }
 
@@ -381,8 +409,8 @@ fn delete(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     if *object == activity.actor { vec![Effect::Forget(object.clone()), delete] } else { vec![delete] }
 }
 
-/// An Announce counts only from a server's own relay actor, or from whom the operator chose to follow: a user's boost is
-/// about somebody else's post and would only make traffic and loops.
+/// An Announce is passed on only from a server's own relay actor, or from whom the operator chose to follow: a user's boost
+/// is about somebody else's post and would only make traffic and loops. It may be counted.
 fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let activity = &verified.activity;
     let id = match &activity.target {
@@ -400,7 +428,7 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
             return hint(verified, id.clone(), Reach::Subscribers, facts);
         }
         Inbox::Relay if registered => Reach::Subscribers,
-        Inbox::Relay => return Effect::Ignore("boost"),
+        Inbox::Relay => return boost(verified, id, facts),
         Inbox::Search => match reach(verified, facts) {
             Ok(reach) if switched_search_on(&activity.actor, facts) => reach,
             Ok(_) => return Effect::Ignore("boost"),
@@ -413,13 +441,24 @@ fn announce(verified: &Verified, facts: &Facts<'_>) -> Effect {
     hint(verified, id.clone(), reach, facts)
 }
 
+/// A member's user boosts a post, in public and by their own signature.
+fn boost(verified: &Verified, id: &Iri, facts: &Facts<'_>) -> Effect {
+    let activity = &verified.activity;
+    let is_said = verified.signer == activity.actor && allows_public(activity);
+    if !facts.search.counted || !is_said || is_member(verified, facts).is_err() {
+        return Effect::Ignore("boost");
+    }
+    let draft = draft(verified, EntryKind::Boost, id, None, Reach::Search, facts);
+    Effect::Boost(Draft { body: bytes::Bytes::new(), ..draft })
+}
+
 fn switched_search_on(actor: &Iri, facts: &Facts<'_>) -> bool {
     facts.search.author.as_ref().is_some_and(|server| server.is_followed_by(actor))
 }
 
 fn same_server(verified: &Verified, facts: &Facts<'_>) -> Vec<Effect> {
     let activity = &verified.activity;
-    let is_searched = facts.search.known || facts.search.author.is_some();
+    let is_searched = facts.search.known || facts.search.author.is_some() || facts.search.counted;
     // A profile is read again, whoever of its server says that it changed.
     if is_searched && activity.kind == Kind::Update && activity.target.id() == Some(&activity.actor) {
         let draft = draft(verified, EntryKind::Update, &activity.actor, None, Reach::Search, facts);
@@ -657,9 +696,10 @@ fn draft(
     let most = if kind == EntryKind::Delete { MAX_CARRIED_DELETION } else { MAX_CARRIED };
     let relayed = reach == Reach::Subscribers;
     let carried = relayed && is_carried(activity) && verified.body.len() <= most;
-    // The search reads what it says from here, and asks its origin only for the author.
+    // Search and trends read what it says from here, and ask its origin only for the author.
     let of_post = matches!(kind, EntryKind::Create | EntryKind::Update) && *object != activity.actor;
-    let searched = of_post && facts.search.author.is_some() && verified.body.len() <= most;
+    let is_read = facts.search.author.is_some() || facts.search.counted;
+    let searched = of_post && is_read && verified.body.len() <= most;
     Draft {
         at: facts.now,
         kind,

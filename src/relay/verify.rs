@@ -272,12 +272,13 @@ impl Relay {
 
     async fn knows_actor_of(&self, document: &Value) -> bool {
         let Some(actor) = id_in(document.get("actor")).and_then(|text| Iri::parse(text).ok()) else { return false };
-        self.is_registered(&actor) || self.is_in_search(&actor) || self.0.peers.known(&actor).await
+        self.is_registered(&actor) || self.is_found_or_counted(&actor) || self.0.peers.known(&actor).await
     }
 
-    /// Whether the ledger has posts of this actor. What cannot be read may be there.
-    pub(super) fn is_in_search(&self, actor: &Iri) -> bool {
-        self.0.store.ledger().and_then(|ledger| ledger.author(actor)).map_or(true, |author| author.is_some())
+    /// Whether the ledger of the search has posts of this actor, or trends count any. What cannot be read may be there.
+    pub(super) fn is_found_or_counted(&self, actor: &Iri) -> bool {
+        let found = self.0.store.ledger().and_then(|ledger| ledger.author(actor));
+        found.map_or(true, |author| author.is_some()) || self.0.store.has_ballots(actor).unwrap_or(true)
     }
 
     /// Whether this server joined, waits to, or said yes to the search.

@@ -1,12 +1,13 @@
 //! An author goes out of the search, or a post does: in the transaction of the request that says so, so that the next
 //! search finds nothing of it. What the index and its files still hold is swept by others; the ledger has the last word.
+//! With it goes what trends count of it, as if it had never been seen.
 //!
 //! Neither needs a subscriber: who blocks one of our actors, and who deletes what is theirs, is heard whoever they are.
 
 use super::Relay;
 use crate::ids::Iri;
 use crate::log::{Draft, Log};
-use crate::store::{SeenSet, StoreError, Tx};
+use crate::store::{SeenSet, StoreError, Tx, Voted};
 
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
@@ -32,6 +33,14 @@ impl Relay {
         Ok(if was_held { "withdrawn" } else { "not-in-search" })
     }
 
+    /// Ends an author's consent to being counted: their profile or their server says so. Remembered, as for the search.
+    pub(super) fn uncount(&self, tx: &mut Tx<'_>, actor: &Iri, why: &str) -> Result<&'static str, StoreError> {
+        if self.0.trends.is_on() {
+            tx.refuse_author(actor, why, self.0.clock.now())?;
+        }
+        Ok(if tx.take_back_author(actor)? > 0 { "withdrawn" } else { "not-counted" })
+    }
+
     /// Its author edits a post: whatever the new version says, and whether it is taken or not, no earlier one is found any
     /// longer, nor taken from where it waits.
     pub(super) fn void_earlier(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<&'static str, StoreError> {
@@ -39,6 +48,7 @@ impl Relay {
             return Ok("not-in-search");
         }
         tx.drop_indexed_post(object)?;
+        tx.take_back_post(Voted::Post(object))?;
         tx.void_versions(object, Log::next_in(tx)?)?;
         Ok("edited")
     }
@@ -65,13 +75,14 @@ impl Relay {
     /// Whether that is so already, and nothing of theirs is held.
     pub(super) fn is_blocked_by(&self, actor: &Iri, ours: &Iri) -> Result<bool, StoreError> {
         let stands = self.0.store.refused(actor)?.is_some_and(|no| no.blocks.contains(ours.as_str()));
-        Ok(stands && !self.is_in_search(actor))
+        Ok(stands && !self.is_found_or_counted(actor))
     }
 
     /// Somebody blocked this actor of ours. Who switched search on for their server says no for all of it.
     pub(super) fn blocked_by(tx: &mut Tx<'_>, actor: &Iri, ours: &Iri) -> Result<&'static str, StoreError> {
         Self::search_ends_with(tx, actor)?;
-        let was_held = tx.withdraw_author(actor)?;
+        let was_counted = tx.take_back_author(actor)? > 0;
+        let was_held = tx.withdraw_author(actor)? || was_counted;
         if !was_held && tx.lasting_refusals()? >= Self::most_refused(tx, actor)? {
             return Ok("refusal-not-kept");
         }
@@ -89,10 +100,27 @@ impl Relay {
     pub(super) fn unindex(&self, tx: &mut Tx<'_>, draft: &Draft) -> Result<bool, StoreError> {
         if draft.object == draft.actor {
             Self::search_ends_with(tx, &draft.actor)?;
+            tx.take_back_author(&draft.actor)?;
             return Ok(self.withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
         }
+        // Whoever could not take it back was turned away before.
+        tx.take_back_post(Voted::Post(&draft.object))?;
         let is_theirs = tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author == draft.actor);
         if is_theirs { tx.drop_indexed_post(&draft.object) } else { Ok(false) }
+    }
+
+    /// Somebody boosts a post. Only what may be shown is counted: what nobody gets to see needs no count.
+    pub(super) fn boost(&self, tx: &mut Tx<'_>, draft: Draft) -> Result<&'static str, StoreError> {
+        if tx.indexed_post(&draft.object)?.is_none() || tx.has_seen(SeenSet::Tombstones, &[draft.object.as_str()])? {
+            return Ok("boost");
+        }
+        self.0.log.append(tx, draft)?;
+        Ok("boost-noted")
+    }
+
+    /// And takes it back.
+    pub(super) fn unboost(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<&'static str, StoreError> {
+        Ok(if tx.take_back_post(Voted::Boost(object, actor))? { "boost-taken-back" } else { "undo-of-unknown-boost" })
     }
 
     /// Whether the search has this post, or had it from us and reads it in a moment.

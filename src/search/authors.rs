@@ -392,6 +392,7 @@ impl Search {
         if tx.indexed_author(actor)?.is_some() {
             tx.refuse_author(actor, reason, now)?;
             tx.withdraw_author(actor)?;
+            tx.take_back_author(actor)?;
         }
         Ok(reason)
     }

@@ -4,7 +4,7 @@
 //! Two workers fill the ledger: [`gather`] judges posts, [`authors`] reads what their authors say. [`sweep`] empties it
 //! again, and [`indexer`] makes the [`index`] from it, which is no authority: [`find`] asks both, and so do [`hashtags`] and
 //! [`people`]. Pure are how a text
-//! becomes terms ([`tokens`]), which language it is in ([`language`]), and how what somebody typed becomes a [`query`].
+//! becomes terms ([`tokens`]), and how what somebody typed becomes a [`query`].
 
 pub mod authors;
 mod bounds;
@@ -17,7 +17,6 @@ pub mod hashtags;
 pub mod highlight;
 pub mod index;
 pub mod indexer;
-pub mod language;
 pub mod people;
 pub mod purge;
 pub mod query;

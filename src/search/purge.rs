@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::Search;
 use crate::ids::{Authority, Iri};
-use crate::store::{IndexedAuthor, StoreError, Tx};
+use crate::store::{IndexedAuthor, StoreError, Tx, Voted};
 
 /// Authors taken out in one transaction: the inbox waits for it.
 const BATCH: usize = 100;
@@ -126,6 +126,8 @@ impl Search {
             return store
                 .write(move |tx| {
                     tx.drop_indexed_post(&id)?;
+                    tx.take_back_post(Voted::Post(&id))?;
+                    tx.take_back_author(&id)?;
                     // It may be an account of which nothing is held, and which is to be kept out.
                     if for_good {
                         tx.note_removal(&id)?;
@@ -134,12 +136,17 @@ impl Search {
                 })
                 .await;
         }
+        if let Target::Server(host) = &target {
+            let places = store.places_within(host)?;
+            store.take_back_places(&places).await?;
+        }
         let ids: Vec<Iri> = found.into_iter().map(|(id, _)| id).collect();
         for some in ids.chunks(BATCH) {
             let (some, now) = (some.to_vec(), self.0.clock.now());
             let end = move |tx: &mut Tx<'_>| {
                 some.iter().try_for_each(|id| {
                     tx.withdraw_author(id)?;
+                    tx.take_back_author(id)?;
                     if for_good { tx.note_removal(id) } else { tx.refuse_author(id, PURGED, now) }
                 })
             };

@@ -1,5 +1,5 @@
 //! Nothing is held longer than by right: sweeps what is left of authors whose consent ended, ends that of authors whose
-//! server was switched off or ruled out, retires posts whose time is over, and forgets who said no long ago. None of it is
+//! server was switched off or ruled out, and retires posts whose time is over. None of it is
 //! needed for a withdrawal to count: what is still to be swept is found by nobody.
 //!
 //! Rows of the ledger that cannot be read are cleared away, with what hangs on them: as soon as somebody met one, and once a
@@ -15,13 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::Search;
 use super::authors::AuthorToRead;
 use crate::clock::Timestamp;
-use crate::consent::MAX_RETENTION;
-use crate::ids::{Iri, Seq};
+use crate::ids::Iri;
 use crate::policy::RuleSet;
-use crate::store::{
-    Edited, Hidden, IndexedAuthor, Leaving, Leftover, Record, Refused, SearchServers, StoreError, Suppressed,
-    SwitchedOff, Tx, first_number_at,
-};
+use crate::store::{Hidden, IndexedAuthor, Leaving, Leftover, Record, SearchServers, StoreError, Tx, first_number_at};
 use crate::supervise::Worker;
 
 /// The worker's name.
@@ -45,9 +41,6 @@ const LONG_SLEEP: Duration = Duration::from_secs(3600);
 const OFF_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Why an author is hidden then.
 const ASLEEP: &str = "not-read-since-a-long-sleep";
-/// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
-const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
-
 /// When we were awake.
 #[derive(Debug, Serialize, Deserialize)]
 struct Awake {
@@ -212,7 +205,7 @@ impl Sweeper {
             tokio::task::yield_now().await;
         }
         if is_over {
-            self.forget::<AuthorToRead>(|_row| true).await?;
+            parts.store.forget::<AuthorToRead>(|_row| true).await?;
         }
         let done = move |tx: &mut Tx<'_>| {
             leaving.iter().try_for_each(|(server, row)| {
@@ -224,27 +217,8 @@ impl Sweeper {
         if !left.is_empty() {
             parts.store.write(done).await?;
         }
-        let oldest = parts.log.at_or_after(Seq(0)).map(|entry| entry.map(|entry| entry.seq));
-        if let Ok(oldest) = oldest {
-            self.forget::<Edited>(|edited| oldest.is_none_or(|oldest| edited.before <= oldest)).await?;
-        }
-        self.forget::<Refused>(|no| !no.lasts() && now.since(no.at) > REFUSED_LIFE).await?;
-        self.forget::<SwitchedOff>(|off| now.since(off.at) > MAX_RETENTION).await?;
-        // What is older is taken from nobody.
-        self.forget::<Suppressed>(|post| now.since(post.at) > MAX_RETENTION).await?;
         (self.seen, self.looked_at) = (Some((rules, servers)), now);
         Ok(())
-    }
-
-    async fn forget<R: Record>(&self, is_old: impl Fn(&R) -> bool) -> Result<(), StoreError> {
-        let mut from = String::new();
-        loop {
-            let page = self.search.0.store.sound_page::<R>(&from, PAGE)?;
-            let Some(next) = page.next else { return Ok(()) };
-            from = next;
-            let old = page.rows.into_iter().filter(|(_, row)| is_old(row)).map(|(key, _)| key);
-            self.remove::<R>(old.collect()).await?;
-        }
     }
 
     async fn remove<R: Record>(&self, keys: Vec<String>) -> Result<(), StoreError> {

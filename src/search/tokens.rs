@@ -626,8 +626,8 @@ mod tests {
     #[test]
     #[ignore = "a measurement: cargo test --release --lib posts_per_second -- --ignored --nocapture"]
     fn posts_per_second() {
-        use crate::search::language::detect;
         use crate::wire::document::Document;
+        use crate::wire::language::detect;
 
         let post =
             |content| serde_json::json!({ "id": "https://a.example/1", "type": "Note", "content": content, "tag": [] });

@@ -234,6 +234,7 @@ impl Search {
         let actor = actor.clone();
         let remove = move |tx: &mut Tx<'_>| {
             tx.withdraw_author(&actor)?;
+            tx.take_back_author(&actor)?;
             tx.note_removal(&actor)
         };
         self.0.store.write(remove).await?;
@@ -299,9 +300,9 @@ impl Search {
         self.0.store.indexed_actor(&format!("{name}@{host}"))?.ok_or(WishFault::UnknownHandle)
     }
 
-    /// Posts of theirs are held. That some wait for them to be read is not asked: it would tell who was read just now.
+    /// Posts of theirs are held, or counted. That some wait for them to be read is not asked: it would tell who was read just now.
     fn is_held(&self, actor: &Iri) -> Result<bool, StoreError> {
-        Ok(self.0.store.ledger()?.author(actor)?.is_some())
+        Ok(self.0.store.ledger()?.author(actor)?.is_some() || self.0.store.has_ballots(actor)?)
     }
 
     fn to_be_read(&self, actor: &Iri) -> Result<Option<AuthorToRead>, StoreError> {

@@ -3,7 +3,7 @@
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 //!
 //! Of the search go along for which servers it is on, who said no and which posts are kept out, with the key of those
-//! hashes. The posts that are found do not: whoever wrote them said yes to this relay as it was when they came, and may
+//! hashes; of trends, what the operator said and since when servers are known, and no votes. The posts that are found do not: whoever wrote them said yes to this relay as it was when they came, and may
 //! have said no since the lines were written.
 
 use std::io::{BufRead, Write};
@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::codec::carry_forward;
 use super::{
-    AuthorityFacts, Following, HeldPost, Hold, Record, Refused, Rule, SearchKey, SearchServer, Store, StoreError,
-    Subscriber, Suppressed, SwitchedOff, Tx,
+    AuthorityFacts, Following, HeldPost, Hold, Place, Record, Refused, Rule, SearchKey, SearchServer, Store,
+    StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
 };
 use crate::ids::{Authority, Seq};
 
@@ -36,6 +36,8 @@ pub struct Exported {
     pub rules: usize,
     /// Servers that search is on for, and such as switched it off.
     pub search_servers: usize,
+    /// What the operator said about trends, and since when servers are known to them.
+    pub trends: usize,
     /// People who said no to being found, and posts that are kept out.
     pub refused: usize,
 }
@@ -63,6 +65,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
         search_servers: export_table::<SearchServer>(store, out)? + export_table::<SwitchedOff>(store, out)?,
+        trends: export_table::<TrendRuling>(store, out)? + export_table::<Place>(store, out)?,
         refused: {
             export_line(out, SearchKey::ROW, &store.search_key_row())?;
             export_table::<Refused>(store, out)? + export_table::<Suppressed>(store, out)?
@@ -152,6 +155,17 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
                 done.search_servers += 1;
                 puts.push(Box::new(move |tx| tx.import_search_off(&host, off)));
+            }
+            TrendRuling::TABLE => {
+                let ruling: TrendRuling = read(line.version, record, number)?;
+                done.trends += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &ruling)));
+            }
+            Place::TABLE => {
+                let place: Place = read(line.version, record, number)?;
+                let host = Authority::try_from(key).with_context(|| format!("line {number}"))?;
+                done.trends += 1;
+                puts.push(Box::new(move |tx| tx.import_place(&host, &place)));
             }
             SearchKey::TABLE => {
                 let row: SearchKey = read(line.version, record, number)?;

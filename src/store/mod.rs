@@ -13,6 +13,7 @@
 mod arrivals;
 mod authorities;
 mod backup;
+mod ballots;
 mod codec;
 mod control;
 mod cursors;
@@ -33,6 +34,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trends;
 mod tx;
 
 use std::collections::HashMap;
@@ -48,6 +50,9 @@ use tokio_util::sync::CancellationToken;
 pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
+pub use ballots::{
+    Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
+};
 pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
@@ -66,6 +71,7 @@ pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, Swi
 pub use seen::{Sealed, SeenSet};
 pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
+pub use trends::{Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
 pub use tx::Tx;
 
 use crate::clock::Clock;
@@ -75,6 +81,9 @@ use crate::ids::{Authority, Seq};
 const QUEUE: usize = 2048;
 /// Jobs done in one transaction: enough to share an fsync, few enough to bound the wait and the memory.
 const BATCH: usize = 512;
+
+/// Rows looked at, and removed at once, when old ones are forgotten.
+const FORGET_PAGE: usize = 500;
 
 /// Up to this size of the file, a start reads all of it and checks every checksum: that takes fractions of a second. With
 /// a million entries it would take ten and more, after a crash in any case; so from this size on commits also write down
@@ -153,6 +162,8 @@ struct Inner {
     search_servers: watch::Sender<SearchServers>,
     /// The newest change of the ledger.
     changed: watch::Sender<Seq>,
+    /// Changes of ballots, for who counts.
+    feed: ballots::Feed,
     /// A row of the ledger could not be read.
     damaged: AtomicBool,
     seen: RwLock<seen::Memory>,
@@ -185,6 +196,7 @@ impl Store {
             subscribers: watch::Sender::default(),
             search_servers: watch::Sender::default(),
             changed: watch::Sender::new(ledger::last_change(&db)?),
+            feed: ballots::Feed::default(),
             damaged: AtomicBool::new(false),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
@@ -267,6 +279,24 @@ impl Store {
             }
         }
         Ok(page)
+    }
+
+    /// Removes the records that are old, a page at a time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn forget<R: Record>(&self, is_old: impl Fn(&R) -> bool) -> Result<(), StoreError> {
+        let mut from = String::new();
+        loop {
+            let page = self.sound_page::<R>(&from, FORGET_PAGE)?;
+            let Some(next) = page.next else { return Ok(()) };
+            from = next;
+            let old = page.rows.into_iter().filter(|(_, row)| is_old(row)).map(|(key, _)| key);
+            let old: Vec<String> = old.collect();
+            if !old.is_empty() {
+                self.write(move |tx| old.iter().try_for_each(|key| tx.remove::<R>(key).map(drop))).await?;
+            }
+        }
     }
 
     /// All keys of a table in order; what lies under them is not read.

@@ -16,8 +16,18 @@ pub const MAX_TOKENS: usize = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// The search.
+    /// The search, and trends with it.
     Search,
+    /// Trends alone.
+    Trends,
+}
+
+impl Scope {
+    /// Whether a token of this scope opens what asks for that one.
+    #[must_use]
+    pub fn opens(self, wanted: Self) -> bool {
+        self == wanted || self == Self::Search
+    }
 }
 
 /// A token, as far as it is known here. Keyed by its public half.

@@ -68,6 +68,16 @@ pub struct Metrics {
     pub purge_latency_seconds: Histogram,
     /// Rows of the ledger that could not be read, and are cleared away.
     pub ledger_damage: IntCounter,
+    /// What trends made of posts and authors, in a word: `counted`, or why not.
+    pub rolled: IntCounterVec,
+    /// Things that are counted.
+    pub trend_things: IntGauge,
+    /// Memory of the counts.
+    pub trend_bytes: IntGauge,
+    /// Things forgotten for lack of room since the start.
+    pub trend_evicted: IntGauge,
+    /// Things that trend and are not shown, by the reason.
+    pub trends_withheld: IntGaugeVec,
     /// Panics caught in a request.
     pub panics: IntCounter,
 }
@@ -158,6 +168,18 @@ impl Metrics {
             ledger_damage: counter(
                 "search_ledger_damage_total",
                 "Rows of the ledger that could not be read. Any is a failing disk, or a bug: please report it.",
+            ),
+            rolled: counters("trends_rolled_total", "What trends made of posts and authors.", &["outcome"]),
+            trend_things: gauge("trends_things", "Hashtags and links that are counted."),
+            trend_bytes: gauge("trends_bytes", "Memory of the counts in bytes, nearly."),
+            trend_evicted: gauge(
+                "trends_evicted",
+                "Things forgotten since the start because trends.memory had no room for more.",
+            ),
+            trends_withheld: gauges(
+                "trends_withheld",
+                "Things that trend and are not shown, by the reason.",
+                &["reason"],
             ),
             panics: counter("panics_total", "Panics caught in a request. Any is a bug: please report it."),
             registry,

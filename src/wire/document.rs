@@ -19,7 +19,7 @@ use crate::ids::Iri;
 use crate::wire::activity::id_of;
 use crate::wire::fold::fold;
 use crate::wire::object::single_text;
-use crate::wire::text::{MAX_TEXT, Plain, Tags, cut, has_scheme, said};
+use crate::wire::text::{Link, MAX_TEXT, Plain, Tags, cut, has_scheme, said};
 
 /// Characters of a title, and of a content warning.
 pub const MAX_TITLE: usize = 500;
@@ -140,6 +140,22 @@ impl Document {
     }
 }
 
+/// Where a post leads to, in its order: links that its author wrote and attached, not those to people, hashtags or the post
+/// that is quoted.
+#[must_use]
+pub fn links(post: &Value) -> Vec<String> {
+    let id = post.get("id").and_then(Value::as_str).and_then(|id| Iri::parse(id).ok());
+    let tags = Tags::of(post, id.as_ref());
+    let content = body(said(post, "content", "contentMap").unwrap_or_default(), post);
+    let quoted = quoted(post);
+    let people = People::of(post, &content, &tags);
+    let written = own_links(&content, &tags, quoted.as_ref(), &people);
+    let attached = entries(post.get("attachment"))
+        .filter(|item| matches!(single_text(item.get("type")), Some("Link" | "Page")))
+        .filter_map(|item| item.get("href").or_else(|| item.get("url"))?.as_str().map(str::to_owned));
+    written.into_iter().map(|link| link.to.clone()).chain(attached).collect()
+}
+
 /// What two spellings of a hashtag have in common: NFKC, lower case, folded, without `#`. `None` for what is no hashtag:
 /// empty, digits only, longer than [`MAX_TAG`] characters, or with anything in it that ends one.
 #[must_use]
@@ -171,19 +187,8 @@ fn said_by_the_author(
     quoted: Option<&Quoted<'_>>,
     people: &People,
 ) -> (String, bool) {
-    let quote_lines: HashSet<&str> = match quoted {
-        Some(_) => content.text.lines().filter_map(quote_line).collect(),
-        None => HashSet::new(),
-    };
-    let to_quoted = |to: &str, label: &str| {
-        quoted.is_some_and(|quoted| quoted.0 == to) || quote_lines.contains(label) || quote_lines.contains(to)
-    };
-    let has_link = content.links.iter().any(|link| {
-        let label = link.label.trim();
-        let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
-        let is_person = is_handle(label) || people.have(&link.to);
-        !is_tag && !is_person && !tags.explains(link) && !to_quoted(&link.to, label)
-    });
+    let quote_lines = quote_lines(content, quoted);
+    let has_link = !own_links(content, tags, quoted, people).is_empty();
     let text = if quote_lines.is_empty() {
         content.text.clone()
     } else {
@@ -191,6 +196,28 @@ fn said_by_the_author(
         lines.join("\n")
     };
     (cut(&people.leave_out(text), MAX_TEXT).trim_end().to_owned(), has_link)
+}
+
+fn quote_lines<'a>(content: &'a Plain, quoted: Option<&Quoted<'_>>) -> HashSet<&'a str> {
+    match quoted {
+        Some(_) => content.text.lines().filter_map(quote_line).collect(),
+        None => HashSet::new(),
+    }
+}
+
+/// Links that are neither a person nor a hashtag nor the post that is quoted.
+fn own_links<'a>(content: &'a Plain, tags: &Tags<'_>, quoted: Option<&Quoted<'_>>, people: &People) -> Vec<&'a Link> {
+    let quote_lines = quote_lines(content, quoted);
+    let to_quoted = |to: &str, label: &str| {
+        quoted.is_some_and(|quoted| quoted.0 == to) || quote_lines.contains(label) || quote_lines.contains(to)
+    };
+    let is_own = |link: &&Link| {
+        let label = link.label.trim();
+        let is_tag = label.starts_with('#') && tags.names.contains(&label.to_lowercase());
+        let is_person = is_handle(label) || people.have(&link.to);
+        !is_tag && !is_person && !tags.explains(link) && !to_quoted(&link.to, label)
+    };
+    content.links.iter().filter(is_own).collect()
 }
 
 /// The URL of a line that says which post is quoted, for servers that do not show quotes: `RE: https://…` (Mastodon,

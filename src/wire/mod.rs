@@ -1,5 +1,5 @@
 //! The protocol floor: bytes and headers in, values out. What other servers say is read here ([`activity`],
-//! [`object`], [`text`], [`document`], [`actor`], [`searchable`], [`discovery`]), what we say is written here
+//! [`object`], [`text`], [`language`], [`document`], [`actor`], [`searchable`], [`discovery`]), what we say is written here
 //! ([`author`]), and signatures are made and checked here ([`key`], [`http_sig`], [`proof`]).
 //!
 //! No I/O at all: no network, no files, no clock (times come as arguments), no configuration. ActivityStreams is read
@@ -15,6 +15,7 @@ pub mod fold;
 pub mod http_sig;
 pub mod json;
 pub mod key;
+pub mod language;
 pub mod object;
 pub mod proof;
 pub mod searchable;

@@ -135,6 +135,9 @@ pub struct ActorSignals {
     /// The hashtag `#searchable` in bio, fields or tags, or the bare word alone on a line or in a field. "Not searchable"
     /// holds the word as well, so within a sentence it counts for nothing.
     pub magic_word: bool,
+    /// When the account says that it was made (`published`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
 }
 
 impl ActorSignals {
@@ -162,6 +165,7 @@ impl ActorSignals {
                 "suspended" => signals.suspended |= is_on(value),
                 "memorial" => signals.memorial |= is_on(value),
                 "movedTo" => signals.moved |= is_on(value),
+                "published" => signals.created = value.as_str().and_then(Timestamp::from_rfc3339),
                 "manuallyApprovesFollowers" => signals.locked |= is_on(value),
                 _ => {}
             }

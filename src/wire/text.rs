@@ -21,8 +21,7 @@ use crate::wire::object::single_text;
 mod entities;
 mod html;
 
-use html::Link;
-pub(super) use html::{Plain, has_scheme};
+pub(super) use html::{Link, Plain, has_scheme};
 
 /// Bytes of a field that are looked at; what comes after them is not read.
 pub const MAX_TEXT: usize = 64 << 10;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec};
 use shearwater::ids::Iri;
 use shearwater::store::{IndexedPost, Scope, Tx};
@@ -15,18 +15,18 @@ use crate::serving::{Running, shearwater};
 use crate::support::{TestRelay, authority, eventually, publish};
 
 /// An answer, with its headers by lower-case name.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HashMap<String, String>,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|fault| panic!("{fault}: {}", self.body))
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
@@ -46,12 +46,12 @@ async fn ask(addr: std::net::SocketAddr, method: &str, path: &str, headers: &str
     Answer { status: status.expect("a status"), headers, body: body.to_owned() }
 }
 
-async fn get(relay: &TestRelay, path: &str) -> Answer {
+pub(crate) async fn get(relay: &TestRelay, path: &str) -> Answer {
     ask(relay.server.http_addr().expect("an address"), "GET", path, "").await
 }
 
 /// What a `Link` header says of one direction, as a path on this relay.
-fn link(relay: &TestRelay, answer: &Answer, rel: &str) -> Option<String> {
+pub(crate) fn link(relay: &TestRelay, answer: &Answer, rel: &str) -> Option<String> {
     let part = answer.header("link").split(", ").find(|part| part.ends_with(&format!("rel=\"{rel}\"")))?.to_owned();
     let url = part.split_once('>')?.0.trim_start_matches('<').to_owned();
     Some(url.strip_prefix(relay.url()).unwrap_or_else(|| panic!("{url} leads elsewhere")).to_owned())
@@ -78,7 +78,7 @@ async fn crowd(relay: &TestRelay, name: &str, people: usize) -> Instance {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_servers_that_joined_search_where_it_is_for_subscribers() {
     let relay =
-        TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Subscribers, 0)).await;
+        TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Subscribers, 0)).await;
     let (yes, akkoma) = (member(&relay, "yes").await, relay.joined(Family::Akkoma, "akkoma").await);
     let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
     let post = publish(&yes, "a kittiwake").await;
@@ -307,7 +307,7 @@ async fn what_was_found_is_marked_and_says_by_whose_word_it_is_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_private_and_say_how_much_is_left() {
-    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 30)).await;
+    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Public, 30)).await;
     let addr = relay.server.http_addr().expect("an address");
     let consent = "/api/v1/search/consent?acct=ada@one.example";
     for (number, path) in ["/api/v2/instance", consent, "/api/v1/search?q=("].into_iter().enumerate() {
@@ -344,7 +344,7 @@ async fn answers_are_private_and_say_how_much_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_tokens_is_slow() {
-    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Tokens, 1)).await;
+    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Tokens, 1)).await;
     let addr = relay.server.http_addr().expect("an address");
     let mut statuses = Vec::new();
     for number in 0..12 {
@@ -377,10 +377,10 @@ async fn programs_know_by_the_instance_that_they_can_use_the_second_search() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_home_page_says_for_whom_there_is_search() {
     for (api, expected) in [
-        (SearchApi::Off, None),
-        (SearchApi::Subscribers, Some("by servers that joined")),
-        (SearchApi::Tokens, Some("by who has a token")),
-        (SearchApi::Public, Some("by anybody")),
+        (Access::Off, None),
+        (Access::Subscribers, Some("by servers that joined")),
+        (Access::Tokens, Some("by who has a token")),
+        (Access::Public, Some("by anybody")),
     ] {
         let relay = TestRelay::start_with(|config| config.search.api = api).await;
         let page = get(&relay, "/").await.body;
@@ -448,7 +448,7 @@ async fn the_four_hundredth_result_is_the_last_whatever_id_somebody_begins_at() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_shown_to_one_asker_in_a_day_is_bounded() {
     let often = |config: &mut shearwater::config::Config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 60_000);
+        (config.search.api, config.search.rate) = (Access::Public, 60_000);
     };
     let relay = TestRelay::start_with(often).await;
     many_dotterels(&relay).await;
@@ -486,7 +486,7 @@ async fn what_is_shown_to_one_asker_in_a_day_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_no_trusted_proxy_says_nothing_about_whom_it_speaks_for() {
     let relay = TestRelay::start_with(|config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 1);
+        (config.search.api, config.search.rate) = (Access::Public, 1);
         config.http.trusted_proxies = Vec::new();
     })
     .await;
@@ -552,7 +552,7 @@ fn deep(relay: &TestRelay) -> bool {
 #[ignore = "needs schemathesis, which CONTRIBUTING.md says how to install"]
 async fn every_answer_is_one_that_the_description_names() {
     let program = std::env::var("SCHEMATHESIS").expect("SCHEMATHESIS names the program");
-    for api in [SearchApi::Public, SearchApi::Tokens] {
+    for api in [Access::Public, Access::Tokens] {
         let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (api, 0)).await;
         let yes = crowd(&relay, "crowd", 6).await;
         for number in 0..60 {
@@ -567,7 +567,7 @@ async fn every_answer_is_one_that_the_description_names() {
         let mut command = std::process::Command::new(&program);
         command.args(["run", &url, "--max-examples", "200", "--no-color", "--continue-on-failure"]);
         command.args(["--checks", "all", "--exclude-checks", "positive_data_acceptance,ignored_auth"]);
-        if api == SearchApi::Tokens {
+        if api == Access::Tokens {
             command.args(["--header", &format!("Authorization: Bearer {}", made.token)]);
         }
         let done = tokio::task::spawn_blocking(move || command.status()).await.expect("it ran");

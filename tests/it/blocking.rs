@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use shearwater::clock::Timestamp;
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::{Iri, Seq};
 use shearwater::relay::enforce::Impact;
@@ -41,7 +41,7 @@ async fn stranger(family: Family, name: &str) -> Instance {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_runs_blocked_software_is_not_searched_either() {
     let relay = TestRelay::start_with(|config| {
-        config.search.api = SearchApi::Public;
+        config.search.api = Access::Public;
         config.policy.block_software = vec!["misskey".to_owned()];
     })
     .await;

@@ -661,7 +661,7 @@ async fn nothing_of_what_may_not_be_kept_is_in_the_files_after_an_expunge() {
 async fn how_long_something_removed_is_in_the_files_is_told_and_half_a_day_is_the_most() {
     let clock = Clock::manual(Clock::system().now());
     let relay =
-        TestRelay::start_at(clock.clone(), |config| config.search.api = shearwater::config::SearchApi::Public).await;
+        TestRelay::start_at(clock.clone(), |config| config.search.api = shearwater::config::Access::Public).await;
     let one = relay.joined(Family::Mastodon, "one").await;
     switch_on(&relay, &one).await;
     // So many that one less is no reason to write them anew.
@@ -683,7 +683,7 @@ async fn how_long_something_removed_is_in_the_files_is_told_and_half_a_day_is_th
 async fn what_is_older_than_posts_are_kept_goes_by_itself() {
     let clock = Clock::manual(Clock::system().now());
     let relay =
-        TestRelay::start_at(clock.clone(), |config| config.search.api = shearwater::config::SearchApi::Public).await;
+        TestRelay::start_at(clock.clone(), |config| config.search.api = shearwater::config::Access::Public).await;
     let one = relay.joined(Family::Mastodon, "one").await;
     switch_on(&relay, &one).await;
     shelve(&relay, &one, "ada", 700, "a gull of last month").await;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{As, Family, Instance, Options, PostSpec, Tweaks, Visibility};
 use shearwater::store::Scope;
 
@@ -113,7 +113,7 @@ async fn sample(instance: &Instance, may_any: bool) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mastodon.py and toot: tests/clients/run"]
 async fn what_people_search_with_finds_what_may_be_found_and_nothing_else() {
-    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Tokens, 0)).await;
+    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Tokens, 0)).await;
     let token = relay.server.app().state.tokens.make("clients", Scope::Search, None).await.expect("a token").token;
     let authors = || (0..stances().len()).map(|n| shearwater::demo::Author::named(&format!("person{n}"))).collect();
     let server = |name: &str| Options { name: name.to_owned(), authors: authors(), ..Options::default() };

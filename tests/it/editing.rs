@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shearwater::clock::Clock;
-use shearwater::config::{Config, SearchApi};
+use shearwater::config::{Access, Config};
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::Iri;
 use shearwater::search::authors::AuthorToRead;
@@ -61,7 +61,7 @@ fn waits(relay: &TestRelay) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_that_is_not_taken_takes_the_old_version_out() {
     let relay = TestRelay::start_with(|config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
         config.policy.keywords = vec!["albatross".to_owned()];
     })
     .await;
@@ -272,7 +272,7 @@ async fn where_search_was_switched_off_a_no_is_heard_all_the_same() {
         assert_eq!(yes.post(PostSpec::public("a plover").by(author)).await.expect("an answer").status(), 202);
     }
     eventually(&relay, "both are found", || found(&relay, "plover").len() == 2).await;
-    let relay = relay.restart_with(|config| config.search.api = SearchApi::Off).await;
+    let relay = relay.restart_with(|config| config.search.api = Access::Off).await;
     let to_search = |id: &str, kind: &str, who: &As, object: Value| {
         let body = json!({ "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/{id}", yes.origin()),
             "type": kind, "actor": yes.actor(who), "object": object });
@@ -293,7 +293,7 @@ async fn where_search_was_switched_off_a_no_is_heard_all_the_same() {
 async fn what_nobody_searches_any_more_is_not_kept() {
     for (ago, left) in [(Duration::from_secs(2 * 3600), (1, 1)), (Duration::from_secs(30 * 3600), (0, 0))] {
         let clock = Clock::manual(Clock::system().now().minus(ago));
-        let change = |config: &mut Config| (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        let change = |config: &mut Config| (config.search.api, config.search.rate) = (Access::Public, 0);
         let relay = TestRelay::start_at(clock.clone(), change).await;
         let options = Options { name: "yes".to_owned(), clock, ..Options::default() };
         let yes = relay.joined_with(Family::Mastodon, options).await;
@@ -301,7 +301,7 @@ async fn what_nobody_searches_any_more_is_not_kept() {
         let post = publish(&yes, "a sanderling").await;
         eventually(&relay, "it is found", || found(&relay, "sanderling") == [post.id.clone()]).await;
         // It starts at the time of today.
-        let relay = relay.restart_with(|config| config.search.api = SearchApi::Off).await;
+        let relay = relay.restart_with(|config| config.search.api = Access::Off).await;
         eventually(&relay, "after a day nothing is left, and before it all: it may be a slip", || held(&relay) == left)
             .await;
         // It is looked at every second.
@@ -350,7 +350,7 @@ async fn an_edit_for_which_there_is_no_room_to_wait_takes_the_old_version_out() 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_not_released_in_a_version_that_its_author_took_back() {
     let relay = TestRelay::start_with(|config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
         config.policy.keywords = vec!["albatross".to_owned()];
     })
     .await;
@@ -371,7 +371,7 @@ async fn what_waits_is_not_released_in_a_version_that_its_author_took_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_of_an_old_post_that_comes_as_a_hint_is_taken() {
     let change = |config: &mut Config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
         config.relay.max_age = Duration::from_secs(2);
     };
     let relay = TestRelay::start_with(change).await;

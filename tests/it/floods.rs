@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Clock;
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Where};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -40,7 +40,7 @@ async fn deletions_of_strangers_cost_nothing_however_many_come() {
 /// not remembered: strangers say it by the million. It is tried while the one thread that writes stands still.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_strangers_say_that_changes_nothing_is_written_nowhere() {
-    let relay = TestRelay::start_with(|config| config.search.api = SearchApi::Public).await;
+    let relay = TestRelay::start_with(|config| config.search.api = Access::Public).await;
     let stranger = Instance::start(Family::Mastodon, Options::default()).await.expect("an instance");
     let ours = format!("{}/actor", relay.url());
     let activity = |who: &str, kind: &str, id: &str, object: serde_json::Value| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::Iri;
 use shearwater::relay::resolver::WaitingHint;
@@ -24,7 +24,7 @@ async fn ops(relay: &TestRelay, path: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_posts_are_refused_and_deletions_deliveries_and_the_operator_go_on() {
-    let relay = TestRelay::start_with(|config| config.search.api = SearchApi::Public).await;
+    let relay = TestRelay::start_with(|config| config.search.api = Access::Public).await;
     let (sender, reader) =
         (relay.joined(Family::Mastodon, "sender").await, relay.joined(Family::Mastodon, "reader").await);
     let litepub = relay.joined(Family::Akkoma, "litepub").await;

@@ -29,4 +29,5 @@ mod support;
 mod switching;
 mod threats;
 mod tidy;
+mod trends;
 mod withdrawing;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shearwater::clock::Timestamp;
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{Family, Instance, PostSpec, Tweaks, Visibility};
 use shearwater::search::find::FindFault;
 use shearwater::search::index::Page;
@@ -15,7 +15,7 @@ use crate::support::{TestRelay, authority, publish};
 
 pub(crate) async fn searching() -> TestRelay {
     // Tests search as often as they like; the one about floods says what is allowed.
-    TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 0)).await
+    TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Public, 0)).await
 }
 
 pub(crate) async fn switch_on(relay: &TestRelay, instance: &Instance) {
@@ -295,7 +295,7 @@ async fn what_a_stranger_wrote_is_shown_as_text_whatever_it_looks_like() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_may_search_so_often_and_no_oftener() {
-    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (SearchApi::Public, 1)).await;
+    let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Public, 1)).await;
     let one = relay.joined(Family::Mastodon, "one").await;
     let mut statuses = Vec::new();
     for _ in 0..12 {

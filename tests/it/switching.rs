@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use shearwater::clock::{Clock, Timestamp};
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, PostSpec, Tweaks, Visibility, Where};
 use shearwater::ids::{Iri, Seq};
 use shearwater::log::{Entry, Kind};
@@ -22,7 +22,7 @@ const AS2: &str = "https://www.w3.org/ns/activitystreams";
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
 
 async fn searching() -> TestRelay {
-    TestRelay::start_with(|config| config.search.api = SearchApi::Public).await
+    TestRelay::start_with(|config| config.search.api = Access::Public).await
 }
 
 /// The same, when its sweeper has looked whose server is on and looks no more until that changes: a row of somebody whose
@@ -309,7 +309,7 @@ async fn an_undo_that_found_nothing_to_end_ends_nothing_when_it_is_replayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_not_welcome_is_told_why() {
     let listed = TestRelay::start_with(|config| {
-        config.search.api = SearchApi::Public;
+        config.search.api = Access::Public;
         config.relay.admission = shearwater::config::Admission::Allowlist;
         config.relay.allowlist = vec!["good.example".to_owned()];
     })
@@ -357,7 +357,7 @@ async fn while_search_is_off_there_is_no_search_actor() {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     relay.relay().record_search(&authority(&one), "they asked").await.expect_err("there is no search");
 
-    let relay = relay.restart_with(|config| config.search.api = SearchApi::Public).await;
+    let relay = relay.restart_with(|config| config.search.api = Access::Public).await;
     let get = async |path: &str| one.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");
     let actor = parse(&get("/search/actor").await.body);
     assert_eq!((&actor["id"], &actor["preferredUsername"]), (&search_actor(&relay).into(), &"search".into()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shearwater::clock::Clock;
-use shearwater::config::SearchApi;
+use shearwater::config::Access;
 use shearwater::demo::{Answer, As, Author, Family, Fault, Instance, Options, PostSpec, Tweaks, Where};
 use shearwater::ids::Iri;
 use shearwater::search::authors::AuthorToRead;
@@ -22,7 +22,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 async fn at_will() -> (TestRelay, Clock) {
     let clock = Clock::manual(Clock::system().now());
     let change = |config: &mut shearwater::config::Config| {
-        (config.search.api, config.search.rate, config.search.retention) = (SearchApi::Public, 0, 365 * DAY);
+        (config.search.api, config.search.rate, config.search.retention) = (Access::Public, 0, 365 * DAY);
     };
     (TestRelay::start_at(clock.clone(), change).await, clock)
 }
@@ -493,7 +493,7 @@ async fn who_blocks_us_is_not_even_read() {
 async fn after_a_long_sleep_nobody_is_shown_before_their_profile_was_read_anew() {
     let clock = Clock::manual(Clock::system().now().minus(3 * DAY));
     let change = |config: &mut shearwater::config::Config| {
-        (config.search.api, config.search.rate) = (SearchApi::Public, 0);
+        (config.search.api, config.search.rate) = (Access::Public, 0);
     };
     let relay = TestRelay::start_at(clock.clone(), change).await;
     let (yes, no) = (member_at(&relay, &clock, "yes").await, member_at(&relay, &clock, "no").await);

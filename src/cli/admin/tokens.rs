@@ -32,8 +32,8 @@ struct CreateArgs {
     /// For how long it opens: 90d, 1year. Without it, until it is revoked.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     expires: Option<Duration>,
-    /// What it opens.
-    #[arg(long, default_value = "search", value_parser = ["search"])]
+    /// What it opens: the search and trends with it, or trends alone.
+    #[arg(long, default_value = "search", value_parser = ["search", "trends"])]
     scope: String,
     #[command(flatten)]
     list: ListArgs,

@@ -14,6 +14,7 @@ fn post(id: &str) -> Made {
         from: 0,
         author: "ada".to_owned(),
         visibility: Visibility::Public,
+        tagged: false,
         is_boost: false,
         marker: format!("marker of {id}"),
         at: Timestamp::from_secs(100),

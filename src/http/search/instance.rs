@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::TooOften;
 use crate::config::Config;
+use crate::http::answer::TooOften;
 use crate::identity::Identity;
 use crate::store::Store;
 

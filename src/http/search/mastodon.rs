@@ -8,11 +8,11 @@ use axum::extract::{Path, Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, with_links};
-use super::door::Whom;
-use super::entities::{Found, Status, Tag};
 use super::own::{refusal, within};
 use super::query::{MAX_PAGE, MastodonAsked, MastodonKind, PAGE, read};
+use crate::http::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, with_links};
+use crate::http::door::Whom;
+use crate::http::entities::{Found, Status, Tag};
 use crate::http::state::Searchers;
 use crate::identity::Identity;
 use crate::search::Search;

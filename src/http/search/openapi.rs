@@ -6,17 +6,18 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::answer::TooOften;
 use super::{instance, mastodon, own};
-use crate::http::removal;
+use crate::http::answer::TooOften;
+use crate::http::{removal, trends};
 
 /// All of it.
 #[derive(OpenApi)]
 #[openapi(
     info(
-        title = "Shearwater: search",
+        title = "Shearwater: search and trends",
         description = "Search for posts whose authors asked to be found. The operator's `search.api` says who may search: \
-                       everybody, who has a token, or servers that joined and sign their requests.",
+                       everybody, who has a token, or servers that joined and sign their requests. Trends, with every \
+                       number that they come from, for whom `trends.api` names.",
     ),
     paths(
         own::search,
@@ -25,12 +26,20 @@ use crate::http::removal;
         removal::check,
         mastodon::search,
         mastodon::status,
+        trends::mastodon::tags,
+        trends::mastodon::tags_as_before,
+        trends::mastodon::statuses,
+        trends::mastodon::links,
+        trends::own::list,
+        trends::own::explain,
+        trends::own::feed,
         instance::v1,
         instance::v2,
         document
     ),
     tags(
         (name = "search", description = "In our own words."),
+        (name = "trends", description = "What people talk about, and why it says so."),
         (name = "mastodon", description = "As much of Mastodon's API as programs need that search by it."),
     ),
     modifiers(&Keys)
@@ -43,7 +52,7 @@ impl Modify for Keys {
     fn modify(&self, description: &mut Description) {
         let Some(components) = description.components.as_mut() else { return };
         components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-        let about = "An HTTP signature by the actor that a server joined with, where `search.api` is `subscribers`.";
+        let about = "An HTTP signature by the actor that a server joined with, where `search.api` or `trends.api` is `subscribers`.";
         let signature = ApiKey::Header(ApiKeyValue::with_description("Signature", about));
         components.add_security_scheme("signature", SecurityScheme::ApiKey(signature));
     }
@@ -93,6 +102,13 @@ mod tests {
             "/api/v1/search/check",
             "/api/v2/search",
             "/api/v1/statuses/{id}",
+            "/api/v1/trends",
+            "/api/v1/trends/tags",
+            "/api/v1/trends/statuses",
+            "/api/v1/trends/links",
+            "/api/v1/trends/list",
+            "/api/v1/trends/explain",
+            "/api/v1/trends/tags.rss",
             "/api/v1/instance",
             "/api/v2/instance",
             "/api/v1/openapi.json",
@@ -102,6 +118,6 @@ mod tests {
             assert!(asked.summary.is_some() && asked.responses.responses.contains_key("429"), "{path}");
             assert_eq!(asked.request_body.is_some(), item.post.is_some(), "{path}");
         }
-        assert_eq!(described.paths.paths.len(), 9, "name the new ones above");
+        assert_eq!(described.paths.paths.len(), 16, "name the new ones above");
     }
 }

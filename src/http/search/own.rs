@@ -6,10 +6,10 @@ use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, refuse_for, with_links};
-use super::door::Whom;
 use super::query::{Asked, Kind, PAGE, Whose, read};
 use super::shapes::{Answer, ShownAccount, ShownHit, ShownStanding};
+use crate::http::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse, refuse_for, with_links};
+use crate::http::door::Whom;
 use crate::http::state::Searchers;
 use crate::identity::Identity;
 use crate::search::Search;

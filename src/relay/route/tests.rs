@@ -32,6 +32,7 @@ struct Scene {
     search: Option<Vec<(&'static str, SwitchedBy)>>,
     /// Whether posts of the actor may be found.
     known: bool,
+    counted: bool,
     /// Whether the last activity's proof was worth looking at.
     matters: Cell<bool>,
 }
@@ -49,6 +50,7 @@ impl Default for Scene {
             inbox: Inbox::Relay,
             search: None,
             known: false,
+            counted: false,
             matters: Cell::default(),
         }
     }
@@ -109,6 +111,7 @@ impl Scene {
             author: key(&verified.activity.actor.authority()),
             joined: key(&verified.authority).is_some(),
             known: self.known,
+            counted: self.counted,
         };
         let facts = Facts {
             subscriber,
@@ -156,6 +159,9 @@ impl Scene {
             Effect::SearchOff { follow } => format!("search-off:{}", follow.is_some()),
             Effect::Void(_) => "void".to_owned(),
             Effect::Withdraw(why) => format!("withdraw:{why}"),
+            Effect::Uncount(why) => format!("uncount:{why}"),
+            Effect::Boost(draft) => format!("boost:{}", draft.object),
+            Effect::Unboost(object) => format!("unboost:{object}"),
             Effect::Blocked(_) => "blocked".to_owned(),
             Effect::Unblocked(_) => "unblocked".to_owned(),
         }
@@ -888,4 +894,53 @@ fn an_edit_voids_what_came_before_by_its_author_or_an_actor_that_speaks_for_them
     assert!(voids(&Scene { known: true, ..Scene::default() }, &edit(&whole), ADA));
     let other = note(&json!({ "id": "https://b.example/notes/1" }));
     assert!(scene.route(&edit(&other), ADA).iter().all(|effect| !matches!(effect, Effect::Void(_))));
+}
+
+#[test]
+fn where_there_are_trends_a_members_boost_is_noted_and_can_be_taken_back() {
+    let boost = activity("Announce", &json!("https://b.example/notes/1"), &json!({}));
+    let undo = activity("Undo", &boost, &json!({}));
+    let counted = Scene { counted: true, ..Scene::default() };
+    counted.check(&boost, ADA, "boost:https://b.example/notes/1");
+    counted.check(&undo, ADA, "unboost:https://b.example/notes/1");
+    let private = activity(
+        "Announce",
+        &json!("https://b.example/notes/1"),
+        &json!({ "to": [format!("{ADA}/followers")], "cc": [] }),
+    );
+    counted.check(&private, ADA, "ignore:boost");
+    let others = activity(
+        "Undo",
+        &json!({ "id": "https://a.example/1", "type": "Announce", "actor": "https://a.example/users/bo",
+        "object": "https://b.example/notes/1" }),
+        &json!({}),
+    );
+    counted.check(&others, ADA, "ignore:undo-of-somebody-else");
+    Scene::default().check(&boost, ADA, "ignore:boost");
+    Scene::default().check(&undo, ADA, "ignore:undo-not-relayed");
+    Scene { state: None, counted: true, ..Scene::default() }.check(&boost, ADA, "ignore:boost");
+    Scene { state: None, counted: true, ..Scene::default() }.check(&undo, ADA, "ignore:not-a-subscriber");
+}
+
+#[test]
+fn where_there_are_trends_every_edit_voids_and_a_profile_that_says_no_to_both_uncounts() {
+    let counted = Scene { counted: true, ..Scene::default() };
+    let edit = activity("Update", &note(&json!({})), &json!({}));
+    assert!(matches!(counted.route(&edit, ADA)[..], [Effect::Void(_), Effect::Change(_)]));
+    assert!(matches!(Scene::default().route(&edit, ADA)[..], [Effect::Change(_)]));
+    let says = |indexable: bool, discoverable: bool| {
+        let person = json!({ "id": ADA, "type": "Person", "indexable": indexable, "discoverable": discoverable });
+        let effects = counted.route(&activity("Update", &person, &json!({})), ADA);
+        effects.iter().any(|effect| matches!(effect, Effect::Uncount(_)))
+    };
+    assert_eq!(
+        [says(true, true), says(true, false), says(false, true), says(false, false)],
+        [false, false, false, true]
+    );
+    // The body is kept for who counts to read.
+    let Some(Effect::Relay(draft)) = counted.route(&activity("Create", &note(&json!({})), &json!({})), ADA).pop()
+    else {
+        panic!("it is relayed");
+    };
+    assert!(!draft.carried && !draft.body.is_empty());
 }

@@ -114,6 +114,10 @@ impl TestRelay {
         &self.server.app().state.search
     }
 
+    pub(crate) fn trends(&self) -> &shearwater::trends::Trends {
+        &self.server.app().state.trends
+    }
+
     pub(crate) fn store(&self) -> &shearwater::store::Store {
         &self.server.app().state.store
     }

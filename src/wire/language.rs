@@ -7,7 +7,7 @@
 
 use whatlang::Lang;
 
-use crate::wire::fold::is_invisible;
+use super::fold::is_invisible;
 
 /// What is said of a text whose language is not known.
 pub const UNKNOWN: &str = "und";

@@ -1,4 +1,4 @@
-//! What all answers of the search have in common: refusals that say what to do, headers that keep results from being stored
+//! What all answers of search and trends have in common: refusals that say what to do, headers that keep results from being stored
 //! or indexed, and leave for browsers to read them from any page.
 
 use std::time::Duration;
@@ -115,10 +115,15 @@ pub(super) async fn preflight() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
+/// Marks an answer that is for everybody and may be kept for a few seconds.
+#[derive(Clone, Copy)]
+pub(super) struct ForAWhile;
+
 /// Results are for who asked: not for caches, not for other search engines, and no page learns where they led from.
 pub(super) async fn keep_private(mut response: Response) -> Response {
+    let is_for_all = response.extensions().get::<ForAWhile>().is_some();
     for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
+        (header::CACHE_CONTROL, if is_for_all { "public, max-age=15" } else { "no-store" }),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),

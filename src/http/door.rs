@@ -1,5 +1,5 @@
-//! Who may come in, and how often. For the search it is whom `search.api` names: everybody, who has a token, or a server
-//! that joined and signs. Asking how oneself stands, and what this is, is open to all wherever there is search.
+//! Who may come in, and how often. For the search it is whom `search.api` names, for trends whom `trends.api` does: everybody,
+//! who has a token, or a server that joined and signs. Asking how oneself stands, and what this is, is open to all.
 //!
 //! Who is let in takes a turn of their own bucket; who is not takes one of their address's, so that guessing is slow.
 
@@ -11,30 +11,49 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer::{failed, refuse, refuse_for};
-use crate::config::SearchApi;
-use crate::http::listen::Client;
-use crate::http::state::{HttpState, Searchers};
+use super::listen::Client;
+use super::state::{HttpState, Searchers};
+use crate::config::Access;
 use crate::policy::tokens::TokenFault;
-use crate::policy::turns::{Asker, TooMany, Turn};
+use crate::policy::turns::{Asker, TooMany, Turn, Turns};
 use crate::relay::verify::Rejection;
 use crate::store::Scope;
 
 const ASK_FOR_A_TOKEN: &str = "Send `Authorization: Bearer TOKEN`, with a token from the operator of this relay.";
 
+/// One of the doors.
+struct Door {
+    /// What is behind it.
+    scope: Scope,
+    access: Access,
+    turns: Turns,
+}
+
+impl Door {
+    fn to_search(state: &HttpState) -> Self {
+        Self { scope: Scope::Search, access: state.config.search.api, turns: state.searchers.turns.clone() }
+    }
+
+    fn to_trends(state: &HttpState) -> Self {
+        Self { scope: Scope::Trends, access: state.config.trends.api, turns: state.watchers.0.clone() }
+    }
+
+    const fn what(&self) -> &'static str {
+        match self.scope {
+            Scope::Search => "search",
+            Scope::Trends => "trends",
+        }
+    }
+}
+
 /// Lets those in whom `search.api` names.
 pub(super) async fn for_searchers(State(state): State<HttpState>, request: Request, next: Next) -> Response {
-    if !reads(request.method()) {
-        return next.run(request).await;
-    }
-    let address = address(&request);
-    let (target, headers) = (request.uri().clone(), request.headers().clone());
-    match asker(&state, address, &target, &headers).await {
-        Ok(asker) => in_turn(&state, asker, request, next).await,
-        Err(refusal) => match take(&state, address.map(Asker::Address)) {
-            Ok(_) => refusal,
-            Err(too_many) => one_too_many(&state, too_many),
-        },
-    }
+    enter(&state, &Door::to_search(&state), request, next).await
+}
+
+/// Lets those in whom `trends.api` names.
+pub(super) async fn for_watchers(State(state): State<HttpState>, request: Request, next: Next) -> Response {
+    enter(&state, &Door::to_trends(&state), request, next).await
 }
 
 /// Lets everybody in.
@@ -43,7 +62,22 @@ pub(super) async fn for_all(State(state): State<HttpState>, request: Request, ne
         return next.run(request).await;
     }
     let asker = address(&request).map(Asker::Address);
-    in_turn(&state, asker, request, next).await
+    in_turn(&state, &Door::to_search(&state), asker, request, next).await
+}
+
+async fn enter(state: &HttpState, door: &Door, request: Request, next: Next) -> Response {
+    if !reads(request.method()) {
+        return next.run(request).await;
+    }
+    let address = address(&request);
+    let (target, headers) = (request.uri().clone(), request.headers().clone());
+    match asker(state, door, address, &target, &headers).await {
+        Ok(asker) => in_turn(state, door, asker, request, next).await,
+        Err(refusal) => match take(door, address.map(Asker::Address)) {
+            Ok(_) => refusal,
+            Err(too_many) => one_too_many(state, door, too_many),
+        },
+    }
 }
 
 /// All else is answered without asking anything: a preflight, or that this is no method here.
@@ -55,30 +89,31 @@ fn address(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<Client>().and_then(|client| client.of(request.headers()))
 }
 
-/// Who it is, if they may search; nobody in particular on a Unix socket that is open to all.
+/// Who it is, if they may come in; nobody in particular on a Unix socket that is open to all.
 async fn asker(
     state: &HttpState,
+    door: &Door,
     address: Option<IpAddr>,
     target: &Uri,
     headers: &HeaderMap,
 ) -> Result<Option<Asker>, Response> {
-    match state.config.search.api {
-        SearchApi::Public => Ok(address.map(Asker::Address)),
-        SearchApi::Tokens => token(state, headers).await.map(Some),
-        SearchApi::Subscribers => {
+    match door.access {
+        Access::Public => Ok(address.map(Asker::Address)),
+        Access::Tokens => token(state, door, headers).await.map(Some),
+        Access::Subscribers => {
             let target = target.path_and_query().map_or("/", |target| target.as_str());
             let server = state.relay.subscriber_asking(target, headers, address).await;
             server.map(|server| Some(Asker::Server(server))).map_err(|rejection| as_refusal(&rejection))
         }
-        SearchApi::Off => Err(refuse(StatusCode::NOT_FOUND, "there is no search here", "")),
+        Access::Off => Err(refuse(StatusCode::NOT_FOUND, format!("there is no {} here", door.what()), "")),
     }
 }
 
-async fn token(state: &HttpState, headers: &HeaderMap) -> Result<Asker, Response> {
+async fn token(state: &HttpState, door: &Door, headers: &HeaderMap) -> Result<Asker, Response> {
     let Some(shown) = bearer(headers) else {
-        return Err(challenge("this search is for who has a token", "Bearer"));
+        return Err(challenge(&format!("the {} here is for who has a token", door.what()), "Bearer"));
     };
-    match state.tokens.check(shown, Scope::Search).await {
+    match state.tokens.check(shown, door.scope).await {
         Ok(id) => Ok(Asker::Token(id)),
         Err(fault @ (TokenFault::Unknown | TokenFault::Expired(_))) => {
             Err(challenge(&fault.to_string(), "Bearer error=\"invalid_token\""))
@@ -131,21 +166,25 @@ impl Whom {
     }
 }
 
-async fn in_turn(state: &HttpState, asker: Option<Asker>, mut request: Request, next: Next) -> Response {
+async fn in_turn(state: &HttpState, door: &Door, asker: Option<Asker>, mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(Whom(asker.clone()));
-    match take(state, asker) {
+    match take(door, asker) {
         Ok(None) => next.run(request).await,
         Ok(Some(turn)) => told(next.run(request).await, state, turn),
-        Err(too_many) => one_too_many(state, too_many),
+        Err(too_many) => one_too_many(state, door, too_many),
     }
 }
 
-fn take(state: &HttpState, asker: Option<Asker>) -> Result<Option<Turn>, TooMany> {
-    asker.map_or(Ok(None), |asker| state.searchers.turns.take(&asker))
+fn take(door: &Door, asker: Option<Asker>) -> Result<Option<Turn>, TooMany> {
+    asker.map_or(Ok(None), |asker| door.turns.take(&asker))
 }
 
-fn one_too_many(state: &HttpState, TooMany { turn, wait }: TooMany) -> Response {
-    let (error, remedy) = ("too many searches in so short a time", "Wait as long as Retry-After says.");
+fn one_too_many(state: &HttpState, door: &Door, TooMany { turn, wait }: TooMany) -> Response {
+    let what = match door.scope {
+        Scope::Search => "searches",
+        Scope::Trends => "requests",
+    };
+    let (error, remedy) = (format!("too many {what} in so short a time"), "Wait as long as Retry-After says.");
     told(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait), state, turn)
 }
 

@@ -1,0 +1,312 @@
+//! What our own words about trends look like as JSON. Reach and spread are decimals with six digits, exact.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::store::Usual;
+use crate::trends::explain::{DayOf, Explained};
+use crate::trends::lists::{Entry, List};
+use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_SPREAD, MIN_Z, ONE, Short};
+
+/// What trends.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct TrendList {
+    /// As of when.
+    #[schema(format = "date-time")]
+    at: String,
+    /// The window in hours.
+    within: u32,
+    /// The language, where one was asked for.
+    language: Option<String>,
+    /// How many there are in all.
+    total: usize,
+    tags: Vec<Trend>,
+    /// How many more trend and are not shown, by the reason: `hidden` by the operator, `young-voters`, waiting for a `review`.
+    withheld: BTreeMap<&'static str, u32>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize, ToSchema)]
+struct Trend {
+    /// Its commonest spelling.
+    name: String,
+    /// What all its spellings have in common.
+    key: String,
+    /// Why it is here, in a sentence.
+    sentence: String,
+    people: u32,
+    servers: u32,
+    /// R, N and E.
+    reach: f64,
+    spread: f64,
+    usual: UsualCount,
+    score: f64,
+    /// From 1 to 100, on a scale that is the same everywhere.
+    rank: u32,
+}
+
+/// What is usual.
+#[derive(Debug, Serialize, ToSchema)]
+struct UsualCount {
+    people: u32,
+    servers: u32,
+    /// E.
+    reach: f64,
+}
+
+impl TrendList {
+    /// A page of it.
+    pub(super) fn of(list: &List, offset: usize, limit: usize) -> Self {
+        Self {
+            at: list.at.rfc3339(),
+            within: list.within,
+            language: (!list.language.is_empty()).then(|| list.language.clone()),
+            total: list.entries.len(),
+            tags: list.entries.iter().skip(offset).take(limit).map(|one| Trend::of(one, list.within)).collect(),
+            withheld: list.withheld.iter().map(|(why, count)| (why.as_str(), *count)).collect(),
+        }
+    }
+}
+
+impl Trend {
+    fn of(one: &Entry, within: u32) -> Self {
+        Self {
+            name: one.name.clone(),
+            key: one.key.clone(),
+            sentence: sentence(one.people, one.servers, within, one.usual),
+            people: one.people,
+            servers: one.servers,
+            reach: whole(one.reach),
+            spread: whole(one.spread),
+            usual: UsualCount::of(one.usual),
+            score: rounded(one.z),
+            rank: one.rank,
+        }
+    }
+}
+
+impl UsualCount {
+    fn of(usual: Usual) -> Self {
+        Self { people: usual.people, servers: usual.servers, reach: whole(usual.reach) }
+    }
+}
+
+/// Why something is where it is.
+pub(super) fn sentence(people: u32, servers: u32, within: u32, usual: Usual) -> String {
+    let count =
+        |count: u32, one: &str, many: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {many}") };
+    let (people, servers) = (count(people, "person", "people"), count(servers, "server", "servers"));
+    let time = match within {
+        1 => "an hour".to_owned(),
+        168 => "an ordinary day of this week".to_owned(),
+        hours => format!("{hours} hours"),
+    };
+    if usual.people == 0 {
+        return format!("{people} on {servers} in {time}; usually nobody.");
+    }
+    format!("{people} on {servers} in {time}; usual are {} on {}.", usual.people, usual.servers)
+}
+
+/// Every number that a score is made of.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Explanation {
+    /// As of when.
+    #[schema(format = "date-time")]
+    at: String,
+    /// `tag` or `link`.
+    subject: &'static str,
+    /// What all its spellings have in common.
+    key: String,
+    /// Its commonest spelling.
+    name: String,
+    language: Option<String>,
+    window: WindowHours,
+    sentence: String,
+    now: Counted,
+    /// The same window a day ago and a week ago; E is the larger reach of both.
+    yesterday: UsualCount,
+    last_week: UsualCount,
+    usual: UsualCount,
+    /// What is left of the score by the age of a link; 1 for hashtags.
+    fresh: f64,
+    /// (R − E) / √(E + 1), times `fresh`.
+    score: f64,
+    trends: bool,
+    /// What it falls short of: `people`, `servers`, `spread` or `score`.
+    short_of: Option<&'static str>,
+    /// From 1 to 100 if it trends, else 0.
+    rank: u32,
+    needs: Needs,
+    /// Why it would not be shown here.
+    withheld: Option<NotShown>,
+    /// The last seven days, today first.
+    history: Vec<HistoryDay>,
+    /// Posts with it that the search may show, the newest first.
+    #[schema(value_type = Vec<String>)]
+    examples: Vec<String>,
+}
+
+/// The hours that are counted.
+#[derive(Debug, Serialize, ToSchema)]
+struct WindowHours {
+    hours: u32,
+    /// The first moment that counts; of a week, that of its last day.
+    #[schema(format = "date-time")]
+    from: String,
+}
+
+/// What was counted.
+#[derive(Debug, Serialize, ToSchema)]
+struct Counted {
+    /// People on servers that weigh something.
+    people: u32,
+    servers: u32,
+    /// R: the sum of weight · √people.
+    reach: f64,
+    /// N: R² / the sum of (weight · √people)².
+    spread: f64,
+    /// Posts of these people.
+    posts: u32,
+    /// Those of them whose accounts are younger than a week, as far as they say so.
+    young: u32,
+    /// People on servers that are known for less than three days: they count nothing.
+    weightless: u32,
+    /// The servers, without their names: so many of them (`servers`) have so many `people` each and this `weight`.
+    of_servers: Vec<Group>,
+}
+
+/// Servers that are alike.
+#[derive(Debug, Serialize, ToSchema)]
+struct Group {
+    servers: u32,
+    people: u32,
+    /// From 0 to 1, in thousandths.
+    weight: f64,
+}
+
+/// What it takes to trend.
+#[derive(Debug, Serialize, ToSchema)]
+struct Needs {
+    people: u32,
+    servers: u32,
+    spread: f64,
+    score: f64,
+}
+
+/// Why it is not shown.
+#[derive(Debug, Serialize, ToSchema)]
+struct NotShown {
+    /// `hidden`, `young-voters` or `review`.
+    why: &'static str,
+    /// In a sentence; of what is hidden, the operator's.
+    reason: String,
+}
+
+/// A day (UTC).
+#[derive(Debug, Serialize, ToSchema)]
+struct HistoryDay {
+    #[schema(format = "date-time")]
+    day: String,
+    posts: u32,
+    people: u32,
+}
+
+impl Explanation {
+    /// All of it.
+    pub(super) fn of(found: &Explained, examples: Vec<String>) -> Self {
+        let Explained { found: one, window, .. } = found;
+        let from = Timestamp::from_secs(i64::from(found.span.from) * 3600);
+        let measure = one.measure;
+        Self {
+            at: found.at.rfc3339(),
+            subject: found.subject.as_str(),
+            key: found.key.clone(),
+            name: found.name.clone(),
+            language: found.language.clone(),
+            window: WindowHours { hours: window.hours(), from: from.rfc3339() },
+            sentence: sentence(measure.people, measure.servers, window.hours(), one.usual()),
+            now: Counted {
+                people: measure.people,
+                servers: measure.servers,
+                reach: whole(measure.reach),
+                spread: whole(measure.spread),
+                posts: one.count.uses,
+                young: one.count.young,
+                weightless: one.count.weightless,
+                of_servers: groups(&one.count.servers),
+            },
+            yesterday: UsualCount::of(one.yesterday),
+            last_week: UsualCount::of(one.last_week),
+            usual: UsualCount::of(one.usual()),
+            fresh: one.fresh,
+            score: one.score.z,
+            trends: one.score.trends(),
+            short_of: one.score.short.map(|short| match short {
+                Short::People => "people",
+                Short::Servers => "servers",
+                Short::Spread => "spread",
+                Short::Score => "score",
+            }),
+            rank: one.score.rank,
+            needs: Needs { people: MIN_PEOPLE, servers: MIN_SERVERS, spread: whole(MIN_SPREAD), score: MIN_Z },
+            withheld: found
+                .withheld
+                .as_ref()
+                .map(|(why, reason)| NotShown { why: why.as_str(), reason: reason.clone() }),
+            history: found.history.iter().map(HistoryDay::of).collect(),
+            examples,
+        }
+    }
+}
+
+impl HistoryDay {
+    fn of(day: &DayOf) -> Self {
+        Self { day: day.began.rfc3339(), posts: day.uses, people: day.people }
+    }
+}
+
+/// Servers that are alike, together: the largest first.
+fn groups(servers: &[(u32, u32)]) -> Vec<Group> {
+    let mut alike: BTreeMap<(u32, u32), u32> = BTreeMap::new();
+    for one in servers {
+        *alike.entry(*one).or_default() += 1;
+    }
+    let group = |((people, weight), servers)| Group { servers, people, weight: f64::from(weight) / f64::from(FULL) };
+    alike.into_iter().rev().map(group).collect()
+}
+
+/// Millionths as a number.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn whole(millionths: u64) -> f64 {
+    millionths as f64 / ONE as f64
+}
+
+fn rounded(z: f64) -> f64 {
+    (z * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_says_how_many_and_what_is_usual() {
+        let check = |people, servers, within, usual: (u32, u32), expected: &str| {
+            let usual = Usual { people: usual.0, servers: usual.1, reach: 0 };
+            assert_eq!(sentence(people, servers, within, usual), expected);
+        };
+        check(41, 17, 6, (6, 4), "41 people on 17 servers in 6 hours; usual are 6 on 4.");
+        check(5, 5, 1, (0, 0), "5 people on 5 servers in an hour; usually nobody.");
+        check(1, 1, 168, (1, 1), "1 person on 1 server in an ordinary day of this week; usual are 1 on 1.");
+    }
+
+    #[test]
+    fn servers_that_are_alike_are_shown_together_and_without_names() {
+        let shown = groups(&[(5, 1000), (2, 1000), (2, 1000), (2, 500)]);
+        let shown: Vec<(u32, u32, f64)> = shown.iter().map(|one| (one.servers, one.people, one.weight)).collect();
+        assert_eq!(shown, [(1, 5, 1.0), (2, 2, 1.0), (1, 2, 0.5)]);
+    }
+}

@@ -1,0 +1,152 @@
+//! Lists of what trends: which, in which order, made from the counts at one moment. The same counts give the same list,
+//! byte for byte.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::assess::{Assessment, Counts, Past, Window, assess};
+use super::explain::{DayOf, history};
+use super::rulings::{Rulings, Withheld};
+use super::score::MIN_PEOPLE;
+use crate::clock::Timestamp;
+use crate::store::{StoreError, Subject, Usual, hour_of, target};
+
+/// Entries of a list at most.
+pub const MOST_ENTRIES: usize = 200;
+
+/// Which list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Asked {
+    /// Of what.
+    pub subject: Subject,
+    /// How far back.
+    pub window: Window,
+    /// In which language; `None`: in all.
+    pub language: Option<String>,
+}
+
+impl Asked {
+    /// The row that it is kept under when it was served.
+    #[must_use]
+    pub fn row(&self) -> String {
+        format!("{}:{}:{}", self.subject.as_str(), self.window.hours(), self.language.as_deref().unwrap_or_default())
+    }
+}
+
+/// What trends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct List {
+    /// As of when.
+    pub at: Timestamp,
+    /// The window in hours.
+    pub within: u32,
+    /// The language; empty: all.
+    pub language: String,
+    /// What, the first one first.
+    pub entries: Vec<Entry>,
+    /// How many more trend and are not shown, by the reason.
+    pub withheld: BTreeMap<Withheld, u32>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What all its spellings have in common.
+    pub key: String,
+    /// Its commonest spelling.
+    pub name: String,
+    /// People,
+    pub people: u32,
+    /// on servers that weigh something,
+    pub servers: u32,
+    /// and how far they reach, in millionths.
+    pub reach: u64,
+    /// On how many equal servers that would be, in millionths.
+    pub spread: u64,
+    /// Posts.
+    pub uses: u32,
+    /// What is usual.
+    pub usual: Usual,
+    /// The score.
+    pub z: f64,
+    /// From 1 to 100, on a scale that is the same everywhere.
+    pub rank: u32,
+    /// The last days, today first; nothing where nobody asked for them.
+    pub history: Vec<DayOf>,
+}
+
+impl Entry {
+    fn of(key: &str, name: &str, found: &Assessment) -> Self {
+        Self {
+            key: key.to_owned(),
+            name: name.to_owned(),
+            people: found.measure.people,
+            servers: found.measure.servers,
+            reach: found.measure.reach,
+            spread: found.measure.spread,
+            uses: found.count.uses,
+            usual: found.usual(),
+            z: found.score.z,
+            rank: found.score.rank,
+            history: Vec::new(),
+        }
+    }
+}
+
+/// Makes a list.
+///
+/// # Errors
+/// The store's.
+pub fn list(
+    counts: Counts<'_>,
+    usual: &impl Past,
+    rulings: &Rulings,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<List, StoreError> {
+    let (mut entries, mut withheld) = (Vec::new(), BTreeMap::new());
+    for (entry, why) in all(counts, usual, rulings, asked, now)? {
+        match why {
+            None => entries.push(entry),
+            Some(why) => *withheld.entry(why).or_default() += 1,
+        }
+    }
+    entries.truncate(MOST_ENTRIES);
+    for entry in &mut entries {
+        let target = target(asked.subject, &entry.key);
+        entry.history = history(counts, usual, target, asked.language.as_deref(), now)?;
+    }
+    let language = asked.language.clone().unwrap_or_default();
+    Ok(List { at: now, within: asked.window.hours(), language, entries, withheld })
+}
+
+/// All that trends, in order, and why it is not shown if it is not.
+///
+/// # Errors
+/// The store's.
+pub fn all(
+    counts: Counts<'_>,
+    usual: &impl Past,
+    rulings: &Rulings,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<Vec<(Entry, Option<Withheld>)>, StoreError> {
+    let span = asked.window.span(hour_of(now));
+    let least = if asked.window == Window::Week { 1 } else { MIN_PEOPLE as usize };
+    let language = asked.language.as_deref();
+    let mut found = Vec::new();
+    for (target, subject) in counts.votes.targets() {
+        if subject != asked.subject || counts.votes.at_most(target, span) < least {
+            continue;
+        }
+        let one = assess(counts, usual, target, asked.window, language, now, false)?;
+        let Some((_, key)) = counts.votes.key(target).filter(|_| one.score.trends()) else { continue };
+        let name = counts.votes.spelling(target, span).unwrap_or(key);
+        found.push((Entry::of(key, name, &one), rulings.withheld(subject, key, &one.count, now)));
+    }
+    found.sort_by(|(one, _), (other, _)| {
+        other.z.total_cmp(&one.z).then_with(|| other.people.cmp(&one.people)).then_with(|| one.key.cmp(&other.key))
+    });
+    Ok(found)
+}

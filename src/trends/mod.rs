@@ -1,0 +1,319 @@
+//! What people talk about, and why it says so: hashtags and links that more people on more servers speak of than usual.
+//! The room reads the log with a place of its own ([`roller`]), as far as `consent` allows, and keeps one ballot per post in
+//! the store; all counts are made from those ([`board`], [`votes`]) and can be taken back. What a count is worth is one pure
+//! function ([`score`]), and every number that goes into it can be asked for ([`explain`]). `docs/TRENDS.md` has the rules.
+//!
+//! Promises: nobody's posts are kept, and after two days nobody's votes. Who says no, deletes, edits or is turned away is
+//! out of every count with the request that says so, and out of every list when that is made anew, which takes seconds.
+//! Other rooms are not known here.
+
+pub mod assess;
+pub mod board;
+mod close;
+pub mod explain;
+mod judge;
+pub mod lists;
+pub mod replay;
+pub mod roller;
+pub mod rules;
+pub mod rulings;
+pub mod score;
+pub mod servers;
+pub mod simulate;
+pub mod sketch;
+pub mod votes;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use self::assess::Window;
+use self::board::Board;
+use self::explain::Explained;
+use self::lists::{Asked, Entry, List};
+use self::rulings::{Ruled, Rulings, Withheld};
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::log::Log;
+use crate::peers::Peers;
+use crate::policy::{RuleSet, Rules};
+use crate::store::{BallotKey, Store, StoreError, Subject, TrendRuling, TrendServed};
+use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
+
+/// A list is made anew after this time at the latest, and when a rule changes.
+pub const REFRESH: Duration = Duration::from_secs(15);
+/// A list that nobody made anew is still shown for so long: whoever asks does not wait.
+const STALE: Duration = Duration::from_secs(60);
+/// Lists that are made anew by themselves: those that somebody asked for within this time.
+const WANTED_FOR: Duration = Duration::from_secs(600);
+/// Lists in memory: windows, kinds and languages that are asked for.
+const MOST_LISTS: usize = 256;
+
+/// What the room needs from the house. Cheap to clone.
+#[derive(Clone)]
+pub struct Trends(Arc<Parts>);
+
+struct Parts {
+    config: config::Trends,
+    store: Store,
+    log: Log,
+    peers: Peers,
+    rules: Rules,
+    clock: Clock,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    /// The counts; none before the journal was read.
+    board: Mutex<Option<Board>>,
+    rulings: RwLock<Arc<Rulings>>,
+    lists: Mutex<HashMap<Asked, Kept>>,
+    /// The operator said something.
+    ruled: Notify,
+}
+
+/// A list that was made.
+struct Kept {
+    list: Arc<List>,
+    made_at: Timestamp,
+    asked_at: Timestamp,
+    rulings: Arc<Rulings>,
+    rules: Arc<RuleSet>,
+}
+
+/// A list, and the newest change of the journal that is counted in it.
+struct Made {
+    list: Arc<List>,
+    newest: u64,
+}
+
+/// What [`Trends::new`] is given.
+#[expect(missing_docs, reason = "each field is a service documented at its type")]
+pub struct Services {
+    pub config: config::Trends,
+    pub store: Store,
+    pub log: Log,
+    pub peers: Peers,
+    pub rules: Rules,
+    pub clock: Clock,
+    pub supervisor: Supervisor,
+    pub metrics: Metrics,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub enum TrendsFault {
+    /// The journal is being read: in a moment.
+    #[error("the trends are being counted")]
+    Counting,
+    /// Ours to mend.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Trends {
+    /// Puts the room together; nothing runs yet.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn new(services: Services) -> Result<Self, StoreError> {
+        let Services { config, store, log, peers, rules, clock, supervisor, metrics } = services;
+        let rulings = Rulings::load(&store, &config.deny, config.review)?;
+        Ok(Self(Arc::new(Parts {
+            config,
+            store,
+            log,
+            peers,
+            rules,
+            clock,
+            supervisor,
+            metrics,
+            board: Mutex::default(),
+            rulings: RwLock::new(rulings),
+            lists: Mutex::default(),
+            ruled: Notify::new(),
+        })))
+    }
+
+    /// Starts the room's worker; where there are no trends, the one that forgets what is left of when there were.
+    pub fn start(&self) {
+        let trends = self.clone();
+        if self.is_on() {
+            self.0.supervisor.start(move || roller::Roller::new(trends.clone()));
+        } else {
+            self.0.supervisor.spawn(async move {
+                if let Err(error) = trends.forget_all().await {
+                    tracing::warn!(%error, "what is left of trends could not be forgotten");
+                }
+            });
+        }
+    }
+
+    /// Whether there are trends here.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.0.config.is_on()
+    }
+
+    /// A list, if there is one that needs not be made first.
+    #[must_use]
+    pub fn ready(&self, asked: &Asked) -> Option<Arc<List>> {
+        let (now, rulings, rules) = (self.0.clock.now(), self.rulings(), self.0.rules.set());
+        let mut lists = self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lists.get_mut(asked)?;
+        kept.asked_at = now;
+        let holds = Arc::ptr_eq(&kept.rulings, &rulings) && Arc::ptr_eq(&kept.rules, &rules);
+        (holds && now.since(kept.made_at) <= STALE).then(|| kept.list.clone())
+    }
+
+    /// A list. Reads and counts: not for an async thread.
+    ///
+    /// # Errors
+    /// [`TrendsFault`].
+    pub fn list(&self, asked: &Asked) -> Result<Arc<List>, TrendsFault> {
+        if let Some(ready) = self.ready(asked) {
+            return Ok(ready);
+        }
+        Ok(self.make(asked)?.list)
+    }
+
+    /// Makes a list anew.
+    fn make(&self, asked: &Asked) -> Result<Made, TrendsFault> {
+        let (now, rulings, rules) = (self.0.clock.now(), self.rulings(), self.0.rules.set());
+        let known = self.with_board(|board| {
+            let usual = self.0.store.usual()?;
+            let known = asked.language.as_ref().is_none_or(|language| board.votes.knows(language));
+            let list = lists::list(board.counts(), &usual, &rulings, asked, now)?;
+            Ok((Made { list: Arc::new(list), newest: board.newest() }, known))
+        });
+        let (made, known) = known?;
+        let mut lists = self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked_at = lists.get(asked).map_or(now, |kept| kept.asked_at);
+        lists.retain(|_, kept| now.since(kept.asked_at) <= WANTED_FOR);
+        // Whoever makes up languages takes nobody's room.
+        if known && (lists.len() < MOST_LISTS || lists.contains_key(asked)) {
+            let kept = Kept { list: made.list.clone(), made_at: now, asked_at, rulings, rules };
+            lists.insert(asked.clone(), kept);
+        }
+        Ok(made)
+    }
+
+    /// All that trends and is not shown, and why.
+    ///
+    /// # Errors
+    /// [`TrendsFault`].
+    pub fn held_back(&self, asked: &Asked) -> Result<Vec<(Entry, Withheld)>, TrendsFault> {
+        let (now, rulings) = (self.0.clock.now(), self.rulings());
+        self.with_board(|board| {
+            let all = lists::all(board.counts(), &self.0.store.usual()?, &rulings, asked, now)?;
+            Ok(all.into_iter().filter_map(|(entry, why)| Some((entry, why?))).collect())
+        })
+    }
+
+    /// How one thing stands, with every number.
+    ///
+    /// # Errors
+    /// [`TrendsFault`].
+    pub fn explain(
+        &self,
+        subject: Subject,
+        key: &str,
+        window: Window,
+        language: Option<&str>,
+    ) -> Result<Explained, TrendsFault> {
+        let (now, rulings) = (self.0.clock.now(), self.rulings());
+        self.with_board(|board| {
+            let usual = self.0.store.usual()?;
+            Ok(explain::explain(board.counts(), &usual, &rulings, subject, key, window, language, now)?)
+        })
+    }
+
+    /// Does something with the counts as they are now.
+    fn with_board<T>(&self, with: impl FnOnce(&mut Board) -> Result<T, TrendsFault>) -> Result<T, TrendsFault> {
+        let mut board = self.lock();
+        let Some(counts) = board.as_mut() else { return Err(TrendsFault::Counting) };
+        let now = self.0.clock.now();
+        let rules = self.0.rules.set();
+        if !counts.is_ruled_by(&rules) {
+            counts.rule(&rules, now);
+        }
+        match self.0.store.ballot_changes() {
+            Some(changes) => counts.follow(&changes, &self.0.store, now)?,
+            None => *counts = self.load(&rules)?,
+        }
+        with(counts)
+    }
+
+    fn load(&self, rules: &Arc<RuleSet>) -> Result<Board, StoreError> {
+        let memory = usize::try_from(self.0.config.memory.as_u64()).unwrap_or(usize::MAX);
+        Board::load(&self.0.store, memory, &self.0.config.grown, rules, self.0.clock.now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Board>> {
+        self.0.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the operator said.
+    #[must_use]
+    pub fn rulings(&self) -> Arc<Rulings> {
+        self.0.rulings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What time it is here.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The operator hides something, lets it through, or takes back what was said (`None`). It holds for whoever asks next.
+    ///
+    /// # Errors
+    /// A sentence about it, or the store's.
+    pub async fn rule(&self, subject: &Ruled, ruling: Option<TrendRuling>) -> anyhow::Result<bool> {
+        let row = subject.row();
+        match &ruling {
+            Some(one) => tracing::info!(
+                subject = row, hidden = one.hidden, reason = one.reason, until = ?one.until, "the operator rules on a trend"
+            ),
+            None => tracing::info!(subject = row, "the operator takes back a ruling on a trend"),
+        }
+        let changed = rulings::rule(&self.0.store, subject, ruling).await?;
+        let all = Rulings::load(&self.0.store, &self.0.config.deny, self.0.config.review)?;
+        *self.0.rulings.write().unwrap_or_else(PoisonError::into_inner) = all;
+        self.0.ruled.notify_one();
+        Ok(changed)
+    }
+
+    /// Makes the lists again that were served last, from the journal.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn replay(&self) -> anyhow::Result<Vec<replay::Replayed>> {
+        replay::replay(&self.0.store, &self.0.config, &self.0.rules.set())
+    }
+
+    /// Where there are no trends any more nothing is kept of them.
+    async fn forget_all(&self) -> Result<(), StoreError> {
+        if self.0.store.all::<BallotKey>()?.is_empty() && self.0.store.all::<TrendServed>()?.is_empty() {
+            return Ok(());
+        }
+        self.0
+            .store
+            .write(|tx| {
+                Window::ALL.iter().try_for_each(|window| {
+                    let asked = Asked { subject: Subject::Tag, window: *window, language: None };
+                    tx.remove::<TrendServed>(&asked.row()).map(drop)
+                })
+            })
+            .await?;
+        while self.0.store.write(|tx| tx.expire_ballots(u32::MAX, 500)).await? {}
+        while self.0.store.write(|tx| tx.expire_usual(u32::MAX, u32::MAX, 500)).await? {}
+        Ok(())
+    }
+
+    fn count(&self, word: &str) {
+        self.0.metrics.rolled.with_label_values(&[word]).inc();
+    }
+}

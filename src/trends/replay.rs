@@ -1,0 +1,58 @@
+//! The lists that were served last, made from the journal once more: they must be equal byte for byte. Works on the files of
+//! a relay that does not run, and beside one that does.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::assess::Window;
+use super::board::Board;
+use super::lists::{Asked, List, list};
+use super::rulings::Rulings;
+use crate::config;
+use crate::policy::RuleSet;
+use crate::store::{Store, StoreError, Subject, TrendServed};
+
+/// One list, made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Which one: its subject, window and language.
+    pub list: String,
+    /// The same bytes came out.
+    pub equal: bool,
+    /// Changes of the journal since it was served. With none, and no new ruling, it must be equal.
+    pub changes_since: u64,
+    /// As it was served.
+    pub served: List,
+    /// As it is now.
+    pub again: List,
+}
+
+/// Makes all lists again that were served last.
+///
+/// # Errors
+/// The store's, or that a list that was kept is none.
+pub fn replay(store: &Store, config: &config::Trends, rules: &Arc<RuleSet>) -> anyhow::Result<Vec<Replayed>> {
+    let memory = usize::try_from(config.memory.as_u64()).unwrap_or(usize::MAX);
+    let (rulings, usual) = (Rulings::load(store, &config.deny, config.review)?, store.usual()?);
+    let (kept, mut done) = (store.all::<TrendServed>()?, Vec::new());
+    let Some(latest) = kept.iter().map(|(_, kept)| kept.at).max() else { return Ok(done) };
+    let board = Board::load(store, memory, &config.grown, rules, latest)?;
+    for (row, kept) in kept {
+        let asked = asked(&row).ok_or_else(|| StoreError::Damaged(format!("there is no list {row:?}")))?;
+        let served: List = serde_json::from_str(&kept.list)?;
+        let again = list(board.counts(), &usual, &rulings, &asked, kept.at)?;
+        let equal = serde_json::to_string(&again)? == kept.list;
+        let changes_since = board.newest().saturating_sub(kept.newest);
+        done.push(Replayed { list: row, equal, changes_since, served, again });
+    }
+    Ok(done)
+}
+
+fn asked(row: &str) -> Option<Asked> {
+    let mut parts = row.splitn(3, ':');
+    let subject = Subject::named(parts.next()?)?;
+    let window = Window::of_hours(parts.next()?.parse().ok()?)?;
+    let language = parts.next().filter(|language| !language.is_empty()).map(str::to_owned);
+    Some(Asked { subject, window, language })
+}

@@ -1,0 +1,385 @@
+//! What trends, and why: what people on several servers speak of, for as long as they stand by it; by a real relay that gets
+//! their posts from simulated servers.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shearwater::config::{Access, Config};
+use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Tweaks};
+use shearwater::store::{Rule, RuleChange, Severity, Source, Subject, TrendRuling};
+use shearwater::trends::assess::Window;
+use shearwater::trends::rulings::Ruled;
+
+use crate::asking::{Answer, get, link};
+use crate::searching::{switch_on, tell_profile};
+use crate::support::{TestRelay, eventually};
+
+/// A relay whose servers are old.
+async fn counting(change: impl FnOnce(&mut Config)) -> TestRelay {
+    TestRelay::start_with(|config| {
+        (config.trends.api, config.trends.rate) = (Access::Public, 0);
+        config.trends.grown = vec!["127.0.0.1".to_owned()];
+        change(config);
+    })
+    .await
+}
+
+/// Servers that joined, of two people each.
+async fn servers(relay: &TestRelay, count: usize) -> Vec<Instance> {
+    let mut servers = Vec::new();
+    for number in 0..count {
+        let authors = ["ada", "grace"].map(Author::named).to_vec();
+        let options = Options { name: format!("s{number}"), authors, ..Options::default() };
+        servers.push(relay.joined_with(Family::Mastodon, options).await);
+    }
+    servers
+}
+
+/// Somebody says something with this tag; the post's id.
+async fn say(server: &Instance, who: &str, tags: &[&str]) -> String {
+    let spec = PostSpec::public("hear, hear").by(who).tagged(tags);
+    let posted = server.post(spec).await.expect("an answer");
+    assert_eq!(posted.status(), 202, "{posted:?}");
+    posted.id
+}
+
+/// All of them say it.
+async fn all_say(servers: &[Instance], tag: &str) -> Vec<String> {
+    let mut posts = Vec::new();
+    for server in servers {
+        for who in ["ada", "grace"] {
+            posts.push(say(server, who, &[tag]).await);
+        }
+    }
+    posts
+}
+
+fn people(relay: &TestRelay, tag: &str) -> u32 {
+    let found = relay.trends().explain(Subject::Tag, tag, Window::Six, None);
+    found.map_or(0, |found| found.found.measure.people)
+}
+
+async fn counted(relay: &TestRelay, tag: &str, expected: u32) {
+    let what = format!("{expected} people say {tag}, {}", relay.server.app().state.metrics.render());
+    eventually(&what, || people(relay, tag) == expected).await;
+}
+
+fn names(answer: &Answer) -> Vec<String> {
+    let tags = answer.json();
+    tags.as_array().expect("a list").iter().map(|tag| tag["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// Waits until this is the list.
+async fn listed(relay: &TestRelay, expected: &[&str]) -> Answer {
+    let waited = tokio::time::timeout(crate::support::LONG, async {
+        loop {
+            let answer = get(relay, "/api/v1/trends/tags").await;
+            if answer.status == 200 && names(&answer) == expected {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{expected:?} never was the list"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_on_several_servers_speak_of_trends_and_says_why() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 5).await;
+    all_say(&servers, "BlackPetrels").await;
+    say(&servers[0], "ada", &["blackpetrels", "alone"]).await;
+    counted(&relay, "blackpetrels", 10).await;
+    let answer = listed(&relay, &["BlackPetrels"]).await;
+    let tag = &answer.json()[0];
+    let history = tag["history"].as_array().expect("days");
+    assert_eq!(history.len(), 7);
+    assert_eq!((&history[0]["accounts"], &history[0]["uses"]), (&json!("10"), &json!("11")));
+    assert_eq!(answer.header("cache-control"), "public, max-age=15");
+    assert_eq!(names(&get(&relay, "/api/v1/trends").await), ["BlackPetrels"], "by the older path");
+    assert!(names(&get(&relay, "/api/v1/trends/tags?language=fr").await).is_empty());
+    assert_eq!(names(&get(&relay, "/api/v1/trends/tags?language=en&within=24").await), ["BlackPetrels"]);
+    let why = get(&relay, "/api/v1/trends/explain?tag=%23BLACKPETRELS").await.json();
+    assert_eq!(why["sentence"], "10 people on 5 servers in 6 hours; usually nobody.");
+    assert_eq!(
+        (&why["now"]["reach"], &why["now"]["spread"], &why["trends"]),
+        (&json!(7.071065), &json!(5.0), &json!(true))
+    );
+    let not = get(&relay, "/api/v1/trends/explain?tag=alone").await.json();
+    assert_eq!((&not["trends"], &not["short_of"], &not["now"]["people"]), (&json!(false), &json!("people"), &json!(0)));
+    for wrong in
+        ["explain", "explain?tag=", "explain?tag=2026", "explain?tag=a&link=b", "tags?within=7", "tags?limit=x"]
+    {
+        assert_eq!(get(&relay, &format!("/api/v1/trends/{wrong}")).await.status, 400, "{wrong}");
+    }
+    let feed = get(&relay, "/api/v1/trends/tags.rss").await;
+    assert!(
+        feed.header("content-type").starts_with("application/rss+xml")
+            && feed.body.contains("<title>#BlackPetrels</title>")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_a_list_lead_to_each_other() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 5).await;
+    for tag in ["one", "two", "three"] {
+        all_say(&servers, tag).await;
+    }
+    listed(&relay, &["one", "three", "two"]).await;
+    let first = get(&relay, "/api/v1/trends/tags?limit=2").await;
+    assert_eq!((names(&first), link(&relay, &first, "prev")), (vec!["one".to_owned(), "three".to_owned()], None));
+    let second = get(&relay, &link(&relay, &first, "next").expect("a next page")).await;
+    assert_eq!((names(&second), link(&relay, &second, "next")), (vec!["two".to_owned()], None));
+    let back = get(&relay, &link(&relay, &second, "prev").expect("a page before")).await;
+    assert_eq!(names(&back), names(&first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_is_as_if_it_had_never_been_seen() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 6).await;
+    let posts = all_say(&servers, "petrels").await;
+    counted(&relay, "petrels", 12).await;
+    let down_to =
+        |expected: u32| assert_eq!(people(&relay, "petrels"), expected, "from the moment at which it was acknowledged");
+    assert_eq!(servers[0].delete(&posts[0]).await.expect("an answer").status(), 202);
+    down_to(11);
+    // An edit is one without the tag until it was read anew, and this one has none any more.
+    servers[0].edit(&posts[1], "nothing to be heard").await.expect("an answer");
+    eventually("the edit counts", || people(&relay, "petrels") <= 11).await;
+    say(&servers[0], "grace", &["petrels"]).await;
+    counted(&relay, "petrels", 11).await;
+    // A profile that says no to both.
+    servers[1].set_profile("ada", json!({ "indexable": false, "discoverable": false }));
+    tell_profile(&servers[1], "ada").await;
+    down_to(10);
+    say(&servers[1], "ada", &["petrels"]).await;
+    // Somebody blocks our actor.
+    let ada = servers[2].actor(&As::Author("ada".to_owned()));
+    let block = json!({ "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{ada}#block"), "type": "Block",
+        "actor": ada, "object": format!("{}/actor", relay.url()) });
+    let sent = servers[2].send_raw(block.to_string(), &As::Author("ada".to_owned()), &Tweaks::default()).await;
+    assert_eq!(sent.expect("an answer").status, 202);
+    down_to(9);
+    // A rule on a server.
+    let rule = Rule { severity: Severity::NoSearch, ..rule(&crate::support::authority(&servers[3]).to_string()) };
+    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    down_to(7);
+    let view = || relay.store().ballots().expect("the store reads").len().expect("it counts");
+    eventually("it is out of the journal, too", || view() == 8).await;
+}
+
+fn rule(target: &str) -> Rule {
+    Rule {
+        target: target.parse().expect("a target"),
+        severity: Severity::Block,
+        reason: String::new(),
+        note: String::new(),
+        source: Source::Operator,
+        since: shearwater::clock::Timestamp::default(),
+        expires: None,
+        dry_run: false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_say_yes_does_not_count_and_neither_do_bots_or_stuffed_posts() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 5).await;
+    let no = json!({ "indexable": false, "discoverable": false });
+    for (server, profile) in servers.iter().zip([
+        no.clone(),
+        json!({ "indexable": null, "discoverable": null }),
+        json!({ "type": "Service" }),
+        json!({ "summary": "<p>birds, #nobot</p>" }),
+        json!({ "indexable": false, "discoverable": true }),
+    ]) {
+        server.set_profile("ada", profile);
+    }
+    for server in &servers {
+        say(server, "ada", &["petrels"]).await;
+    }
+    counted(&relay, "petrels", 0).await;
+    let many: Vec<String> = (0..11).map(|number| format!("tag{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for server in &servers {
+        say(server, "grace", &many).await;
+        say(server, "grace", &["a1", "a2", "a3", "a4", "a5", "sixth"]).await;
+        say(server, "grace", &["p\u{435}trels", "2026", "marker"]).await;
+    }
+    counted(&relay, "marker", 5).await;
+    for (tag, expected) in [("tag0", 0), ("a5", 5), ("sixth", 0), ("p\u{435}trels", 0), ("2026", 0)] {
+        assert_eq!(people(&relay, tag), expected, "{tag}");
+    }
+    // One person may be counted; only what two servers speak of is kept in memory.
+    say(&servers[0], "grace", &["petrels"]).await;
+    counted(&relay, "petrels", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_gives_the_same_list_byte_for_byte_and_so_does_the_journal() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 5).await;
+    for tag in ["petrels", "Gannets"] {
+        all_say(&servers, tag).await;
+    }
+    say(&servers[0], "ada", &["petrels"]).await;
+    listed(&relay, &["Gannets", "petrels"]).await;
+    let replayed = |relay: &TestRelay| relay.trends().replay().expect("the store reads");
+    eventually("the lists of now were written down", || replayed(&relay).iter().all(|one| one.changes_since == 0))
+        .await;
+    let before = replayed(&relay);
+    assert_eq!(before.len(), 4);
+    assert!(before.iter().all(|one| one.equal && one.served == one.again), "{before:#?}");
+    let of = |list: &[shearwater::trends::replay::Replayed]| {
+        let six = list.iter().find(|one| one.list == "tag:6:").expect("the list of six hours");
+        serde_json::to_string(&six.served.entries).expect("JSON")
+    };
+    let first = of(&before);
+    assert!(first.contains("\"Gannets\""), "{first}");
+    let relay = relay.restart().await;
+    listed(&relay, &["Gannets", "petrels"]).await;
+    eventually("it is the same again", || {
+        let after = replayed(&relay);
+        after.iter().all(|one| one.equal) && of(&after) == first
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_hides_is_not_shown_and_whoever_asks_is_told_why() {
+    let relay = counting(|config| config.trends.review = true).await;
+    let servers = servers(&relay, 5).await;
+    all_say(&servers, "petrels").await;
+    counted(&relay, "petrels", 10).await;
+    listed(&relay, &[]).await;
+    let rule = async |hidden: bool, reason: &str| {
+        let at = relay.trends().now();
+        let ruling = TrendRuling { hidden, reason: reason.to_owned(), at, until: None };
+        relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), Some(ruling)).await.expect("written");
+    };
+    let why = async || get(&relay, "/api/v1/trends/explain?tag=petrels").await.json()["withheld"]["why"].clone();
+    assert_eq!(why().await, "review");
+    rule(false, "looked at").await;
+    listed(&relay, &["petrels"]).await;
+    rule(true, "harassment of a person").await;
+    assert!(names(&get(&relay, "/api/v1/trends/tags").await).is_empty(), "it holds for whoever asks next");
+    let told = get(&relay, "/api/v1/trends/explain?tag=petrels").await.json();
+    assert_eq!(told["withheld"], json!({ "why": "hidden", "reason": "harassment of a person" }));
+    let list = get(&relay, "/api/v1/trends/list").await.json();
+    assert_eq!((&list["total"], &list["withheld"]), (&json!(0), &json!({ "hidden": 1 })));
+    relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), None).await.expect("written");
+    assert_eq!(why().await, "review");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_young_accounts_speak_of_waits_for_the_operator() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 5).await;
+    let now = relay.trends().now();
+    for server in &servers {
+        server.set_profile("ada", json!({ "published": now.rfc3339() }));
+        say(server, "ada", &["newcomers"]).await;
+    }
+    say(&servers[0], "grace", &["newcomers"]).await;
+    counted(&relay, "newcomers", 6).await;
+    let told = get(&relay, "/api/v1/trends/explain?tag=newcomers").await.json();
+    assert_eq!(
+        (&told["trends"], &told["now"]["young"], &told["withheld"]["why"]),
+        (&json!(true), &json!(5), &json!("young-voters"))
+    );
+    assert!(names(&get(&relay, "/api/v1/trends/tags").await).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_and_boosted_posts_trend_too() {
+    let relay = counting(|config| (config.search.api, config.search.rate) = (Access::Public, 0)).await;
+    let servers = servers(&relay, 6).await;
+    switch_on(&relay, &servers[0]).await;
+    let post = say(&servers[0], "ada", &["first"]).await;
+    eventually("it may be found", || relay.store().ledger_counts().is_ok_and(|counts| counts.posts == 1)).await;
+    for (number, server) in servers.iter().enumerate() {
+        for who in ["ada", "grace"] {
+            let text = format!("https://news.example/1?utm_source={number}#{who}");
+            let content = format!("<p><a href=\"{text}\">news</a></p>");
+            let mut spec = PostSpec::public("news").by(who);
+            spec.extra.insert("content".to_owned(), json!(content));
+            server.post(spec).await.expect("an answer");
+            let boosted = server.boost(who, &post).await.expect("an answer");
+            assert_eq!(boosted.status(), 202);
+        }
+    }
+    let first = async |path: &str, key: &str| {
+        let answer = get(&relay, path).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()[0][key].as_str().map(str::to_owned)
+    };
+    let waited = tokio::time::timeout(crate::support::LONG, async {
+        while first("/api/v1/trends/links", "url").await.as_deref() != Some("https://news.example/1")
+            || first("/api/v1/trends/statuses", "uri").await != Some(post.clone())
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    waited.await.expect("both trend");
+    let link = get(&relay, "/api/v1/trends/links").await.json();
+    assert_eq!((&link[0]["provider_name"], &link[0]["history"][0]["accounts"]), (&json!("news.example"), &json!("12")));
+    assert_eq!(servers[0].delete(&post).await.expect("an answer").status(), 202);
+    assert_eq!(get(&relay, "/api/v1/trends/statuses").await.json(), json!([]), "it may not be shown any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_lines_of_python_compute_the_list_again() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 6).await;
+    all_say(&servers[..5], "petrels").await;
+    all_say(&servers, "gannets").await;
+    listed(&relay, &["gannets", "petrels"]).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recompute_trends.py");
+    let mut command = Command::new("python3");
+    command.args([script, relay.url(), "6"]);
+    let said = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran").expect("python3 is there");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let again: Value = crate::support::json(&said.stdout);
+    assert_eq!(
+        (&again["equal"], &again["tags"][0]["tag"], &again["tags"][0]["people"]),
+        (&json!(true), &json!("gannets"), &json!(12))
+    );
+    let lines = std::fs::read_to_string(script).expect("it is there").lines().count();
+    assert!(lines <= 21, "{lines} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Mastodon.py: tests/clients/run"]
+async fn what_programs_read_trends_with() {
+    let relay = counting(|config| (config.search.api, config.search.rate) = (Access::Public, 0)).await;
+    let servers = servers(&relay, 5).await;
+    switch_on(&relay, &servers[0]).await;
+    all_say(&servers, "Petrels").await;
+    listed(&relay, &["Petrels"]).await;
+    let python = std::env::var("CLIENTS").expect("CLIENTS names the Python that has Mastodon.py");
+    let mut command = Command::new(python);
+    command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/trends.py"), relay.url()]);
+    let said = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran").expect("it runs");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let read: Value = crate::support::json(&said.stdout);
+    assert_eq!(read["tags"][0][0], "Petrels", "{read}");
+    assert_eq!(read["tags"][0][2].as_array().map(Vec::len), Some(7), "{read}");
+    assert_eq!(read["tags"][0][2][0][2], 10, "{read}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_are_no_trends_nothing_is_counted_and_what_was_is_forgotten() {
+    let relay = counting(|_config| {}).await;
+    let servers = servers(&relay, 2).await;
+    all_say(&servers, "petrels").await;
+    counted(&relay, "petrels", 4).await;
+    let relay = relay.restart_with(|config| config.trends.api = Access::Off).await;
+    let ballots = || relay.store().ballots().expect("the store reads").len().expect("it counts");
+    eventually("it is forgotten", || ballots() == 0).await;
+    assert_eq!(get(&relay, "/api/v1/trends/tags").await.status, 404);
+    say(&servers[0], "ada", &["petrels"]).await;
+    assert_eq!(ballots(), 0);
+}
