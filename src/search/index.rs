@@ -215,7 +215,8 @@ impl Index {
             bytes += entry.map_err(failed)?.metadata().map_or(0, |file| file.len());
         }
         Ok(Stats {
-            docs: meta.segments.iter().map(|segment| u64::from(segment.num_docs())).sum(),
+            // A commit is on the disk a moment before searches see it.
+            docs: self.0.reader.searcher().num_docs(),
             deleted,
             segments: meta.segments.len(),
             bytes,

@@ -615,6 +615,19 @@ fn the_position_survives_and_what_was_not_committed_never_was() {
 }
 
 #[test]
+fn what_is_counted_as_found_can_be_found() {
+    let mut scene = Scene::new();
+    // One that has not seen the commit, as ours has not between the engine's commit and its own next look.
+    let before = Index::open(scene.dir.path()).unwrap();
+    scene.add(&[Post::saying(1, "a petrel")]);
+    let counted = |index: &Index| {
+        let found = index.newest(&compiled("petrel"), Page { limit: 9, ..Page::default() }, &|_| true, AMPLE).unwrap();
+        (index.stats().unwrap().docs, found.ids.len())
+    };
+    assert_eq!((counted(&before), counted(&scene.index)), ((0, 0), (1, 1)));
+}
+
+#[test]
 fn putting_twice_is_putting_once() {
     let mut scene = Scene::of(&[Post::saying(1, "cat"), Post::saying(1, "dog")]);
     assert_eq!((scene.newest("cat"), scene.newest("dog")), (vec![], vec![1]));
@@ -669,6 +682,17 @@ fn what_was_removed_is_gone_from_the_files_after_an_expunge() {
     let stats = scene.index.stats().unwrap();
     assert_eq!((stats.docs, stats.deleted, stats.oldest_delete), (147, 0, None));
     assert_eq!(scene.newest("cat").len(), 147);
+}
+
+#[test]
+fn an_expunge_takes_no_merge_that_is_under_way_for_something_left_behind() {
+    let mut scene = Scene::new();
+    for batch in 0..8 {
+        let posts: Vec<Post> = (0..200).map(|n| Post::saying(batch * 1000 + n, "a cat")).collect();
+        scene.add(&posts);
+    }
+    assert_eq!(scene.writer.expunge(NOW).unwrap().left, 0);
+    assert_eq!(scene.index.stats().unwrap().segments, 1, "they were merged meanwhile");
 }
 
 #[test]

@@ -27,8 +27,10 @@ const MAX_DOCS_BEFORE_MERGE: usize = 32_000;
 const DELETED_RATIO: f32 = 0.2;
 /// The engine refuses less.
 const MIN_HEAP: usize = 15 << 20;
-/// How long an expunge waits for merges that were under way.
+/// How long an expunge waits for merges and searches that were under way.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long until it looks again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The one that writes. What it is told takes effect with the next [`Writer::commit`]; dropped before, it never happened.
 pub struct Writer {
@@ -165,13 +167,25 @@ impl Writer {
     /// [`IndexFault::Failed`], or [`IndexFault::Damaged`].
     pub fn expunge(&mut self, now: Timestamp) -> Result<Expunged, IndexFault> {
         self.commit(self.mark.position, now)?;
+        // No merge begins before the files are looked through: what it has not finished looks like something left behind.
         self.engine.set_merge_policy(Box::new(NoMergePolicy));
-        let rewritten = self.rewrite();
+        let done = self.rewrite_and_look();
         self.engine.set_merge_policy(Box::new(merge_policy()));
-        let segments = rewritten?;
+        done
+    }
+
+    fn rewrite_and_look(&mut self) -> Result<Expunged, IndexFault> {
+        let segments = self.rewrite()?;
         self.commit_mark(Mark { position: self.mark.position, unexpunged: None })?;
-        self.collect()?;
-        Ok(Expunged { segments, left: self.files_left().map_err(failed)? })
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.collect()?;
+            let left = self.files_left().map_err(failed)?;
+            if left == 0 || Instant::now() >= until {
+                return Ok(Expunged { segments, left });
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     fn rewrite(&mut self) -> Result<usize, IndexFault> {
@@ -186,7 +200,7 @@ impl Writer {
                     Ok(_merged) => count += 1,
                     // It is part of a merge that was under way, which does the same for us.
                     Err(fault) if Instant::now() >= until => return Err(fault),
-                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                    Err(_) => std::thread::sleep(PAUSE),
                 }
             }
         }
@@ -203,7 +217,7 @@ impl Writer {
         sync(&self.index.0.folder).map_err(failed)
     }
 
-    /// Files of segments that are no more: a search that was going on held them.
+    /// Files of segments that are no more, or not yet: a search that was going on holds them, or a merge makes them.
     fn files_left(&self) -> io::Result<usize> {
         let metas = self.index.0.engine.searchable_segment_metas().map_err(io::Error::other)?;
         let live: BTreeSet<String> = metas.iter().map(|segment| segment.id().uuid_string()).collect();
@@ -232,7 +246,8 @@ impl Writer {
 pub struct Expunged {
     /// Segments rewritten.
     pub segments: usize,
-    /// Files that should be gone and were still held by a search. Expunge again: it is cheap when nothing is to be done.
+    /// Files that should be gone and are still held by a search, or not finished by a merge. Expunge again: it is cheap when
+    /// nothing is to be done.
     pub left: usize,
 }
 
