@@ -772,6 +772,34 @@ async fn of_many_that_are_due_together_a_few_have_a_task_and_each_gets_its_turn(
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_those_that_are_due_who_waits_longest_goes_first() {
+    let (dir, clock, world) = noon();
+    // One turn, and one place.
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight = 1);
+    let mut hosts: Vec<String> = (0..8).map(|number| format!("sub{number}.example")).collect();
+    for host in &hosts {
+        rig.join(host, "mastodon").await;
+        world.set(host, "refuse");
+    }
+    rig.append_many(1).await;
+    let until = |host: &String| {
+        let handle = rig.delivery.0.lanes().get(&Authority::parse(host).unwrap()).cloned();
+        handle.and_then(|handle| handle.parked().as_ref().map(|parked| parked.until))
+    };
+    eventually("each has failed and waits", || hosts.iter().all(|host| until(host).is_some())).await;
+    hosts.sort_by_key(until);
+    // Each holds the turn for longer than their waits differ.
+    hosts.iter().for_each(|host| world.set(host, "slow 9"));
+    world.forget();
+    for host in &hosts {
+        rig.caught_up(host).await;
+    }
+    let went: Vec<String> = world.posts().into_iter().map(|post| post.host).collect();
+    assert_eq!(went, hosts);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
     let (dir, clock, world) = noon();
     let rig = Rig::open(dir.path(), &clock, &world, |config| config.retry = vec![Duration::from_millis(100)]);

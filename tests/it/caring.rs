@@ -349,6 +349,22 @@ async fn an_index_that_is_damaged_while_the_relay_runs_is_made_anew_and_the_rela
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_only_a_search_meets_is_made_good() {
+    let relay = searching().await;
+    let one = member(&relay, "one").await;
+    shelve(&relay, &one, "ada", 30, "a noddy").await;
+    indexed(&relay, 30).await;
+    let file = largest(&relay.config.data_dir, "idx");
+    let length = std::fs::metadata(&file).expect("a file").len();
+    let open = std::fs::OpenOptions::new().write(true).open(&file).expect("opened");
+    let noise = vec![0xa5; usize::try_from(length).expect("small")];
+    std::os::unix::fs::FileExt::write_all_at(&open, &noise, 0).expect("written over");
+    // Nothing comes and nothing goes: whoever writes to the index reads nothing of it.
+    eventually(&relay, "it is found again", || found_or_none(&relay, "noddy").len() == 30).await;
+    eventually(&relay, "index and ledger are the same", || index(&relay.config.data_dir, &["check"]).0 == 0).await;
+}
+
 /// Nothing while the index is damaged or being made.
 fn found_or_none(relay: &TestRelay, query: &str) -> Vec<String> {
     let found = relay.search().find(query, Page { limit: 100, ..Page::default() }, 0, false);
