@@ -463,11 +463,15 @@ async fn look_up(host: String, lookups: Arc<Semaphore>) -> io::Result<Vec<IpAddr
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::super::testing::{CANARY, OPEN, beside, fetch, raw_server, tls_server};
+    use super::super::fetched::FetchFault;
+    use super::super::testing::{CANARY, NOON, OPEN, Page, Site, beside, fetch, raw_server, signed_client, tls_server};
     use super::*;
+    use crate::clock::Clock;
 
     fn client(names: Names) -> Client {
         Client::with_names(&config::Config::embedded().net, &fetch(), "shearwater/test", names).unwrap()
@@ -721,18 +725,43 @@ mod tests {
     #[tokio::test]
     async fn a_proxy_in_the_environment_is_not_used() {
         let (proxy, hits) = raw_server(CANARY, b"HTTP/1.1 418 Proxy\r\ncontent-length: 0\r\n\r\n").await;
+        let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+        in_a_process("child_of_the_proxy_test", names.map(|name| (name, format!("http://{proxy}"))).to_vec()).await;
+        assert_eq!(hits.load(Ordering::SeqCst), 0);
+    }
+
+    /// The test below runs this one in a process of its own: the limit holds for all of it.
+    #[tokio::test]
+    #[ignore = "run by a_process_without_descriptors_blames_nobody"]
+    async fn child_of_the_descriptors_test() {
+        let site = Site::start(OPEN).await;
+        site.set("/a", Page::document(json!({ "id": site.url("/a"), "type": "Note" })));
+        let client = signed_client(Clock::manual(NOON), &fetch());
+        let limits = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..limits }).unwrap();
+        for _ in 0..20 {
+            let fault = client.get(&site.iri("/a")).await.unwrap_err();
+            assert!(matches!(fault, FetchFault::TryLater("busy")), "{fault:?}");
+        }
+        setrlimit(Resource::Nofile, limits).unwrap();
+        client.get(&site.iri("/a")).await.expect("the host has no rest to take");
+    }
+
+    #[tokio::test]
+    async fn a_process_without_descriptors_blames_nobody() {
+        in_a_process("child_of_the_descriptors_test", Vec::new()).await;
+    }
+
+    /// Runs a test of this file in a process with more in its environment.
+    async fn in_a_process(test: &'static str, environment: Vec<(&'static str, String)>) {
         let child = tokio::task::spawn_blocking(move || {
             let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-            command.args(["net::client::tests::child_of_the_proxy_test", "--exact", "--ignored"]);
-            for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
-                command.env(name, format!("http://{proxy}"));
-            }
+            command.args([&format!("net::client::tests::{test}"), "--exact", "--ignored"]).envs(environment);
             command.output().unwrap()
         });
         let output = child.await.unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
-        assert_eq!(hits.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]
