@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{HttpState, InboxSlots, Searchers, Watchers};
+use crate::http::{Guesses, HttpState, InboxSlots, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -129,6 +129,7 @@ impl App {
             searchers,
             watchers,
             tokens,
+            guesses: Guesses::default(),
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

@@ -238,12 +238,8 @@ fn workers(list: &ListArgs) -> anyhow::Result<()> {
     if list.json {
         return print(&format!("{text}\n"));
     }
-    let all: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
-    let rows = all.into_iter().map(|(name, mut row)| {
-        row["worker"] = name.into();
-        row
-    });
-    print(&render(&rows.collect::<Vec<_>>(), &["worker", "state", "units", "restarts", "last_error"]))
+    let rows: Vec<Value> = serde_json::from_str(&text)?;
+    print(&render(&rows, &["worker", "state", "units", "restarts", "last_error"]))
 }
 
 fn table(list: &ListArgs, method: &str, path: &str, body: Option<Value>, columns: &[&str]) -> anyhow::Result<()> {
@@ -358,9 +354,9 @@ async fn ask(socket: PathBuf, method: String, path: String, body: Option<Vec<u8>
     if status.is_success() {
         return Ok(Socket::Answered(text));
     }
-    let error = serde_json::from_str::<Value>(&text).ok();
-    let error = error.and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
-    anyhow::bail!(error.unwrap_or_else(|| format!("the relay answered {status}")))
+    let problem = serde_json::from_str::<Value>(&text).ok();
+    let detail = problem.and_then(|body| body.get("detail").and_then(Value::as_str).map(str::to_owned));
+    anyhow::bail!(detail.unwrap_or_else(|| format!("the relay answered {status}")))
 }
 
 fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {

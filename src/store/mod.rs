@@ -11,6 +11,7 @@
 //! changed only after the commit that made it true.
 
 mod arrivals;
+mod audit;
 mod authorities;
 mod backup;
 mod ballots;
@@ -48,6 +49,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use arrivals::{Arrivals, HOURS_KEPT};
+pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
 pub use ballots::{
@@ -108,6 +110,9 @@ pub enum StoreError {
     /// A job said no for a reason of its own. Nothing of it happened, and the store goes on.
     #[error("{0}")]
     Declined(String),
+    /// What a job was to change is not there. Nothing of it happened, and the store goes on.
+    #[error("{0}")]
+    Absent(String),
     /// A record is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),

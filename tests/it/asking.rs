@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shearwater::config::Access;
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec};
 use shearwater::ids::Iri;
-use shearwater::store::{IndexedPost, Scope, Tx};
+use shearwater::store::{Act, IndexedPost, Scope, Tx};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::searching::{found, member, searching};
@@ -562,7 +562,14 @@ async fn every_answer_is_one_that_the_description_names() {
             yes.post(spec).await.expect("an answer");
         }
         eventually("all are found", || found(&relay, "petrel").len() == 60).await;
-        let made = relay.server.app().state.tokens.make("schemathesis", Scope::Search, None).await.expect("a token");
+        let made = relay
+            .server
+            .app()
+            .state
+            .tokens
+            .make("schemathesis", Scope::Search, None, &Act::local("a test"))
+            .await
+            .expect("a token");
         let url = format!("{}/api/v1/openapi.json", relay.url());
         let mut command = std::process::Command::new(&program);
         command.args(["run", &url, "--max-examples", "200", "--no-color", "--continue-on-failure"]);
