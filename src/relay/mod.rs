@@ -14,6 +14,7 @@
 
 pub mod effects;
 pub mod enforce;
+mod given;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
@@ -71,6 +72,7 @@ struct Parts {
     survey: Notify,
     keep: config::Store,
     screening: screening::Screening,
+    given: given::Given,
 }
 
 /// How the room tells the others that there is something to do, without knowing them.
@@ -122,6 +124,7 @@ impl Relay {
             survey: Notify::new(),
             keep: config.store.clone(),
             screening: screening::Screening::new(config),
+            given: given::Given::default(),
         }))
     }
 

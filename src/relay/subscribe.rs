@@ -18,8 +18,8 @@ use crate::ids::{Authority, Iri};
 use crate::log::Log;
 use crate::policy::{RuleSet, Verdict};
 use crate::store::{
-    Act, AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError,
-    Style, Subscriber, SubscriberState, Tx,
+    Act, AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Paused, Publisher,
+    Registration, StoreError, Style, Subscriber, SubscriberState, Tx,
 };
 use crate::wire::actor::{ActorKind, RemoteActor};
 use crate::wire::{author, discovery};
@@ -239,6 +239,8 @@ impl Relay {
                 seen_at: now,
                 health: Health::default(),
                 vouched_for: false,
+                paused: None,
+                posts: 0,
             },
         };
         subscriber.seen_at = now;
@@ -468,6 +470,55 @@ impl Relay {
             tx.audit(&act, "subscriber.mode", key.as_str(), before, after)
         };
         self.0.store.write(set).await
+    }
+
+    /// Has nothing sent to a subscriber until it is resumed, or sent again. What it misses waits for it up to
+    /// `delivery.horizon`; what it sends is taken as before.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it is no subscriber, [`StoreError::Declined`] if that is so already; the store's.
+    pub async fn pause(&self, authority: &Authority, pause: bool, act: &Act) -> Result<(), StoreError> {
+        let (key, act, now) = (authority.clone(), act.clone(), self.0.clock.now());
+        let change = move |tx: &mut Tx<'_>| {
+            let mut subscriber = tx.subscriber(&key)?.ok_or_else(|| no_subscriber(&key))?;
+            let before = json!(subscriber.paused);
+            if subscriber.paused.is_some() == pause {
+                let stands = if pause { "paused already" } else { "not paused by you" };
+                return Err(StoreError::Declined(format!("{key} is {stands}")));
+            }
+            subscriber.paused = pause.then(|| Paused { since: now, reason: act.why.clone() });
+            let (what, after) =
+                (if pause { "subscriber.pause" } else { "subscriber.resume" }, json!(subscriber.paused));
+            tx.put_subscriber(subscriber)?;
+            tx.audit(&act, what, key.as_str(), before, after)
+        };
+        self.0.store.write(change).await
+    }
+
+    /// Lets a server send although it never follows; `act` says why. Nothing is sent to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Declined`] if it is blocked here, or there are too many; the store's.
+    pub async fn add_publisher(&self, authority: &Authority, act: &Act) -> Result<Publisher, StoreError> {
+        if self.is_ours(authority) {
+            return Err(StoreError::Declined(format!("{authority} is this relay itself")));
+        }
+        if self.0.rules.set().verdict(authority, self.0.clock.now()) == Verdict::Block {
+            let blocked =
+                format!("{authority} is blocked here; `shearwater admin rules check {authority}` says by what");
+            return Err(StoreError::Declined(blocked));
+        }
+        let (key, act) = (authority.clone(), act.clone());
+        self.0.store.write(move |tx| tx.add_publisher(&key, &act)).await
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it was none; the store's.
+    pub async fn remove_publisher(&self, authority: &Authority, act: &Act) -> Result<(), StoreError> {
+        let (key, act) = (authority.clone(), act.clone());
+        self.0.store.write(move |tx| tx.remove_publisher(&key, &act)).await
     }
 
     /// Ends the waiting of a server: in, or on to the operator. Whether it was there.

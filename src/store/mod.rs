@@ -23,6 +23,7 @@ mod file;
 mod following;
 mod held;
 mod ledger;
+mod publishers;
 mod refusals;
 mod refused;
 mod room;
@@ -66,12 +67,15 @@ pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
 };
+pub use publishers::{MAX_PUBLISHERS, Publisher};
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};
 pub use seen::{Sealed, SeenSet};
-pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
+pub use subscribers::{
+    Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
+};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
 pub use trends::{Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
 pub use tx::Tx;

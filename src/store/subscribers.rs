@@ -169,6 +169,22 @@ pub struct Subscriber {
     /// A person let it in, or looked at its posts and released them: it is not on probation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vouched_for: bool,
+    /// The operator lets nothing be sent to it for now. What it misses waits for it, as for one that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// Posts that it brought and that were taken, all in all. A stop loses up to a minute's worth.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub posts: u64,
+}
+
+/// A pause, by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for the operator.
+    #[serde(default)]
+    pub reason: String,
 }
 
 impl Record for Subscriber {

@@ -284,6 +284,7 @@ fn records_keep_their_golden_bytes() {
     check(held("/posts/1", NOON));
     check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
     check(ControlTally { messages: 3 });
+    check(Publisher { since: NOON, reason: "a blog".to_owned(), by: "local".to_owned() });
     check(AuditEntry {
         at: NOON,
         who: "token:ada's laptop".to_owned(),
