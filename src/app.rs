@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{Guesses, HttpState, InboxSlots, Searchers, Watchers};
+use crate::http::{Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -131,6 +131,7 @@ impl App {
             watchers,
             tokens,
             guesses: Guesses::default(),
+            probes: Probes::default(),
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use url::Url;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::{KnownFormat, RefOr, Schema};
+use utoipa::openapi::{RefOr, Schema};
 
 /// The longest id we take, in bytes.
 pub const MAX_IRI_BYTES: usize = 2048;
@@ -168,7 +168,7 @@ impl fmt::Debug for Iri {
 
 impl utoipa::PartialSchema for Iri {
     fn schema() -> RefOr<Schema> {
-        let format = SchemaFormat::KnownFormat(KnownFormat::Uri);
+        let format = SchemaFormat::Custom("uri".to_owned());
         let about = "An id, exactly as its origin spells it.";
         ObjectBuilder::new().schema_type(Type::String).format(Some(format)).description(Some(about)).into()
     }

@@ -20,7 +20,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use admin::Guesses;
+pub use admin::{Guesses, Probes};
 pub use listen::{Limits, Listener};
 pub use state::{Followed, HttpState, InboxSlots, Searchers, Watchers};
 

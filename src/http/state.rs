@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
-use super::admin::Guesses;
+use super::admin::{Guesses, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -40,6 +40,7 @@ pub struct HttpState {
     pub watchers: Watchers,
     pub tokens: Tokens,
     pub guesses: Guesses,
+    pub probes: Probes,
     pub followed: Followed,
     pub clock: Clock,
 }

@@ -13,6 +13,7 @@
 //!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
+mod announce;
 pub mod effects;
 pub mod enforce;
 mod given;
@@ -108,7 +109,8 @@ impl Relay {
     /// Puts the room together; nothing runs yet.
     #[must_use]
     pub fn new(config: &Config, services: Services) -> Self {
-        let Services { store, log, peers, signed, identity, rules, clock, supervisor, metrics, signals, readers } = services;
+        let Services { store, log, peers, signed, identity, rules, clock, supervisor, metrics, signals, readers } =
+            services;
         Self(Arc::new(Parts {
             store,
             log,

@@ -262,7 +262,7 @@ impl Record for Rule {
     /// of calling it damaged.
     const VERSION: u8 = 2;
 
-    fn upgrade(version: u8, payload: serde_json::Value) -> Option<serde_json::Value> {
+    fn upgrade(version: u8, payload: Value) -> Option<Value> {
         (version == 1).then_some(payload)
     }
 }

@@ -5,8 +5,10 @@
 //! of the audit log in the same transaction, or before it begins where it is no one transaction; a refusal has the shape and
 //! the statuses of [`problem`]; all of it is described by [`openapi`], which a test compares with the routes.
 
+pub(super) mod announce;
 pub(super) mod asked;
 pub(super) mod audit;
+pub(super) mod deliveries;
 pub(super) mod export;
 pub(super) mod following;
 pub(super) mod held;
@@ -14,10 +16,13 @@ pub(super) mod index;
 pub(super) mod keys;
 pub(super) mod openapi;
 pub(super) mod operator;
+pub(super) mod probe;
 pub(super) mod problem;
+pub(super) mod publishers;
 pub(super) mod refusals;
 pub(super) mod rules;
 pub(super) mod search;
+pub(super) mod stats;
 pub(super) mod subscribers;
 pub(super) mod tokens;
 pub(super) mod trends;
@@ -32,6 +37,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 pub use operator::Guesses;
+pub use probe::Probes;
 
 use super::state::HttpState;
 use crate::ids::Authority;
@@ -53,7 +59,11 @@ pub(super) fn routes() -> Router<HttpState> {
 fn reading() -> Router<HttpState> {
     Router::new()
         .route("/openapi.json", get(openapi::document))
+        .route("/stats", get(stats::all))
         .route("/subscribers", get(subscribers::list))
+        .route("/subscribers/{host}", get(subscribers::one))
+        .route("/publishers", get(publishers::list))
+        .route("/deliveries", get(deliveries::list))
         .route("/following", get(following::list))
         .route("/refusals", get(refusals::list))
         .route("/held", get(held::list))
@@ -74,9 +84,16 @@ fn reading() -> Router<HttpState> {
 /// For `moderate` and more: what is done every day.
 fn moderating() -> Router<HttpState> {
     Router::new()
+        .route("/subscribers/{host}", delete(subscribers::remove))
         .route("/subscribers/{host}/approve", post(subscribers::approve))
         .route("/subscribers/{host}/reject", post(subscribers::reject))
         .route("/subscribers/{host}/mode", post(subscribers::mode))
+        .route("/subscribers/{host}/pause", post(subscribers::pause))
+        .route("/subscribers/{host}/resume", post(subscribers::resume))
+        .route("/publishers/{host}", post(publishers::add).delete(publishers::remove))
+        .route("/deliveries/{host}/retry", post(deliveries::retry))
+        .route("/servers/{host}/probe", post(probe::probe))
+        .route("/announce", post(announce::announce))
         .route("/held/release", post(held::release))
         .route("/held/discard", post(held::discard))
         .route("/rules", post(rules::put).delete(rules::remove))
@@ -102,6 +119,16 @@ fn administering() -> Router<HttpState> {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Why {
+    /// Why. Who is turned away reads it; otherwise it is for the audit log alone.
+    #[serde(default)]
+    pub(in crate::http) reason: String,
+}
+
+/// Why, where there is no body.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct Because {
     /// Why. Who is turned away reads it; otherwise it is for the audit log alone.
     #[serde(default)]
     pub(in crate::http) reason: String,

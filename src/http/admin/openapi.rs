@@ -8,7 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::Usual;
 use super::{
-    audit, export, following, held, index, keys, refusals, rules, search, subscribers, tokens, trends, workers,
+    announce, audit, deliveries, export, following, held, index, keys, probe, publishers, refusals, rules, search,
+    stats, subscribers, tokens, trends, workers,
 };
 
 /// All of it.
@@ -24,10 +25,22 @@ use super::{
     ),
     paths(
         document,
+        stats::all,
         subscribers::list,
+        subscribers::one,
+        subscribers::remove,
+        subscribers::pause,
+        subscribers::resume,
         subscribers::approve,
         subscribers::reject,
         subscribers::mode,
+        publishers::list,
+        publishers::add,
+        publishers::remove,
+        deliveries::list,
+        deliveries::retry,
+        probe::probe,
+        announce::announce,
         following::list,
         following::follow,
         following::unfollow,
@@ -65,6 +78,8 @@ use super::{
     ),
     tags(
         (name = "subscribers", description = "Who joined, and who waits."),
+        (name = "publishers", description = "Who may send although it never follows."),
+        (name = "deliveries", description = "What leaves, and what waits."),
         (name = "rules", description = "With whom the relay deals."),
         (name = "refusals", description = "Who was refused, and why."),
         (name = "held", description = "What waits for the operator."),

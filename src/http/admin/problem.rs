@@ -77,6 +77,15 @@ pub(in crate::http) enum Usual {
     Busy(Problem),
 }
 
+/// For what may not be here.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only described: `Problem` makes them")]
+pub(in crate::http) enum Absent {
+    /// What it is about is not here.
+    #[response(status = 404, content_type = "application/problem+json")]
+    Absent(Problem),
+}
+
 /// Answers of routes that change something.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "only described: `Problem` makes them")]

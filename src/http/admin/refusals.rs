@@ -3,14 +3,14 @@
 use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::asked::{Asked, Rows};
 use super::problem::{Problem, Usual};
 use crate::store::{Refusal, Store};
 
 /// Which refusals.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Which {

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderName, header};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::asked::{Asked, Rows, Told};
 use super::operator::Operator;
@@ -26,7 +26,7 @@ use crate::store::{Act, Rule, RuleChange, Severity, Source, Target};
 pub(in crate::http) const IMPORT_BYTES: usize = lists::MAX_BYTES;
 
 /// Which rules.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Filter {
@@ -168,7 +168,7 @@ pub(in crate::http) async fn put(
 }
 
 /// Which rules are to go.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Unwanted {
@@ -277,7 +277,7 @@ fn put_in_words(rule: &Rule) -> String {
 }
 
 /// Of whom.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct About {
@@ -363,7 +363,7 @@ pub(in crate::http) async fn check(
 }
 
 /// How a list is taken in.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Import {
@@ -502,7 +502,7 @@ fn bad_rows(bad: &[lists::BadRow]) -> String {
     responses((status = 200, description = "The list.", body = String, content_type = "text/csv"), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn export(State(relay): State<Relay>) -> ([(HeaderName, &'static str); 1], String) {
+pub(in crate::http) async fn export(State(relay): State<Relay>) -> ([(HeaderName, &'static str); 1], Vec<u8>) {
     let text = lists::export(&relay.rules().set(), relay.clock().now());
     ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text)
 }

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::Why;
 use super::asked::{Asked, Host, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
+use super::{Because, Why};
 use crate::ids::Authority;
 use crate::relay::Relay;
 use crate::relay::switch::Switched;
@@ -57,16 +57,6 @@ pub(in crate::http) async fn on(
 ) -> Result<Json<Switch>, Problem> {
     relay.record_search(&host, &why.reason, &operator.act(&why.reason)).await?;
     Ok(Json(Switch { search: "on", host, reason: why.reason }))
-}
-
-/// Why it is switched off.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::http) struct Because {
-    /// Why, for the audit log.
-    #[serde(default)]
-    reason: String,
 }
 
 /// Switch search off for a server, whoever switched it on.

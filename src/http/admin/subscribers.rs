@@ -6,23 +6,25 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::asked::{Asked, Host, Rows, Told};
 use super::operator::Operator;
-use super::problem::{Changing, Problem, Usual};
-use super::{Done, Why};
+use super::problem::{Absent, Changing, Problem, Usual};
+use super::{Because, Done, Why};
 use crate::delivery::{Delivery, LaneState, LaneStatus};
-use crate::ids::Authority;
+use crate::ids::{Authority, Iri};
 use crate::relay::Relay;
 use crate::relay::switch::Switched;
 use crate::store::{AuthorityFacts, Mode, SearchServer, Store, Style, Subscriber, SubscriberState};
 
 /// What is told who is turned away without a reason.
 const NO: &str = "The operator of this relay said no.";
+/// The same of one that had joined.
+const GONE: &str = "The operator of this relay removed your server.";
 
 /// Which subscribers.
-#[derive(Debug, Default, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Which {
@@ -83,16 +85,34 @@ pub(in crate::http) struct Shown {
     last_failure: Option<String>,
     /// Failures since it last took something.
     failures_in_a_row: u32,
+    /// Posts that it brought and that were taken, all in all.
+    posts_in: u64,
     /// Entries that it took, all in all.
     delivered: u64,
     /// Entries that it refused.
     dropped: u64,
     /// Entries that became too old for it.
     expired: u64,
+    /// Since when the operator lets nothing be sent to it.
+    #[schema(format = DateTime)]
+    paused_since: Option<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_for: Option<String>,
+    /// A person let it in or released its posts: it is not on probation.
+    vouched_for: bool,
+    /// The actors that follow for it.
+    actors: Vec<Iri>,
 }
 
 impl Shown {
-    fn of(one: &Subscriber, lane: Option<&LaneStatus>, facts: AuthorityFacts, searched: Option<&SearchServer>) -> Self {
+    fn of(
+        one: &Subscriber,
+        lane: Option<&LaneStatus>,
+        facts: AuthorityFacts,
+        searched: Option<&SearchServer>,
+        relay: &Relay,
+    ) -> Self {
         let health = &one.health;
         let search = searched.map(|server| Switched::of(one.authority.clone(), server));
         Self {
@@ -113,9 +133,14 @@ impl Shown {
             last_success: health.last_success.map(|at| at.rfc3339()),
             last_failure: health.last_failure.map(|at| at.rfc3339()),
             failures_in_a_row: health.consecutive,
+            posts_in: one.posts.saturating_add(relay.given_lately(&one.authority)),
             delivered: health.delivered,
             dropped: health.dropped,
             expired: health.expired,
+            paused_since: one.paused.as_ref().map(|paused| paused.since.rfc3339()),
+            paused_for: one.paused.as_ref().map(|paused| paused.reason.clone()).filter(|reason| !reason.is_empty()),
+            vouched_for: one.vouched_for,
+            actors: one.registrations.iter().map(|one| one.actor.clone()).collect(),
         }
     }
 }
@@ -133,6 +158,7 @@ impl Shown {
 pub(in crate::http) async fn list(
     State(store): State<Store>,
     State(delivery): State<Delivery>,
+    State(relay): State<Relay>,
     uri: Uri,
     Asked(which): Asked<Which>,
 ) -> Result<Rows<Shown>, Problem> {
@@ -155,8 +181,31 @@ pub(in crate::http) async fn list(
     let key = |one: &std::sync::Arc<Subscriber>| one.authority.to_string();
     Ok(Rows::cut(all, key, (which.after.as_deref(), which.limit), &uri, |one| {
         let facts = facts.remove(one.authority.as_str()).unwrap_or_default();
-        Shown::of(&one, lanes.get(&one.authority), facts, searched.get(&one.authority))
+        Shown::of(&one, lanes.get(&one.authority), facts, searched.get(&one.authority).map(AsRef::as_ref), &relay)
     }))
+}
+
+/// One server that joined or waits.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/subscribers/{host}",
+    tag = "subscribers",
+    operation_id = "subscriber",
+    params(("host" = Authority, Path, description = "The server.")),
+    responses((status = 200, description = "How it stands.", body = Shown), Absent, Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn one(
+    State(store): State<Store>,
+    State(delivery): State<Delivery>,
+    State(relay): State<Relay>,
+    Host(host): Host,
+) -> Result<Json<Shown>, Problem> {
+    let Some(one) = store.subscriber(&host) else { return Err(Problem::absent(format!("{host} is no subscriber"))) };
+    let facts = relay.facts(&host)?;
+    let (lanes, searched) = (delivery.lanes(), store.search_servers());
+    let lane = lanes.iter().find(|lane| lane.authority == host);
+    Ok(Json(Shown::of(&one, lane, facts, searched.get(&host).map(AsRef::as_ref), &relay)))
 }
 
 /// Let a waiting server in, or end the probation of one that is in.
@@ -202,6 +251,75 @@ pub(in crate::http) async fn reject(
     let reason = if why.reason.is_empty() { NO } else { &why.reason };
     relay.reject(&host, reason, &operator.act(&why.reason)).await?;
     Ok(Json(Done { done: "rejected", host, reason: reason.to_owned() }))
+}
+
+/// Remove a server that joined.
+///
+/// A Reject with the reason goes to the other admin; it may ask again.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/subscribers/{host}",
+    tag = "subscribers",
+    operation_id = "remove",
+    params(("host" = Authority, Path, description = "The server."), Because),
+    responses((status = 200, description = "It is told.", body = Done), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn remove(
+    State(relay): State<Relay>,
+    Host(host): Host,
+    operator: Operator,
+    Asked(why): Asked<Because>,
+) -> Result<Json<Done>, Problem> {
+    let reason = if why.reason.is_empty() { GONE } else { &why.reason };
+    relay.reject(&host, reason, &operator.act(&why.reason)).await?;
+    Ok(Json(Done { done: "removed", host, reason: reason.to_owned() }))
+}
+
+/// Send a subscriber nothing for now.
+///
+/// What it misses waits for it, up to `delivery.horizon`; what it sends is taken as before.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/subscribers/{host}/pause",
+    tag = "subscribers",
+    operation_id = "pause",
+    params(("host" = Authority, Path, description = "The server.")),
+    request_body(content = Option<Why>),
+    responses((status = 200, description = "It is paused.", body = Done), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn pause(
+    State(relay): State<Relay>,
+    Host(host): Host,
+    operator: Operator,
+    Told(why): Told<Why>,
+) -> Result<Json<Done>, Problem> {
+    relay.pause(&host, true, &operator.act(&why.reason)).await?;
+    Ok(Json(Done { done: "paused", host, reason: why.reason }))
+}
+
+/// Send it again what waits, and what comes.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/subscribers/{host}/resume",
+    tag = "subscribers",
+    operation_id = "resume",
+    params(("host" = Authority, Path, description = "The server.")),
+    request_body(content = Option<Why>),
+    responses((status = 200, description = "It is sent to.", body = Done), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn resume(
+    State(relay): State<Relay>,
+    State(delivery): State<Delivery>,
+    Host(host): Host,
+    operator: Operator,
+    Told(why): Told<Why>,
+) -> Result<Json<Done>, Problem> {
+    relay.pause(&host, false, &operator.act(&why.reason)).await?;
+    delivery.retry_now(&host);
+    Ok(Json(Done { done: "resumed", host, reason: why.reason }))
 }
 
 /// What a subscriber is to get.
