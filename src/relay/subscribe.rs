@@ -464,7 +464,7 @@ impl Relay {
     pub async fn set_mode(&self, authority: &Authority, mode: Mode, act: &Act) -> Result<(), StoreError> {
         let (key, act) = (authority.clone(), act.clone());
         let set = move |tx: &mut Tx<'_>| {
-            let before = tx.subscriber(&key)?.ok_or_else(|| no_subscriber(&key))?;
+            let before = tx.subscriber(&key)?.ok_or_else(|| did_not_ask(&key))?;
             tx.set_mode(&key, mode)?;
             let (before, after) = (json!({ "mode": before.mode }), json!({ "mode": mode }));
             tx.audit(&act, "subscriber.mode", key.as_str(), before, after)

@@ -203,7 +203,10 @@ fn a_relay_is_started_asked_and_stopped() {
     let workers = run(dir.path(), &["admin", "workers", "--json"]);
     let table = json(&workers.stdout);
     for worker in ["resolver", "survey", "housekeeping", "refusals", "control", "cursors"] {
-        assert!(table[worker]["state"].is_string(), "{worker} in {table}");
+        assert!(
+            table.as_array().is_some_and(|rows| rows.iter().any(|row| row["worker"] == worker)),
+            "{worker} in {table}"
+        );
     }
     assert!(text(&run(dir.path(), &["admin", "subscribers"]).stdout).contains("None"));
     assert!(text(&run(dir.path(), &["following"]).stdout).contains("None"));

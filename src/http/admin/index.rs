@@ -79,6 +79,7 @@ pub(in crate::http) async fn rebuild(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Begun>, Problem> {
+    there_is(&search)?;
     noted(&store, operator.act(&why.reason), "index.rebuild", "the index", Value::Null).await?;
     search.rebuild_index()?;
     Ok(Json(Begun { rebuild: "begun" }))
@@ -109,9 +110,14 @@ pub(in crate::http) async fn expunge(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Gone>, Problem> {
+    there_is(&search)?;
     noted(&store, operator.act(&why.reason), "index.expunge", "the index", Value::Null).await?;
     let done = search.expunge_index().await?;
     Ok(Json(Gone { segments: done.segments, left: done.left }))
+}
+
+fn there_is(search: &Search) -> Result<(), Problem> {
+    if search.is_on() { Ok(()) } else { Err(Problem::unfit("there is no search here: `search.api` is \"off\"")) }
 }
 
 /// What is to be taken out.

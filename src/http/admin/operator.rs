@@ -86,7 +86,7 @@ pub(in crate::http) async fn by_socket(mut request: Request, next: Next) -> Resp
 /// The door where one is.
 pub(in crate::http) async fn by_token(State(state): State<HttpState>, mut request: Request, next: Next) -> Response {
     let Some(shown) = bearer(request.headers()) else {
-        return challenge(&state, &request, "this is for who has a token", "Bearer");
+        return unknown("this is for who has a token", "Bearer");
     };
     match state.tokens.check(shown, Scope::Read).await {
         Ok(holder) => {
@@ -117,7 +117,7 @@ fn too_little(scope: Scope) -> Response {
     Problem::new(StatusCode::FORBIDDEN, format!("this takes a token of scope {scope}"), remedy).into_response()
 }
 
-/// Says what is needed, or that it was asked for too often. Who has a good token is never turned away for what others
+/// Says that a token is wrong, or that too many were. Who has a good token is never turned away for what others
 /// guess: behind a proxy all have one address.
 fn challenge(state: &HttpState, request: &Request, error: &str, scheme: &'static str) -> Response {
     let client = request.extensions().get::<Client>();
@@ -127,6 +127,10 @@ fn challenge(state: &HttpState, request: &Request, error: &str, scheme: &'static
         let late = Problem::later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from this address", wait);
         return late.into_response();
     }
+    unknown(error, scheme)
+}
+
+fn unknown(error: &str, scheme: &'static str) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, error, ASK_FOR_A_TOKEN).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
     response

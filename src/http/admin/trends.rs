@@ -88,6 +88,10 @@ impl Trend {
     }
 }
 
+fn there_are(trends: &Trends) -> Result<(), Problem> {
+    if trends.is_on() { Ok(()) } else { Err(Problem::unfit("there are no trends here: `trends.api` is \"off\"")) }
+}
+
 /// List what trends.
 #[utoipa::path(
     get,
@@ -103,6 +107,7 @@ pub(in crate::http) async fn list(
     Asked(which): Asked<Which>,
 ) -> Result<Rows<Trend>, Problem> {
     let asked = which.list()?;
+    there_are(&trends)?;
     let list = tokio::task::spawn_blocking(move || trends.list(&asked)).await??;
     Ok(Rows::all(list.entries.iter().map(|entry| Trend::of(entry, None)).collect()))
 }
@@ -122,6 +127,7 @@ pub(in crate::http) async fn withheld(
     Asked(which): Asked<Which>,
 ) -> Result<Rows<Trend>, Problem> {
     let asked = which.list()?;
+    there_are(&trends)?;
     let rows = tokio::task::spawn_blocking(move || trends.held_back(&asked)).await??;
     Ok(Rows::all(rows.iter().map(|(entry, why)| Trend::of(entry, Some(why.as_str()))).collect()))
 }
