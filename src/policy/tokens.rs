@@ -74,6 +74,20 @@ impl Tokens {
     /// # Errors
     /// A sentence for the operator: about the name, that there is one like it, or the store's.
     pub async fn make(&self, name: &str, scope: Scope, life: Option<Duration>, act: &Act) -> anyhow::Result<Made> {
+        self.make_until(name, scope, life.map(|life| self.clock.now().plus(life)), act).await
+    }
+
+    /// The same until a moment.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn make_until(
+        &self,
+        name: &str,
+        scope: Scope,
+        expires_at: Option<Timestamp>,
+        act: &Act,
+    ) -> anyhow::Result<Made> {
         let name = name.trim().to_owned();
         anyhow::ensure!(
             (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(char::is_control),
@@ -81,7 +95,6 @@ impl Tokens {
         );
         let (id, secret) = (hex(&rand::random::<[u8; 8]>()), hex(&rand::random::<[u8; 32]>()));
         let made_at = self.clock.now();
-        let expires_at = life.map(|life| made_at.plus(life));
         let record = ApiToken { name, scope, hash: hash(&secret), made_at, expires_at, used_on: None };
         let (row, key, act) = (record.clone(), id.clone(), act.clone());
         self.store.write(move |tx| tx.add_token(&key, &row, &act)).await?;

@@ -200,6 +200,22 @@ async fn what_cannot_be_read_or_done_is_refused_with_a_status_to_act_on_and_noth
     assert!(relay.store().subscriber(&authority(&here)).is_some_and(|one| one.is_active() && one.paused.is_none()));
 }
 
+/// A server by itself.
+async fn alone(name: &str) -> Instance {
+    let options = Options { name: name.to_owned(), ..Options::default() };
+    Instance::start(Family::Mastodon, options).await.expect("an instance")
+}
+
+/// One that asked to join and waits for the operator.
+async fn waiting(relay: &TestRelay, name: &str) -> Instance {
+    let server = alone(name).await;
+    server.join(relay.url()).await.expect("the relay answers");
+    let host = authority(&server);
+    let waits = || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending);
+    eventually("it waits", waits).await;
+    server
+}
+
 /// Each change that there is, in an order in which each can be done.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_is_written_down_with_who_and_why_and_what_was_before() {
@@ -212,15 +228,8 @@ async fn every_change_is_written_down_with_who_and_why_and_what_was_before() {
     let mut hosts = Vec::new();
     let mut servers = Vec::new();
     for name in ["one", "two"] {
-        let server = Instance::start(Family::Mastodon, Options { name: name.to_owned(), ..Options::default() }).await;
-        let server = server.expect("an instance");
-        server.join(relay.url()).await.expect("the relay answers");
-        let host = authority(&server);
-        eventually("it waits", || {
-            relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending)
-        })
-        .await;
-        hosts.push(host.to_string());
+        let server = waiting(&relay, name).await;
+        hosts.push(authority(&server).to_string());
         servers.push(server);
     }
     let (one, two) = (&hosts[0], &hosts[1]);
@@ -352,8 +361,7 @@ async fn a_publisher_that_never_follows_is_relayed_and_sent_nothing_until_that_i
     let relay = TestRelay::start().await;
     let all = token(&relay, Scope::Moderate).await;
     let reader = relay.joined(Family::Mastodon, "reader").await;
-    let blog = Instance::start(Family::Mastodon, Options { name: "blog".to_owned(), ..Options::default() }).await;
-    let blog = blog.expect("an instance");
+    let blog = alone("blog").await;
     let host = authority(&blog).to_string();
     let unknown = push(&relay, &blog, &blog.compose(&PostSpec::public("nobody knows me"))).await;
     let added = call(&relay, &all, "POST", &format!("/publishers/{host}"), json!({ "reason": "ada's blog" })).await;
@@ -394,9 +402,7 @@ async fn a_post_that_the_operator_names_is_read_from_its_origin_and_passed_on_on
     assert_eq!(announce(&missed.id).await.status, 202);
     arrival(&reader, &missed.id).await;
     assert_eq!(announce(&missed.id).await.status, 409, "once");
-    let stranger =
-        Instance::start(Family::Mastodon, Options { name: "stranger".to_owned(), ..Options::default() }).await;
-    let stranger = stranger.expect("an instance");
+    let stranger = alone("stranger").await;
     let theirs = stranger.compose(&PostSpec::public("I did not ask for that"));
     let no = announce(&theirs.id).await;
     assert!(no.status == 409 && no.body.contains("neither joined"), "{}", no.body);
@@ -441,15 +447,7 @@ async fn the_commands_do_it_on_this_machine_without_a_token_and_elsewhere_with_o
     let relay = TestRelay::start_with(|config| config.relay.admission = Admission::Approval).await;
     let mut servers = Vec::new();
     for name in ["waits", "comes", "stays"] {
-        let server = Instance::start(Family::Mastodon, Options { name: name.to_owned(), ..Options::default() }).await;
-        let server = server.expect("an instance");
-        server.join(relay.url()).await.expect("the relay answers");
-        let host = authority(&server);
-        eventually("it waits", || {
-            relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending)
-        })
-        .await;
-        servers.push(server);
+        servers.push(waiting(&relay, name).await);
     }
     let hosts: Vec<String> = servers.iter().map(|one| authority(one).to_string()).collect();
     let check = |env: &[(&str, &str)], args: &[&str], good: bool, says: &[&str]| -> String {

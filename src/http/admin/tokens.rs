@@ -116,15 +116,10 @@ pub(in crate::http) async fn make(
     operator: Operator,
     Told(wanted): Told<Wanted>,
 ) -> Result<(StatusCode, Json<New>), Problem> {
-    let now = clock.now();
-    let life = wanted.seconds.map(|seconds| Duration::from_secs(seconds.min(LONGEST)));
+    let asked = wanted.seconds.map(|seconds| clock.now().plus(Duration::from_secs(seconds.min(LONGEST))));
     // Whoever stole a token that is good for a day would else have one for ever.
-    let left = operator.until().map(|until| until.since(now));
-    let life = match (life, left) {
-        (Some(life), Some(left)) => Some(life.min(left)),
-        (life, left) => life.or(left),
-    };
-    let made = tokens.make(&wanted.name, wanted.scope, life, &operator.act(&wanted.reason)).await?;
+    let until = asked.into_iter().chain(operator.until()).min();
+    let made = tokens.make_until(&wanted.name, wanted.scope, until, &operator.act(&wanted.reason)).await?;
     let shown = Shown::of(&made.record, clock.now());
     Ok((StatusCode::CREATED, Json(New { shown, token: made.token })))
 }
