@@ -15,6 +15,7 @@ use crate::relay::Relay;
 /// Which post.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AnnounceWish)]
 pub(in crate::http) struct Wish {
     /// Its id, as its origin spells it.
     #[schema(format = "uri")]

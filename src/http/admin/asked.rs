@@ -7,8 +7,8 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer, Serialize};
 use url::form_urlencoded;
 
 use super::problem::Problem;
@@ -43,6 +43,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Told<T> {
             return serde_json::from_slice(b"{}")
                 .map(Self)
                 .map_err(|fault| Problem::unread(format!("the body: {fault}")));
+        }
+        // A list would be taken for the members of an object, in their order.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+            return Err(Problem::unread("the body is to be one JSON object"));
         }
         let mut again = Request::new(axum::body::Body::from(bytes));
         if let Some(kind) = is_json {
@@ -107,9 +111,16 @@ impl<T> Rows<T> {
     }
 }
 
+/// Reads how many rows are asked for.
+pub(in crate::http) fn limit<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(from)?;
+    let rows = text.parse().ok().filter(|rows| (1..=MAX_PAGE).contains(rows));
+    rows.map(Some).ok_or_else(|| D::Error::custom(format!("a page has 1 to {MAX_PAGE} rows, not {text:?}")))
+}
+
 /// Rows of a page.
 pub(in crate::http) fn limit_of(limit: Option<u32>) -> usize {
-    usize::try_from(limit.unwrap_or(PAGE).clamp(1, MAX_PAGE)).unwrap_or(1)
+    usize::try_from(limit.unwrap_or(PAGE)).unwrap_or(1)
 }
 
 /// The same question about what comes after `last`, as a reference relative to the one that was asked.
@@ -148,6 +159,6 @@ mod tests {
         assert_eq!((page.rows.len(), page.next), (1, None));
         let page = cut(None, Some(4));
         assert_eq!((page.rows.len(), page.next), (4, None));
-        assert_eq!((limit_of(None), limit_of(Some(0)), limit_of(Some(9999))), (100, 1, 1000));
+        assert_eq!((limit_of(None), limit_of(Some(9))), (100, 9));
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Rows, limit_of};
+use super::asked::{Asked, Rows, limit, limit_of};
 use super::problem::{Problem, Usual};
 use crate::store::{AuditEntry, Store};
 
@@ -21,7 +21,9 @@ pub(in crate::http) struct Which {
     what: Option<String>,
     /// Only what is about something that holds this.
     target: Option<String>,
-    /// Rows of a page: 100 if nothing is said, 1000 at most.
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// As in `Link`: what comes after the last row of the page before.
     after: Option<String>,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Done;
-use super::asked::{Asked, Host, Rows};
+use super::asked::{Asked, Host, Rows, limit};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use crate::clock::Timestamp;
@@ -27,7 +27,9 @@ pub(in crate::http) struct Which {
     /// Only those that are behind.
     #[serde(default)]
     behind: bool,
-    /// Rows of a page: 100 if nothing is said, 1000 at most.
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// As in `Link`: what comes after the last row of the page before.
     after: Option<String>,

@@ -52,6 +52,7 @@ pub(in crate::http) async fn list(State(store): State<Store>) -> Result<Rows<Fol
 /// Whom to follow, and how.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = FollowWish)]
 pub(in crate::http) struct Wish {
     /// The actor: its id, or its handle (`@relay@relay.example`).
     target: String,
@@ -95,6 +96,7 @@ pub(in crate::http) struct Unwanted {
 
 /// A Follow that ended.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FollowEnded)]
 pub(in crate::http) struct Ended {
     /// Whom the relay follows no more.
     unfollowed: String,

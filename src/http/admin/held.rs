@@ -28,6 +28,7 @@ pub(in crate::http) struct Which {
 
 /// A post that waits.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = HeldPost)]
 pub(in crate::http) struct Waiting {
     /// Its id.
     id: Iri,
@@ -94,6 +95,7 @@ pub(in crate::http) async fn list(
 /// What is to be let go.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ReleaseWish)]
 pub(in crate::http) struct Let {
     /// The server (`small.example`), or the id of one post.
     target: String,
@@ -124,6 +126,7 @@ pub(in crate::http) async fn release(
 /// What is to be dropped.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = DiscardWish)]
 pub(in crate::http) struct Drop {
     /// The server (`small.example`), or the id of one post.
     target: String,
@@ -137,6 +140,7 @@ pub(in crate::http) struct Drop {
 
 /// What was dropped, or would have been.
 #[derive(Debug, Default, Serialize, ToSchema)]
+#[schema(as = Discarded)]
 pub(in crate::http) struct Dropped {
     /// So many posts.
     #[serde(skip_serializing_if = "Option::is_none")]

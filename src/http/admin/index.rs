@@ -19,6 +19,7 @@ use crate::store::Store;
 
 /// Ledger and index in numbers, and how the making of a new one stands.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = IndexStats)]
 pub(in crate::http) struct Stats {
     /// The numbers.
     #[serde(flatten)]
@@ -56,6 +57,7 @@ pub(in crate::http) async fn check(State(search): State<Search>) -> Result<Json<
 
 /// A new index is being made.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RebuildBegun)]
 pub(in crate::http) struct Begun {
     /// `begun`.
     rebuild: &'static str,
@@ -87,6 +89,7 @@ pub(in crate::http) async fn rebuild(
 
 /// Words that are gone from the files.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Expunged)]
 pub(in crate::http) struct Gone {
     /// Segments rewritten.
     segments: usize,
@@ -123,6 +126,7 @@ fn there_is(search: &Search) -> Result<(), Problem> {
 /// What is to be taken out.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = PurgeWish)]
 pub(in crate::http) struct Purge {
     /// A post, an author (an id or `@name@host`), or a server with those below its name.
     target: String,

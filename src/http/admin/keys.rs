@@ -17,6 +17,7 @@ use crate::store::Store;
 /// How to rotate.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RotationWish)]
 pub(in crate::http) struct Wanted {
     /// The keys are stolen or lost: drop all of them and sign with a new pair at once.
     now: bool,

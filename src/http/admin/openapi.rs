@@ -6,7 +6,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::problem::Usual;
+use super::problem::{Problem, Usual};
 use super::{
     announce, audit, deliveries, export, following, held, index, keys, probe, publishers, refusals, rules, search,
     stats, subscribers, tokens, trends, workers,
@@ -76,6 +76,7 @@ use super::{
         keys::rotate,
         export::all,
     ),
+    components(schemas(Problem)),
     tags(
         (name = "subscribers", description = "Who joined, and who waits."),
         (name = "publishers", description = "Who may send although it never follows."),
@@ -140,6 +141,31 @@ mod tests {
             "the API's description changed. If it was meant to, write the copy anew and read what it says:\n\
              SHEARWATER_WRITE_GOLDEN=1 cargo test --lib openapi && git diff docs/openapi-admin.json"
         );
+    }
+
+    /// Two types of one name would be described as one of them.
+    #[test]
+    fn every_name_in_the_description_means_one_thing() {
+        let described = serde_json::to_string(&Api::openapi()).unwrap();
+        let named: BTreeSet<&str> = described.split("#/components/schemas/").skip(1).collect();
+        let named: BTreeSet<&str> = named.into_iter().filter_map(|rest| rest.split('"').next()).collect();
+        let there = Api::openapi().components.unwrap().schemas;
+        for name in named {
+            assert!(there.contains_key(name), "{name} is named and not described");
+        }
+        let (mut seen, mut count) = (BTreeSet::new(), 0);
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/admin")).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            for derived in text.split(" ToSchema)]\n").skip(1) {
+                let lines = || derived.lines().take(4);
+                let renamed = lines().find_map(|line| line.strip_prefix("#[schema(as = ")?.strip_suffix(")]"));
+                let plain = lines().find_map(|line| line.split_once("struct ").or_else(|| line.split_once("enum ")));
+                let name = renamed.or_else(|| plain?.1.split(' ').next()).unwrap();
+                count += 1;
+                assert!(seen.insert(name.to_owned()), "{name} stands there twice: give one `#[schema(as = Other)]`");
+            }
+        }
+        assert!(count > 30, "{count}");
     }
 
     /// The page of routes is read as text: each is written `.route("/path", method(handler)…)`.

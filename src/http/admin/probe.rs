@@ -32,6 +32,7 @@ impl Default for Probes {
 /// How to look.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ProbeWish)]
 pub(in crate::http) struct How {
     /// Also send it a signed message that changes nothing: an Update of our actor as it is.
     #[serde(default = "yes")]

@@ -6,7 +6,7 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Host, Rows, Told};
+use super::asked::{Asked, Host, Rows, Told, limit};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use super::{Because, Done, Why};
@@ -21,7 +21,9 @@ use crate::store::{Publisher, Store};
 pub(in crate::http) struct Which {
     /// Only those whose name holds this.
     like: Option<String>,
-    /// Rows of a page: 100 if nothing is said, 1000 at most.
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// As in `Link`: what comes after the last row of the page before.
     after: Option<String>,
@@ -29,6 +31,7 @@ pub(in crate::http) struct Which {
 
 /// A publisher.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Publisher)]
 pub(in crate::http) struct Shown {
     /// The server.
     host: String,

@@ -5,7 +5,7 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Rows};
+use super::asked::{Asked, Rows, limit};
 use super::problem::{Problem, Usual};
 use crate::store::{Refusal, Store};
 
@@ -18,7 +18,9 @@ pub(in crate::http) struct Which {
     host: Option<String>,
     /// Only by this check: `digest`, `blocked`.
     check: Option<String>,
-    /// Rows of a page: 100 if nothing is said, 1000 at most.
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// As in `Link`: what comes after the last row of the page before.
     after: Option<String>,
@@ -26,6 +28,7 @@ pub(in crate::http) struct Which {
 
 /// A refusal, or several alike within a minute.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
 pub(in crate::http) struct Shown {
     /// When first.
     #[schema(format = DateTime)]

@@ -40,6 +40,7 @@ pub(in crate::http) struct Filter {
 
 /// A rule.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rule)]
 pub(in crate::http) struct Shown {
     /// Whom or what it is about: `domain:evil.example`, `actor:https://…`, `software:name`, `keyword:pattern`.
     target: String,
@@ -230,6 +231,7 @@ fn target(text: &str) -> Result<Target, Problem> {
 
 /// What a change of the rules did, or would do.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulesChanged)]
 pub(in crate::http) struct Changed {
     /// Nothing was changed.
     dry_run: bool,
@@ -287,6 +289,7 @@ pub(in crate::http) struct About {
 
 /// What the rules say of somebody.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulesSaid)]
 pub(in crate::http) struct Said {
     /// Of whom.
     target: String,
@@ -393,6 +396,7 @@ const fn block() -> Severity {
 
 /// What a list holds that is not taken.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListLeft)]
 pub(in crate::http) struct Left {
     /// Bad rows: the first of them,
     bad: Vec<lists::BadRow>,
@@ -410,6 +414,7 @@ pub(in crate::http) struct Left {
 
 /// What a list changed, or would change.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListTaken)]
 pub(in crate::http) struct Taken {
     /// What follows from it.
     #[serde(flatten)]

@@ -8,7 +8,7 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Host, Rows, Told};
+use super::asked::{Asked, Host, Rows, Told, limit};
 use super::operator::Operator;
 use super::problem::{Absent, Changing, Problem, Usual};
 use super::{Because, Done, Why};
@@ -36,7 +36,9 @@ pub(in crate::http) struct Which {
     software: Option<String>,
     /// Only those whose name holds this.
     like: Option<String>,
-    /// Rows of a page: 100 if nothing is said, 1000 at most.
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// As in `Link`: what comes after the last row of the page before.
     after: Option<String>,
@@ -44,6 +46,7 @@ pub(in crate::http) struct Which {
 
 /// A subscriber.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subscriber)]
 pub(in crate::http) struct Shown {
     /// The server.
     host: Authority,
@@ -325,6 +328,7 @@ pub(in crate::http) async fn resume(
 /// What a subscriber is to get.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ModeWish)]
 pub(in crate::http) struct Wanted {
     /// What it gets.
     mode: Mode,

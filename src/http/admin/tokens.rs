@@ -21,6 +21,7 @@ const LONGEST: u64 = 100 * 366 * 86_400;
 /// What a new token is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TokenWish)]
 pub(in crate::http) struct Wanted {
     /// Who gets it, or what for. Each name once.
     #[schema(min_length = 1, max_length = 100)]
@@ -37,6 +38,7 @@ pub(in crate::http) struct Wanted {
 
 /// A token, without anything that opens.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Token)]
 pub(in crate::http) struct Shown {
     /// Who has it, or what for.
     name: String,
@@ -73,6 +75,7 @@ impl Shown {
 
 /// A token that was just made.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = NewToken)]
 pub(in crate::http) struct New {
     /// What is known of it.
     #[serde(flatten)]

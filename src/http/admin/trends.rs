@@ -134,6 +134,7 @@ pub(in crate::http) async fn withheld(
 
 /// What the operator said of something.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ruling)]
 pub(in crate::http) struct Said {
     /// What it is about: `tag:cats`.
     target: String,
@@ -173,6 +174,7 @@ pub(in crate::http) async fn rulings(State(trends): State<Trends>) -> Rows<Said>
 /// A ruling that is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RulingWish)]
 pub(in crate::http) struct Wish {
     /// A hashtag (`cats`), a link (`https://…`) or a site with those below it (`site:news.example`).
     target: String,
@@ -186,6 +188,7 @@ pub(in crate::http) struct Wish {
 
 /// How it stands with something.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulingStands)]
 pub(in crate::http) struct Stands {
     /// What it is about.
     target: String,

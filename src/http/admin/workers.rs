@@ -10,6 +10,7 @@ use crate::supervise::Supervisor;
 
 /// A worker.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Worker)]
 pub(in crate::http) struct Shown {
     /// Its name.
     worker: &'static str,
