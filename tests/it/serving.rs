@@ -289,10 +289,10 @@ async fn the_operator_sets_what_a_subscriber_gets_and_ends_a_downgrade() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let before = admin(&["subscribers"]);
+    let before = admin(&["subscribers", "--long"]);
     assert!(before.contains("ANNOUNCE UNTIL") && before.contains("2099-01-01") && before.contains("auto"), "{before}");
     assert!(admin(&["mode", host.as_str(), "forward"]).contains("mode: forward"));
-    let after = admin(&["subscribers"]);
+    let after = admin(&["subscribers", "--long"]);
     assert!(after.contains("forward") && !after.contains("2099"), "{after}");
 }
 
