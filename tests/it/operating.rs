@@ -173,6 +173,7 @@ async fn what_cannot_be_read_or_done_is_refused_with_a_status_to_act_on_and_noth
         ("POST", "/held/release".to_owned(), json!({ "target": host }), 404),
         ("POST", "/tokens".to_owned(), json!({ "name": "admin", "scope": "admin" }), 409),
         ("POST", "/tokens".to_owned(), json!({ "name": "x", "scope": "everything" }), 400),
+        ("POST", "/tokens".to_owned(), json!({ "name": "x", "scope": "read", "seconds": 0 }), 400),
         ("DELETE", "/tokens?name=nobody".to_owned(), Value::Null, 404),
         ("POST", format!("/search/servers/{host}"), json!({ "reason": "they asked" }), 422),
         ("GET", "/rules/check?target=keyword:x".to_owned(), Value::Null, 422),

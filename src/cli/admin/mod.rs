@@ -282,7 +282,7 @@ fn held(args: &HeldArgs) -> anyhow::Result<()> {
         return table(&args.list, "GET", "held", None, &["host", "held", "reason", "since", "posts"]);
     };
     let host = encoded(host);
-    let path = format!("held?host={host}&text={}", args.text);
+    let path = format!("held/{host}?text={}", args.text);
     let columns = ["id", "author", "kind", "reason", "at", "text"];
     table(&args.list, "GET", &path, None, if args.text { &columns } else { &columns[..5] })
 }

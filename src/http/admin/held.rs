@@ -2,25 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Rows, Told, host};
+use super::asked::{Asked, Host, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
-use crate::ids::Iri;
+use crate::ids::{Authority, Iri};
 use crate::relay::Relay;
 use crate::relay::held::{HeldServer, HeldTarget, Released};
 use crate::store::{HeldKind, HeldPost, Store};
 
-/// Of whom.
+/// How much of them.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct Which {
-    /// The posts of this server; without it, the servers of which something is held.
-    host: Option<String>,
     /// What the posts say, too.
     #[serde(default)]
     text: bool,
@@ -59,37 +56,36 @@ impl Waiting {
     }
 }
 
-/// What is held: servers, or the posts of one.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "only described")]
-pub(in crate::http) enum Held {
-    /// Servers.
-    Servers(Vec<HeldServer>),
-    /// Posts, the oldest first.
-    Posts(Vec<Waiting>),
-}
-
-/// List what is held back, and why.
+/// List the servers of which something is held back, and why.
 #[utoipa::path(
     get,
     path = "/api/admin/v1/held",
     tag = "held",
-    operation_id = "list_held",
-    params(Which),
-    responses((status = 200, description = "Servers, or the posts of the one that was named.", body = Held), Usual),
+    operation_id = "list_held_servers",
+    responses((status = 200, description = "All of them, since when the longest first.", body = Vec<HeldServer>), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn list(
-    State(relay): State<Relay>,
+pub(in crate::http) async fn servers(State(relay): State<Relay>) -> Result<Rows<HeldServer>, Problem> {
+    Ok(Rows::all(relay.held_servers()?))
+}
+
+/// List the posts of a server that are held back, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/held/{host}",
+    tag = "held",
+    operation_id = "list_held_posts",
+    params(("host" = Authority, Path, description = "The server."), Which),
+    responses((status = 200, description = "All of them; none, if nothing of it is held.", body = Vec<Waiting>), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn posts(
     State(store): State<Store>,
+    Host(host): Host,
     Asked(which): Asked<Which>,
-) -> Result<Response, Problem> {
-    let Some(text) = which.host else {
-        return Ok(Rows::all(relay.held_servers()?).into_response());
-    };
-    let posts = store.held_of(&host(&text)?)?;
-    Ok(Rows::all(posts.into_iter().map(|post| Waiting::of(post, which.text)).collect()).into_response())
+) -> Result<Rows<Waiting>, Problem> {
+    let posts = store.held_of(&host)?;
+    Ok(Rows::all(posts.into_iter().map(|post| Waiting::of(post, which.text)).collect()))
 }
 
 /// What is to be let go.

@@ -119,7 +119,10 @@ pub(in crate::http) async fn make(
     operator: Operator,
     Told(wanted): Told<Wanted>,
 ) -> Result<(StatusCode, Json<New>), Problem> {
-    let asked = wanted.seconds.map(|seconds| clock.now().plus(Duration::from_secs(seconds.min(LONGEST))));
+    if wanted.seconds.is_some_and(|seconds| !(1..=LONGEST).contains(&seconds)) {
+        return Err(Problem::unread(format!("a token is good for 1 to {LONGEST} seconds, or until it is revoked")));
+    }
+    let asked = wanted.seconds.map(|seconds| clock.now().plus(Duration::from_secs(seconds)));
     // Whoever stole a token that is good for a day would else have one for ever.
     let until = asked.into_iter().chain(operator.until()).min();
     let made = tokens.make_until(&wanted.name, wanted.scope, until, &operator.act(&wanted.reason)).await?;
