@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{HttpState, InboxSlots, Searchers, Watchers};
+use crate::http::{Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -63,7 +63,7 @@ impl App {
             policy: rules.clone(),
             store: store.clone(),
             log: log.clone(),
-            signed,
+            signed: signed.clone(),
             ids: identity.ids.clone(),
             clock: clock.clone(),
             supervisor: supervisor.clone(),
@@ -80,6 +80,7 @@ impl App {
                 store: store.clone(),
                 log: log.clone(),
                 peers: peers.clone(),
+                signed,
                 identity: identity.clone(),
                 rules: rules.clone(),
                 clock: clock.clone(),
@@ -129,6 +130,8 @@ impl App {
             searchers,
             watchers,
             tokens,
+            guesses: Guesses::default(),
+            probes: Probes::default(),
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

@@ -156,7 +156,7 @@ fn ask(
     let file = list.config.config.as_deref();
     match ask_socket(&Config::data_dir(file)?, method, path, body.map(|body| body.to_string().into_bytes()))? {
         Socket::Answered(text) => Ok(serde_json::from_str(&text)?),
-        Socket::Silent(_) => offline(&Files::open(file)?),
+        Socket::Silent => offline(&Files::open(file)?),
     }
 }
 

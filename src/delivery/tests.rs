@@ -844,7 +844,13 @@ async fn messages_to_one_server_go_out_in_order_and_are_kept_until_settled() {
 
 async fn block(rig: &Rig, target: &str) {
     let rule = Rule::new(target.parse().unwrap(), Severity::Block, Source::Operator, NOON);
-    rig.delivery.0.rules.policy.change(&rig.store, vec![RuleChange::Put(rule)], |_after| Ok(())).await.unwrap();
+    rig.delivery
+        .0
+        .rules
+        .policy
+        .change(&rig.store, vec![RuleChange::Put(rule)], &crate::store::Act::local(""), |_after| Ok(()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test(start_paused = true)]

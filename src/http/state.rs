@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
+use super::admin::{Guesses, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -38,6 +39,8 @@ pub struct HttpState {
     pub searchers: Searchers,
     pub watchers: Watchers,
     pub tokens: Tokens,
+    pub guesses: Guesses,
+    pub probes: Probes,
     pub followed: Followed,
     pub clock: Clock,
 }

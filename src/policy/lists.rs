@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use csv::{ByteRecord, ReaderBuilder, StringRecord, Trim};
 use serde::Serialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::rules::RuleSet;
 use crate::clock::Timestamp;
@@ -58,7 +59,7 @@ pub enum ListFault {
 }
 
 /// One row that is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BadRow {
     /// Its line, from 1.
     pub line: u64,

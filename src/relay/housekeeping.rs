@@ -14,7 +14,8 @@ use crate::clock::Timestamp;
 use crate::consent::MAX_RETENTION;
 use crate::ids::{Authority, Seq};
 use crate::store::{
-    AuthorityFacts, Edited, Refused, SeenSet, StoreError, Subscriber, SubscriberState, Suppressed, SwitchedOff, Tx,
+    AUDIT_KEPT, AuthorityFacts, Edited, MOST_AUDITED, Refused, SeenSet, StoreError, Subscriber, SubscriberState,
+    Suppressed, SwitchedOff, Tx,
 };
 use crate::supervise::Worker;
 
@@ -27,7 +28,7 @@ const SIGNATURE_HOURS: u32 = 3;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How often it is looked who said no so long ago that it may be forgotten.
+/// How often it is looked who said no so long ago that it may be forgotten, and what of the audit log may.
 const NOES_EVERY: Duration = Duration::from_secs(3600);
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
 const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -65,6 +66,7 @@ impl Worker for Housekeeping {
         }
         self.done = true;
         unless_busy(self.relay.tidy().await)?;
+        unless_busy(self.relay.write_down_given().await)?;
         unless_busy(self.tidy_facts().await)?;
         unless_busy(self.tidy_noes().await)?;
         Ok(true)
@@ -80,6 +82,7 @@ impl Housekeeping {
         let now = self.relay.0.clock.now();
         if self.noes_at.is_none_or(|at| now.since(at) >= NOES_EVERY) {
             self.relay.forget_noes(now).await?;
+            self.relay.0.store.forget_audit(now.minus(AUDIT_KEPT), MOST_AUDITED).await?;
             self.noes_at = Some(now);
         }
         Ok(())

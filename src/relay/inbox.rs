@@ -80,8 +80,14 @@ impl Relay {
                 effects.iter_mut().for_each(slim);
             }
         }
+        let server = verified.authority.clone();
         match self.perform(verified, effects, actor).await {
-            Ok(done) => self.conclude_request(done),
+            Ok(done) => {
+                if matches!(done.word, "relayed" | "hint" | "held") {
+                    self.0.given.count(&server);
+                }
+                self.conclude_request(done)
+            }
             Err(error) => Answer::Rejected(store_trouble(&error)),
         }
     }
@@ -121,6 +127,8 @@ impl Relay {
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
             author: self.0.store.subscriber(&author),
+            publishes: self.0.store.publishes(&verified.authority),
+            author_publishes: author != verified.authority && self.0.store.publishes(&author),
             following,
             search: self.search_facts(verified, &author),
             rules: &rules,

@@ -8,15 +8,19 @@
 //! What comes for the search comes this way too: servers switch it on and off ([`switch`]), posts are taken for it alone,
 //! and authors go out of it, and out of what trends count (`withdraw`). What is done with them is the business of others, who read the log.
 //!
-//! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as.
+//! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as. How a server
+//! looks from here is found out by a [`probe`].
 //!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
+mod announce;
 pub mod effects;
 pub mod enforce;
+mod given;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
+pub mod probe;
 pub mod reader;
 pub mod resolver;
 pub mod route;
@@ -37,6 +41,7 @@ use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::ids::Authority;
 use crate::log::Log;
+use crate::net::SignedClient;
 use crate::peers::Peers;
 use crate::policy::{Limits, Rules, VainLimit};
 use crate::store::{Refusals, Store};
@@ -55,6 +60,7 @@ struct Parts {
     store: Store,
     log: Log,
     peers: Peers,
+    signed: SignedClient,
     identity: Identity,
     rules: Rules,
     limits: Limits,
@@ -71,6 +77,7 @@ struct Parts {
     survey: Notify,
     keep: config::Store,
     screening: screening::Screening,
+    given: given::Given,
 }
 
 /// How the room tells the others that there is something to do, without knowing them.
@@ -87,6 +94,7 @@ pub struct Services {
     pub store: Store,
     pub log: Log,
     pub peers: Peers,
+    pub signed: SignedClient,
     pub identity: Identity,
     pub rules: Rules,
     pub clock: Clock,
@@ -101,11 +109,13 @@ impl Relay {
     /// Puts the room together; nothing runs yet.
     #[must_use]
     pub fn new(config: &Config, services: Services) -> Self {
-        let Services { store, log, peers, identity, rules, clock, supervisor, metrics, signals, readers } = services;
+        let Services { store, log, peers, signed, identity, rules, clock, supervisor, metrics, signals, readers } =
+            services;
         Self(Arc::new(Parts {
             store,
             log,
             peers,
+            signed,
             identity,
             rules,
             limits: Limits::new(&config.policy),
@@ -122,6 +132,7 @@ impl Relay {
             survey: Notify::new(),
             keep: config.store.clone(),
             screening: screening::Screening::new(config),
+            given: given::Given::default(),
         }))
     }
 

@@ -463,6 +463,8 @@ impl Relay {
         let facts = Facts {
             subscriber: None,
             author: None,
+            publishes: false,
+            author_publishes: false,
             following: None,
             search: SearchFacts::none(&self.0.identity.search.actor),
             rules: &rules,

@@ -1,5 +1,5 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, whom we follow, the operator's rules, who is held and the posts that wait travel; the log, cursors
+//! facts about servers, whom we follow, who may send, the operator's rules, who is held and the posts that wait travel; the log, cursors
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 //!
 //! Of the search go along for which servers it is on, who said no and which posts are kept out, with the key of those
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::codec::carry_forward;
 use super::{
-    AuthorityFacts, Following, HeldPost, Hold, Place, Record, Refused, Rule, SearchKey, SearchServer, Store,
+    AuthorityFacts, Following, HeldPost, Hold, Place, Publisher, Record, Refused, Rule, SearchKey, SearchServer, Store,
     StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
 };
 use crate::ids::{Authority, Seq};
@@ -28,6 +28,8 @@ pub struct Exported {
     pub authorities: usize,
     /// Whom we follow.
     pub following: usize,
+    /// Servers that may send without having joined.
+    pub publishers: usize,
     /// Servers that are held.
     pub holds: usize,
     /// Posts that wait for the operator.
@@ -61,6 +63,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         subscribers: export_table::<Subscriber>(store, out)?,
         authorities: export_table::<AuthorityFacts>(store, out)?,
         following: export_table::<Following>(store, out)?,
+        publishers: export_table::<Publisher>(store, out)?,
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
@@ -127,6 +130,11 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 let following: Following = read(line.version, record, number)?;
                 done.following += 1;
                 puts.push(Box::new(move |tx| tx.put(&key, &following)));
+            }
+            Publisher::TABLE => {
+                let publisher: Publisher = read(line.version, record, number)?;
+                done.publishers += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &publisher)));
             }
             Hold::TABLE => {
                 let hold: Hold = read(line.version, record, number)?;

@@ -11,6 +11,7 @@
 //! changed only after the commit that made it true.
 
 mod arrivals;
+mod audit;
 mod authorities;
 mod backup;
 mod ballots;
@@ -22,6 +23,7 @@ mod file;
 mod following;
 mod held;
 mod ledger;
+mod publishers;
 mod refusals;
 mod refused;
 mod room;
@@ -48,6 +50,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use arrivals::{Arrivals, HOURS_KEPT};
+pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
 pub use authorities::AuthorityFacts;
 pub use backup::{Exported, NextPlace, export, import};
 pub use ballots::{
@@ -64,12 +67,15 @@ pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
 };
+pub use publishers::{MAX_PUBLISHERS, Publisher};
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};
 pub use seen::{Sealed, SeenSet};
-pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
+pub use subscribers::{
+    Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
+};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
 pub use trends::{Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
 pub use tx::Tx;
@@ -108,6 +114,9 @@ pub enum StoreError {
     /// A job said no for a reason of its own. Nothing of it happened, and the store goes on.
     #[error("{0}")]
     Declined(String),
+    /// What a job was to change is not there. Nothing of it happened, and the store goes on.
+    #[error("{0}")]
+    Absent(String),
     /// A record is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),

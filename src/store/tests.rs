@@ -284,6 +284,16 @@ fn records_keep_their_golden_bytes() {
     check(held("/posts/1", NOON));
     check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
     check(ControlTally { messages: 3 });
+    check(Publisher { since: NOON, reason: "a blog".to_owned(), by: "local".to_owned() });
+    check(AuditEntry {
+        at: NOON,
+        who: "token:ada's laptop".to_owned(),
+        what: "subscriber.mode".to_owned(),
+        target: "small.example".to_owned(),
+        why: "they asked".to_owned(),
+        before: serde_json::json!({ "mode": "auto" }),
+        after: serde_json::json!({ "mode": "announce" }),
+    });
     check(HeldTally { posts: 3, since: NOON, reason: "hashtags".to_owned() });
     check(ApiToken {
         name: "a reader".to_owned(),

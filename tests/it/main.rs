@@ -20,6 +20,7 @@ mod hints;
 mod inbox;
 mod joining;
 mod keys;
+mod operating;
 mod proofs;
 mod relaying;
 mod screening;

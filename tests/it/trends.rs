@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shearwater::config::{Access, Config};
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Tweaks};
-use shearwater::store::{Rule, RuleChange, Severity, Source, Subject, TrendRuling};
+use shearwater::store::{Act, Rule, RuleChange, Severity, Source, Subject, TrendRuling};
 use shearwater::trends::assess::Window;
 use shearwater::trends::rulings::Ruled;
 
@@ -165,7 +165,7 @@ async fn what_is_taken_back_is_as_if_it_had_never_been_seen() {
     down_to(9);
     // A rule on a server.
     let rule = Rule { severity: Severity::NoSearch, ..rule(&crate::support::authority(&servers[3]).to_string()) };
-    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    relay.relay().change_rules(vec![RuleChange::Put(rule)], &Act::local("a test")).await.expect("a rule");
     down_to(7);
     let view = || relay.store().ballots().expect("the store reads").len().expect("it counts");
     eventually("it is out of the journal, too", || view() == 8).await;
@@ -258,7 +258,11 @@ async fn what_the_operator_hides_is_not_shown_and_whoever_asks_is_told_why() {
     let rule = async |hidden: bool, reason: &str| {
         let at = relay.trends().now();
         let ruling = TrendRuling { hidden, reason: reason.to_owned(), at, until: None };
-        relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), Some(ruling)).await.expect("written");
+        relay
+            .trends()
+            .rule(&Ruled::parse("petrels").expect("a tag"), Some(ruling), &Act::local("a test"))
+            .await
+            .expect("written");
     };
     let why = async || get(&relay, "/api/v1/trends/explain?tag=petrels").await.json()["withheld"]["why"].clone();
     assert_eq!(why().await, "review");
@@ -270,7 +274,7 @@ async fn what_the_operator_hides_is_not_shown_and_whoever_asks_is_told_why() {
     assert_eq!(told["withheld"], json!({ "why": "hidden", "reason": "harassment of a person" }));
     let list = get(&relay, "/api/v1/trends/list").await.json();
     assert_eq!((&list["total"], &list["withheld"]), (&json!(0), &json!({ "hidden": 1 })));
-    relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), None).await.expect("written");
+    relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), None, &Act::local("a test")).await.expect("written");
     assert_eq!(why().await, "review");
 }
 

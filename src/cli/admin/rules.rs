@@ -69,7 +69,7 @@ enum RulesCommand {
     /// Take in a list: Mastodon's domain blocks (CSV), or one name per line. Prints what it changes first.
     Import(ImportArgs),
     /// Print the domain rules as the CSV that Mastodon reads.
-    Export(super::ConfigArg),
+    Export(super::AtArgs),
 }
 
 #[derive(Debug, Args)]
