@@ -74,13 +74,19 @@ mod tests {
     #[test]
     fn what_is_not_told_is_not_made_up() {
         let status = "Name:\tshearwater\nVmRSS:\t   29000 kB\nThreads:\tmany\n";
-        assert_eq!((line(status, "VmRSS:"), line(status, "Threads:"), line(status, "FDSize:")), (Some(29000), None, None));
+        assert_eq!(
+            (line(status, "VmRSS:"), line(status, "Threads:"), line(status, "FDSize:")),
+            (Some(29000), None, None)
+        );
         let short = |open, most| {
             Usage { open_descriptors: open, most_descriptors: most, ..Usage::default() }.is_short_of_descriptors()
         };
-        for (open, most, expected) in
-            [(Some(800), Some(1000), false), (Some(801), Some(1000), true), (None, Some(1000), false), (Some(9), None, false)]
-        {
+        for (open, most, expected) in [
+            (Some(800), Some(1000), false),
+            (Some(801), Some(1000), true),
+            (None, Some(1000), false),
+            (Some(9), None, false),
+        ] {
             assert_eq!(short(open, most), expected, "{open:?} of {most:?}");
         }
     }

@@ -79,15 +79,18 @@ async fn every_panel_and_every_alert_reads_numbers_that_are_there() {
     assert!(dashboard.len() > 60 && alerts.len() >= 20, "{} expressions, {} alerts", dashboard.len(), alerts.len());
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 
-    let shown: BTreeSet<String> = dashboard.iter().flat_map(|(_, one)| used(one)).map(|one| family(&one.name)).collect();
+    let shown: BTreeSet<String> =
+        dashboard.iter().flat_map(|(_, one)| used(one)).map(|one| family(&one.name)).collect();
     let unseen: Vec<_> = there.keys().filter(|name| !shown.contains(*name)).collect();
     assert!(unseen.is_empty(), "no panel shows {unseen:?}");
 }
 
 #[test]
 fn an_expression_that_reads_what_is_not_there_is_seen() {
-    let there = parse("# TYPE shearwater_a_total counter\nshearwater_a_total{result=\"x\"} 1\n\
-        # TYPE shearwater_b histogram\nshearwater_b_bucket{le=\"1\"} 1\nshearwater_b_sum 1\nshearwater_b_count 1\n");
+    let there = parse(
+        "# TYPE shearwater_a_total counter\nshearwater_a_total{result=\"x\"} 1\n\
+        # TYPE shearwater_b histogram\nshearwater_b_bucket{le=\"1\"} 1\nshearwater_b_sum 1\nshearwater_b_count 1\n",
+    );
     let check = |expression: &str, expected: usize| {
         let found = faults(expression, &there);
         assert_eq!(found.len(), expected, "{expression}: {found:?}");
@@ -124,7 +127,11 @@ async fn health_says_what_is_wrong_in_words_and_what_to_do() {
     assert_eq!((status, &live["live"], &live["version"]), (200, &true.into(), &env!("CARGO_PKG_VERSION").into()));
     eventually("the workers are there", || relay.server.app().supervisor().status().len() > 5).await;
     let (status, ready) = ops(&relay, "/health/ready").await;
-    assert_eq!((status, &ready["ready"], &ready["troubles"]), (200, &true.into(), &Value::Array(Vec::new())), "{ready}");
+    assert_eq!(
+        (status, &ready["ready"], &ready["troubles"]),
+        (200, &true.into(), &Value::Array(Vec::new())),
+        "{ready}"
+    );
     assert!(ready["workers"]["dispatcher"]["state"].is_string(), "{ready}");
 
     // Half of what is free: enough, and little.
@@ -141,7 +148,10 @@ async fn health_says_what_is_wrong_in_words_and_what_to_do() {
     assert!(trouble["remedy"].as_str().is_some_and(|said| said.contains("Make room")), "{trouble}");
     assert_eq!(ops(&relay, "/health/live").await.0, 200, "nobody starts it anew for that");
     let text = metrics(&relay).await;
-    assert_eq!((number(&text, "shearwater_ready"), number(&text, "shearwater_troubles{reason=\"disk-full\"}")), (0.0, 1.0));
+    assert_eq!(
+        (number(&text, "shearwater_ready"), number(&text, "shearwater_troubles{reason=\"disk-full\"}")),
+        (0.0, 1.0)
+    );
 
     relay.server.app().supervisor().give_up("a worker fell eight times".to_owned());
     let (status, live) = ops(&relay, "/health/live").await;
@@ -169,7 +179,11 @@ async fn promtool_finds_nothing_to_mend() {
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     };
     assert_eq!(run(&["check", "metrics"], Some(&numbers)), (true, String::new()));
-    for arguments in [["check", "rules", "alerts.yaml"], ["check", "config", "prometheus.yml"], ["test", "rules", "alerts.test.yaml"]] {
+    for arguments in [
+        ["check", "rules", "alerts.yaml"],
+        ["check", "config", "prometheus.yml"],
+        ["test", "rules", "alerts.test.yaml"],
+    ] {
         let (well, said) = run(&arguments, None);
         assert!(well, "{said}");
     }
@@ -206,15 +220,22 @@ async fn busy() -> (TestRelay, Instance, Instance) {
     };
     eventually("all of it is counted", settled).await;
     // The places that readers have reached are written a moment later.
-    let read = || relay.relay().readers().all(|name| {
-        relay.store().worker_cursor(name).expect("the store reads").is_some_and(|next| next > relay.server.app().state.log.head())
-    });
+    let read = || {
+        relay.relay().readers().all(|name| {
+            relay
+                .store()
+                .worker_cursor(name)
+                .expect("the store reads")
+                .is_some_and(|next| next > relay.server.app().state.log.head())
+        })
+    };
     eventually("all of it is read", read).await;
     (relay, sender, reader)
 }
 
 async fn metrics(relay: &TestRelay) -> String {
-    let (head, body) = ask(relay.server.ops_addr(), "GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n").await;
+    let (head, body) =
+        ask(relay.server.ops_addr(), "GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
     body
 }
@@ -272,7 +293,9 @@ fn panels() -> Vec<(String, String)> {
         let title = panel["title"].as_str().expect("a title");
         let targets = panel["targets"].as_array().expect("targets");
         assert!(!targets.is_empty(), "{title} asks for nothing");
-        all.extend(targets.iter().map(|one| (title.to_owned(), one["expr"].as_str().expect("an expression").to_owned())));
+        all.extend(
+            targets.iter().map(|one| (title.to_owned(), one["expr"].as_str().expect("an expression").to_owned())),
+        );
     }
     for note in dashboard["annotations"]["list"].as_array().expect("annotations") {
         all.extend(note["expr"].as_str().map(|expression| ("an annotation".to_owned(), expression.to_owned())));
@@ -301,10 +324,9 @@ fn used(expression: &str) -> Vec<Use> {
     let metric = Regex::new(r"\b((?:shearwater|process)_[a-z0-9_]+)(?:\{([^}]*)\})?").expect("a pattern");
     let matcher = Regex::new(r#"(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)""#).expect("a pattern");
     let matchers = |text: &str| matcher.captures_iter(text).map(|one| (one[1].to_owned(), one[2].to_owned())).collect();
-    let uses = metric.captures_iter(expression).map(|one| Use {
-        name: one[1].to_owned(),
-        matchers: matchers(one.get(2).map_or("", |text| text.as_str())),
-    });
+    let uses = metric
+        .captures_iter(expression)
+        .map(|one| Use { name: one[1].to_owned(), matchers: matchers(one.get(2).map_or("", |text| text.as_str())) });
     uses.collect()
 }
 

@@ -35,9 +35,11 @@ fn subscribers(state: &HttpState) {
         ("pending", SubscriberState::Pending),
         ("checking", SubscriberState::Checking),
     ] {
-        let count = all.values().filter(|one| one.state == of).count();
+        let count = all.values().filter(|one| one.state == of && one.paused.is_none()).count();
         state.metrics.subscribers.with_label_values(&[word]).set(int(count as u64));
     }
+    let paused = all.values().filter(|one| one.paused.is_some()).count();
+    state.metrics.subscribers.with_label_values(&["paused"]).set(int(paused as u64));
 }
 
 fn log_and_store(state: &HttpState, facts: &Facts) {

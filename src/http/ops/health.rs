@@ -289,8 +289,7 @@ mod tests {
     }
 
     fn worker(state: &'static str) -> Workers {
-        let status =
-            WorkerStatus { state, units: 1, restarts: 1, last_error: Some("no luck".to_owned()), since: NOW };
+        let status = WorkerStatus { state, units: 1, restarts: 1, last_error: Some("no luck".to_owned()), since: NOW };
         Workers::from([("indexer", status)])
     }
 
