@@ -331,6 +331,14 @@ impl Delivery {
         };
         LaneState::ALL.into_iter().map(of).collect()
     }
+
+    /// When the oldest entry was taken that a healthy or failing lane still owes. Paused and dormant lanes do not count:
+    /// nobody works on those.
+    #[must_use]
+    pub fn oldest_undelivered(&self) -> Option<Timestamp> {
+        let worked_on = |one: &Waiting| matches!(one.state, LaneState::Healthy | LaneState::Failing);
+        self.waiting().into_iter().filter(worked_on).filter_map(|one| one.oldest).min()
+    }
 }
 
 /// Entries not done between a position and the log's end.
