@@ -192,7 +192,7 @@ async fn a_subscriber_that_is_down_gets_everything_in_order_when_it_answers_agai
         assert_eq!(world.delivered("sub.example").len(), before);
         let waiting = rig.delivery.waiting().into_iter().find(|one| one.state == LaneState::Failing).unwrap();
         assert!((15..=20).contains(&waiting.entries), "{waiting:?}");
-        assert!(clock.now().since(waiting.oldest.unwrap()) >= Duration::from_secs(21_600), "{waiting:?}");
+        assert!(waiting.oldest.is_some() && rig.delivery.oldest_undelivered() == waiting.oldest, "{waiting:?}");
         world.set("sub.example", "202");
         rig.caught_up("sub.example").await;
         eventually("it is healthy", || rig.state("sub.example") == Some(LaneState::Healthy)).await;
