@@ -59,11 +59,10 @@ async fn each_route_opens_to_its_scope_and_those_above_and_to_nobody_else() {
         let none = call(&relay, "", method, path, Value::Null).await;
         assert_eq!(none.status, 401, "{method} {path}: {}", none.body);
         for (scope, token) in &tokens {
-            let opens = match (wanted.as_str(), scope) {
-                ("read", Scope::Read | Scope::Moderate) | ("moderate", Scope::Moderate) => true,
-                (_, Scope::Admin) => true,
-                _ => false,
-            };
+            let opens = matches!(
+                (wanted.as_str(), scope),
+                ("read", Scope::Read | Scope::Moderate) | ("moderate", Scope::Moderate) | (_, Scope::Admin)
+            );
             let answer = call(&relay, token, method, path, Value::Null).await;
             if opens {
                 assert!(!matches!(answer.status, 401 | 403 | 405), "{method} {path} {scope:?}: {}", answer.body);
