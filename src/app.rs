@@ -46,7 +46,8 @@ impl App {
         let identity = Identity::load_or_create(&config, public_url, clock.now())?;
         let supervisor = Supervisor::new(clock.clone());
         let metrics = Metrics::new();
-        let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?;
+        metrics.started.set(clock.now().secs());
+        let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?.counted_in(metrics.clone());
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let joined = store.clone();
         let is_familiar = Arc::new(move |authority: &Authority| {

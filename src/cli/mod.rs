@@ -5,6 +5,7 @@ mod admin;
 mod demo;
 mod index;
 mod keys;
+mod manual;
 mod serve;
 mod trends;
 
@@ -18,9 +19,23 @@ use crate::config::{Config, ConfigError};
 /// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
 const EX_CONFIG: u8 = 78;
 
+/// What a manual page has beside the commands.
+const BESIDE: &str = "Exit status:
+  0   done
+  1   not done; standard error says why
+  2   the command line was not understood
+  78  the configuration is wrong; trying again would not mend it
+
+Files:
+  /etc/shearwater/shearwater.toml  the configuration, by convention: name it with --config
+  DATA_DIR/admin.sock              where a running relay listens for these commands
+
+Environment:
+  SHEARWATER_<SECTION>__<KEY>      any key of the configuration; wins over the file";
+
 /// A fediverse relay and opt-in search indexer.
 #[derive(Debug, Parser)]
-#[command(name = "shearwater", version, about, propagate_version = true)]
+#[command(name = "shearwater", version, about, propagate_version = true, after_long_help = BESIDE)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +76,10 @@ enum Command {
     /// Look after a running relay.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Write manual pages, made from these commands.
+    Man(manual::ManArgs),
+    /// Print a script that completes these commands in a shell.
+    Completions(manual::CompletionsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,6 +108,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Index(command) => index::run(command),
         Command::Trends(command) => trends::run(command),
         Command::Admin(command) => admin::run(command),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

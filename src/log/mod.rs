@@ -39,6 +39,8 @@ pub struct Log {
 struct Tail {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
+    /// Bytes of all bodies that were appended since the start.
+    appended: u64,
 }
 
 impl Log {
@@ -143,6 +145,12 @@ impl Log {
         self.store.write(move |tx| trim_batch(tx, before, limit)).await
     }
 
+    /// Bytes of the bodies that were appended since the start.
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.tail.read().unwrap_or_else(std::sync::PoisonError::into_inner).appended
+    }
+
     /// Entries kept.
     ///
     /// # Errors
@@ -164,6 +172,7 @@ impl Log {
         {
             let mut tail = self.tail.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             tail.bytes += entry.body.len();
+            tail.appended += entry.body.len() as u64;
             tail.entries.push_back(entry);
             while tail.entries.len() > TAIL_ENTRIES || (tail.bytes > TAIL_BYTES && tail.entries.len() > 1) {
                 let gone = tail.entries.pop_front();

@@ -120,7 +120,7 @@ impl Ruling {
     }
 }
 
-fn tally(one: &Active, effect: &str, metrics: &Metrics) {
+fn tally(one: &Active, effect: &'static str, metrics: &Metrics) {
     one.hits.fetch_add(1, Ordering::Relaxed);
     metrics.rules.with_label_values(&[one.rule.target.kind(), one.rule.severity.as_str(), effect]).inc();
 }

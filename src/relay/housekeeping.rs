@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use super::Relay;
-use super::resolver;
 use super::screening::{AUTHOR_DAYS, NEWCOMER_DAYS};
 use super::subscribe::SOFTWARE_LIFE;
 use crate::clock::Timestamp;
@@ -165,9 +164,8 @@ impl Relay {
     /// their own. One that stands still does not fill the disk: after a week it loses its place, and that is told.
     async fn trim_log(&self) -> Result<(), StoreError> {
         let (parts, now) = (&self.0, self.0.clock.now());
-        let readers = [resolver::NAME].into_iter().chain(parts.readers.iter().copied());
         let places: Vec<Option<Seq>> =
-            readers.map(|name| parts.store.worker_cursor(name)).collect::<Result<_, StoreError>>()?;
+            self.readers().map(|name| parts.store.worker_cursor(name)).collect::<Result<_, StoreError>>()?;
         let keep_from = places.into_iter().map(Option::unwrap_or_default).min().unwrap_or_default();
         while parts.log.trim(now.minus(parts.keep.retention), keep_from).await? > 0 {}
         let longest = parts.keep.retention.max(LONGEST_WAIT);

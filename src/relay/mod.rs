@@ -166,6 +166,11 @@ impl Relay {
         self.0.store.free_bytes() < self.0.keep.reserve.as_u64() / 4
     }
 
+    /// Who reads the log, by the names that their places are kept under.
+    pub fn readers(&self) -> impl Iterator<Item = &'static str> {
+        [resolver::NAME].into_iter().chain(self.0.readers.iter().copied())
+    }
+
     /// What was refused lately.
     #[must_use]
     pub fn refusals(&self) -> &Refusals {

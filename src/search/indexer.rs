@@ -306,6 +306,7 @@ impl Search {
         let (stats, now) = (index.stats()?, self.0.clock.now());
         let lag = stats.oldest_delete.map_or(Duration::ZERO, |since| now.since(since));
         self.0.metrics.erasure_lag_seconds.set(i64::try_from(lag.as_secs()).unwrap_or(i64::MAX));
+        self.0.metrics.index_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
         self.0.metrics.indexed_posts.set(i64::try_from(stats.docs).unwrap_or(i64::MAX));
         Ok(lag)
     }

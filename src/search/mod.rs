@@ -201,7 +201,10 @@ impl Search {
         }
     }
 
-    fn count(&self, word: &str) {
+    fn count(&self, word: &'static str) {
         self.0.metrics.gathered.with_label_values(&[word]).inc();
+        if Reason::is_word(word) {
+            self.0.metrics.consent_refusals.with_label_values(&["search", word]).inc();
+        }
     }
 }

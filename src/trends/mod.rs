@@ -37,6 +37,7 @@ use self::lists::{Asked, Entry, List};
 use self::rulings::{Ruled, Rulings, Withheld};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::consent::Reason;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::policy::{RuleSet, Rules};
@@ -313,7 +314,10 @@ impl Trends {
         Ok(())
     }
 
-    fn count(&self, word: &str) {
+    fn count(&self, word: &'static str) {
         self.0.metrics.rolled.with_label_values(&[word]).inc();
+        if Reason::is_word(word) {
+            self.0.metrics.consent_refusals.with_label_values(&["trends", word]).inc();
+        }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut()
 }
 
 /// How often the gatherer came to this.
-pub(crate) fn gathered(relay: &TestRelay, word: &str) -> u64 {
+pub(crate) fn gathered(relay: &TestRelay, word: &'static str) -> u64 {
     relay.server.app().state.metrics.gathered.with_label_values(&[word]).get()
 }
 
