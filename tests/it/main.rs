@@ -20,6 +20,7 @@ mod hints;
 mod inbox;
 mod joining;
 mod keys;
+mod observing;
 mod operating;
 mod proofs;
 mod relaying;
