@@ -33,8 +33,8 @@ struct Live {
     troubles: Vec<Trouble>,
 }
 
-/// The process answers: 200. Otherwise it has given up and ends by itself: 503. What only a person can mend does not make
-/// it dead: whoever starts dead programs anew would not help.
+/// The process answers: 200. Otherwise it has given up and ends by itself: 503, over connections that are open still. What
+/// only a person can mend does not make it dead: whoever starts dead programs anew would not help.
 pub(super) async fn live(State(supervisor): State<Supervisor>) -> Response {
     let troubles: Vec<Trouble> = supervisor.fatal().map(Trouble::gave_up).into_iter().collect();
     let live = troubles.is_empty();
