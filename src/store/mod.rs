@@ -13,12 +13,12 @@
 mod arrivals;
 mod audit;
 mod authorities;
-mod backup;
 mod ballots;
 mod codec;
 mod control;
 mod cursors;
 mod edited;
+mod export;
 mod file;
 mod following;
 mod held;
@@ -52,7 +52,6 @@ use tokio_util::sync::CancellationToken;
 pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
 pub use authorities::AuthorityFacts;
-pub use backup::{Exported, NextPlace, export, import};
 pub use ballots::{
     Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
 };
@@ -60,6 +59,7 @@ pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use edited::Edited;
+pub use export::{Exported, NextPlace, export, import};
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
