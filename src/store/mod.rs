@@ -14,6 +14,8 @@ mod arrivals;
 mod audit;
 mod authorities;
 mod ballots;
+mod catalogue;
+mod check;
 mod codec;
 mod control;
 mod cursors;
@@ -30,7 +32,9 @@ mod room;
 mod rules;
 mod search_servers;
 mod seen;
+mod snapshot;
 mod subscribers;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -55,12 +59,13 @@ pub use authorities::AuthorityFacts;
 pub use ballots::{
     Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
 };
+pub use check::{Fault, Faults, TableSize};
 pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use edited::Edited;
 pub use export::{Exported, NextPlace, export, import};
-pub use file::make_private;
+pub use file::{UNFINISHED, make_private};
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
 pub use ledger::{
@@ -73,6 +78,7 @@ pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};
 pub use seen::{Sealed, SeenSet};
+pub use snapshot::{Moved, Snapshot, look_through, make_of_rows};
 pub use subscribers::{
     Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
 };
@@ -190,6 +196,15 @@ impl Store {
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = dir.join("shearwater.redb");
         Self::on(file::open(&path)?, path, clock)
+    }
+
+    /// The same, and every page of the file is verified, however large it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_thoroughly(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let path = dir.join("shearwater.redb");
+        Self::on(file::open_thoroughly(&path)?, path, clock)
     }
 
     fn on(db: Database, path: PathBuf, clock: Clock) -> Result<Self, StoreError> {

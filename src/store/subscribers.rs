@@ -299,6 +299,17 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Every subscriber begins at `start`: the place that it had was one in a log that is no more.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn start_all_at(&mut self, start: Seq) -> Result<(), StoreError> {
+        for subscriber in self.store.subscribers().values() {
+            self.put_subscriber(Subscriber { start, ..Subscriber::clone(subscriber) })?;
+        }
+        Ok(())
+    }
+
     /// A place among the cursors that nobody had before.
     ///
     /// # Errors
