@@ -4,6 +4,7 @@
 mod admin;
 mod demo;
 mod index;
+mod keep;
 mod keys;
 mod serve;
 mod trends;
@@ -58,6 +59,13 @@ enum Command {
     /// Check the trends: make the served lists from the journal again, or see what attacks would come to.
     #[command(subcommand)]
     Trends(trends::TrendsCommand),
+    /// Take everything that must not be lost to a folder, whether the relay runs or not: store and keys, as of one moment. What
+    /// is on its way at that moment is not in it.
+    Backup(keep::BackupArgs),
+    /// Put a backup back, where no relay runs and `data_dir` is empty.
+    Restore(keep::RestoreArgs),
+    /// Read everything that is kept, and say what is not as it should be. Exits 1 if anything is.
+    Check(keep::HereArgs),
     /// Look after a running relay.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
@@ -88,6 +96,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Following(args) => admin::following(&args),
         Command::Index(command) => index::run(command),
         Command::Trends(command) => trends::run(command),
+        Command::Backup(args) => keep::backup(&args),
+        Command::Restore(args) => keep::restore(&args),
+        Command::Check(here) => keep::check(&here),
         Command::Admin(command) => admin::run(command),
     };
     match done {

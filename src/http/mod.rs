@@ -91,6 +91,7 @@ pub fn ops(state: HttpState) -> Router {
 /// The operator's API for who can open the Unix socket in `data_dir`.
 pub fn admin(state: HttpState) -> Router {
     admin::routes()
+        .merge(admin::on_this_machine())
         .route_layer(from_fn(admin::operator::by_socket))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

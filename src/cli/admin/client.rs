@@ -4,6 +4,8 @@
 //! Promises: a token leaves by https only, or stays on this machine; it is followed nowhere else (no redirects); it comes
 //! from the environment, since others on the machine can read a command line.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -103,20 +105,47 @@ fn base(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
+/// Writes an answer of the relay on this machine to a file, as it comes: it may be larger than memory. The file is of use
+/// only if this succeeds.
+pub(in crate::cli) fn download(data_dir: &Path, path: &str, file: &mut File) -> anyhow::Result<()> {
+    block_on(async {
+        let mut response = send_here(data_dir.join("admin.sock"), "GET", path, None).await??;
+        if !response.status().is_success() {
+            return read(response).await.map(drop);
+        }
+        while let Some(part) = response.chunk().await.context("the relay's answer was cut short")? {
+            file.write_all(&part)?;
+        }
+        Ok(())
+    })
+}
+
 /// `Err` within: nobody answers there.
-#[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
 async fn ask_here(
     socket: PathBuf,
     method: &str,
     path: &str,
     body: Option<Vec<u8>>,
 ) -> anyhow::Result<Result<Answer, anyhow::Error>> {
+    match send_here(socket, method, path, body).await? {
+        Ok(response) => read(response).await.map(Ok),
+        Err(nobody) => Ok(Err(nobody)),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
+async fn send_here(
+    socket: PathBuf,
+    method: &str,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> anyhow::Result<Result<reqwest::Response, anyhow::Error>> {
     let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
     let request = client.request(method.parse()?, format!("http://localhost/{ROOT}{path}"));
     let hint =
         || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
     match with_body(request, body).send().await {
-        Ok(response) => read(response).await.map(Ok),
+        Ok(response) => Ok(Ok(response)),
         Err(cause) if cause.is_connect() => Ok(Err(anyhow::Error::new(cause).context(hint()))),
         Err(cause) => Err(cause).with_context(hint),
     }

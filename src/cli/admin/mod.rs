@@ -13,7 +13,7 @@ use std::io::Read as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-pub(super) use client::{AtArgs, Socket, ask_socket};
+pub(super) use client::{AtArgs, Socket, ask_socket, download};
 
 use super::{ConfigArg, block_on, print, tell};
 use crate::clock::Clock;

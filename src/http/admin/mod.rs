@@ -8,6 +8,7 @@
 pub(super) mod announce;
 pub(super) mod asked;
 pub(super) mod audit;
+pub(super) mod backup;
 pub(super) mod deliveries;
 pub(super) mod export;
 pub(super) mod following;
@@ -80,6 +81,7 @@ fn reading() -> Router<HttpState> {
         .route("/trends/replay", get(trends::replay))
         .route("/workers", get(workers::list))
         .route("/log", get(audit::list))
+        .route("/store/check", get(backup::check))
 }
 
 /// For `moderate` and more: what is done every day.
@@ -114,6 +116,11 @@ fn administering() -> Router<HttpState> {
         .route("/index/purge", post(index::purge))
         .route("/index/expunge", post(index::expunge))
         .route("/export", get(export::all))
+}
+
+/// For who sits at the machine alone: what is no answer to a program, and would take all secrets elsewhere.
+pub(super) fn on_this_machine() -> Router<HttpState> {
+    Router::new().nest(ROOT, Router::new().route("/backup", get(backup::rows)))
 }
 
 /// Why.

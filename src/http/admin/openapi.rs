@@ -8,8 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::{Problem, Usual};
 use super::{
-    announce, audit, deliveries, export, following, held, index, keys, probe, publishers, refusals, rules, search,
-    stats, subscribers, tokens, trends, workers,
+    announce, audit, backup, deliveries, export, following, held, index, keys, probe, publishers, refusals, rules,
+    search, stats, subscribers, tokens, trends, workers,
 };
 
 /// All of it.
@@ -73,6 +73,7 @@ use super::{
         trends::unrule,
         trends::replay,
         audit::list,
+        backup::check,
         workers::list,
         keys::rotate,
         export::all,
