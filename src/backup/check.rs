@@ -11,7 +11,7 @@ use crate::store::{Fault, Faults, Snapshot, TableSize};
 
 /// What was found.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Report {
+pub struct Findings {
     /// Nothing is wrong.
     pub ok: bool,
     /// Every table, with its size.
@@ -26,13 +26,13 @@ pub struct Report {
 ///
 /// # Errors
 /// The file cannot be read on.
-pub fn check(snapshot: &Snapshot, keys: anyhow::Result<KeyStatus>) -> anyhow::Result<Report> {
+pub fn check(snapshot: &Snapshot, keys: anyhow::Result<KeyStatus>) -> anyhow::Result<Findings> {
     let (tables, mut faults) = check_store(snapshot)?;
     if let Err(error) = keys {
         faults.note("keys", "cannot be used", format!("{error:#}"));
     }
     let faults = faults.list();
-    Ok(Report { ok: faults.is_empty(), tables, faults })
+    Ok(Findings { ok: faults.is_empty(), tables, faults })
 }
 
 /// The same of the store alone.

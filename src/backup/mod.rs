@@ -11,7 +11,7 @@ mod make;
 mod manifest;
 mod restore;
 
-pub use check::{Report, check};
+pub use check::{Findings, check};
 pub use make::{Plan, make};
 pub use manifest::{Listed, Manifest};
 pub use restore::{Restored, Wanted, restore};

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::noted;
 use super::operator::Operator;
 use super::problem::{Problem, Usual};
-use crate::backup::{LEFT_OUT, Report, check as check_all};
+use crate::backup::{LEFT_OUT, Findings, check as check_all};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::store::Store;
@@ -58,13 +58,13 @@ pub(in crate::http) async fn rows(
     path = "/api/admin/v1/store/check",
     tag = "relay",
     operation_id = "check_store",
-    responses((status = 200, description = "What was found; `ok` if nothing is wrong.", body = Report), Usual),
+    responses((status = 200, description = "What was found; `ok` if nothing is wrong.", body = Findings), Usual),
     security((), ("token" = ["read"]))
 )]
 pub(in crate::http) async fn check(
     State(store): State<Store>,
     State(identity): State<Identity>,
-) -> Result<Json<Report>, Problem> {
+) -> Result<Json<Findings>, Problem> {
     let read = move || check_all(&store.snapshot()?, identity.rotation.status());
     Ok(Json(tokio::task::spawn_blocking(read).await??))
 }
