@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
+use crate::http::{Checkers, Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -129,6 +129,7 @@ impl App {
             inbox_slots,
             searchers,
             watchers,
+            checkers: Checkers::default(),
             tokens,
             guesses: Guesses::default(),
             probes: Probes::default(),

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod check;
 mod door;
 mod entities;
 mod error;
@@ -22,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admin::{Guesses, Probes};
 pub use listen::{Limits, Listener};
-pub use state::{Followed, HttpState, InboxSlots, Searchers, Watchers};
+pub use state::{Checkers, Followed, HttpState, InboxSlots, Searchers, Watchers};
 
 use crate::ids::Iri;
 use crate::telemetry::Metrics;
@@ -50,6 +51,7 @@ pub fn public(state: HttpState) -> Router {
         .merge(removal::routes())
         // People.
         .route("/", get(pages::home))
+        .route("/check", get(check::check))
         .route("/robots.txt", get(pages::robots))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

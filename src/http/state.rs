@@ -38,6 +38,7 @@ pub struct HttpState {
     pub inbox_slots: InboxSlots,
     pub searchers: Searchers,
     pub watchers: Watchers,
+    pub checkers: Checkers,
     pub tokens: Tokens,
     pub guesses: Guesses,
     pub probes: Probes,
@@ -99,6 +100,21 @@ impl Searchers {
 /// How often one of those who ask for trends may do so. Cheap to clone.
 #[derive(Clone)]
 pub struct Watchers(pub Turns);
+
+/// How often one of those who ask how a server stands may do so. Cheap to clone.
+#[derive(Clone)]
+pub struct Checkers(pub Turns);
+
+impl Checkers {
+    /// Questions a minute from one address: enough to look again and again while mending something.
+    const RATE: u32 = 30;
+}
+
+impl Default for Checkers {
+    fn default() -> Self {
+        Self(Turns::new(Self::RATE))
+    }
+}
 
 /// How long [`Followed`] is shown before the table is read again.
 const FOLLOWED_LIFE: Duration = Duration::from_secs(60);

@@ -99,7 +99,7 @@ impl Housekeeping {
     }
 }
 
-/// Writes refusals down.
+/// Writes down what was refused, and what servers were told.
 pub struct RefusalKeeper {
     relay: Relay,
 }
@@ -122,6 +122,7 @@ impl Worker for RefusalKeeper {
         let oldest = parts.clock.now().minus(parts.keep.refusals);
         let saved = parts.refusals.save(&parts.store, oldest, parts.keep.refusals_max).await;
         unless_busy(saved.map(|_rows| ()))?;
+        unless_busy(parts.knocks.save(&parts.store, parts.clock.now()).await.map(|_rows| ()))?;
         Ok(false)
     }
 

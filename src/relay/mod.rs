@@ -1,7 +1,7 @@
 //! The relay's own room: what comes in is verified ([`verify`]), judged ([`trust`], [`route`]), and becomes effects in one
 //! store transaction ([`effects`]). Joining and leaving ([`subscribe`]) are part of that. Two workers finish what must not
 //! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
-//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]).
+//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]); lists that others publish bring such changes ([`lists`]).
 //!
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
@@ -9,17 +9,20 @@
 //! and authors go out of it, and out of what trends count (`withdraw`). What is done with them is the business of others, who read the log.
 //!
 //! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as. How a server
-//! looks from here is found out by a [`probe`].
+//! looks from here is found out by a [`probe`]; what it was told, and why ([`explain`]), its admin is told again by a [`check`].
 //!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
 mod announce;
+pub mod check;
 pub mod effects;
 pub mod enforce;
+pub mod explain;
 mod given;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
+pub mod lists;
 pub mod probe;
 pub mod reader;
 pub mod resolver;
@@ -44,7 +47,7 @@ use crate::log::Log;
 use crate::net::SignedClient;
 use crate::peers::Peers;
 use crate::policy::{Limits, Rules, VainLimit};
-use crate::store::{Refusals, Store};
+use crate::store::{Knocks, Refusals, Store};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -72,6 +75,8 @@ struct Parts {
     supervisor: Supervisor,
     metrics: Metrics,
     refusals: Refusals,
+    knocks: Knocks,
+    desk: check::Desk,
     signals: Signals,
     readers: Vec<&'static str>,
     survey: Notify,
@@ -127,6 +132,8 @@ impl Relay {
             supervisor,
             metrics,
             refusals: Refusals::default(),
+            knocks: Knocks::default(),
+            desk: check::Desk::default(),
             signals,
             readers,
             survey: Notify::new(),
@@ -153,6 +160,8 @@ impl Relay {
         supervisor.start(move || housekeeping::Housekeeping::new(relay.clone()));
         let relay = self.clone();
         supervisor.start(move || housekeeping::RefusalKeeper::new(relay.clone()));
+        let relay = self.clone();
+        supervisor.start(move || lists::ListKeeper::new(relay.clone()));
     }
 
     /// Whether the disk has more room than the reserve, which is for deletions, deliveries and the operator.

@@ -24,7 +24,7 @@ use crate::wire::author;
 use crate::wire::http_sig::{Body, Scheme};
 
 /// The longest that a look takes. What was not looked at by then is skipped.
-pub const LONGEST: Duration = Duration::from_secs(30);
+pub const LONGEST: Duration = Duration::from_secs(25);
 
 /// One message of ours, from name look-up to the answer.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +36,9 @@ const NAMES: [&str; 2] = ["relay", "instance.actor"];
 /// How far a look goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// It reads what the server shows.
+    /// It reads what the server shows, as if nothing of it were known here.
+    AsStranger,
+    /// It reads what the server shows, of the actor that asked here.
     Read,
     /// It also sends it a message.
     Deliver,
@@ -54,6 +56,30 @@ pub enum Outcome {
     Bad,
     /// It was not looked at.
     Skipped,
+}
+
+impl Outcome {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Doubtful => "doubtful",
+            Self::Bad => "bad",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// For people who do not see the colour.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Good => "Good:",
+            Self::Doubtful => "Look:",
+            Self::Bad => "Mend:",
+            Self::Skipped => "Note:",
+        }
+    }
 }
 
 /// One step of a look.
@@ -134,7 +160,8 @@ struct Look<'a> {
 impl Relay {
     /// Looks at a server now. For the operator: it does not ask how often that was done.
     pub async fn probe(&self, host: &Authority, depth: Depth) -> Probe {
-        let (at, known) = (self.0.clock.now(), self.actor_of(host));
+        let at = self.0.clock.now();
+        let known = if depth == Depth::AsStranger { None } else { self.actor_of(host) };
         let mut look = Look { relay: self, host, deadline: Instant::now() + LONGEST, steps: Vec::new() };
         if look.may_be_asked() {
             let actor = Box::pin(look.actor(known)).await;
@@ -197,7 +224,7 @@ impl Look<'_> {
         let actor = match read {
             Ok(actor) => RemoteActor::clone(&actor),
             Err(fault) => {
-                let step = self.fault("actor", "the actor of this server", &fault, &id);
+                let step = self::fault("actor", "the actor of this server", &fault, &id, &self.relay.0.identity.ids.host());
                 self.steps.push(step);
                 return None;
             }
@@ -212,7 +239,9 @@ impl Look<'_> {
     /// Which actor is the server's own, by its WebFinger.
     async fn find(&mut self) -> Option<Iri> {
         let mut last = PeerFault::TryLater("busy");
-        for name in std::iter::once(self.host.host()).chain(NAMES) {
+        let (whole, host) = (self.host.as_str(), self.host.host());
+        let own = std::iter::once(whole).chain((host != whole).then_some(host));
+        for name in own.chain(NAMES) {
             let handle = format!("@{name}@{}", self.host);
             let Ok(found) = timeout_at(self.deadline, self.relay.0.peers.resolve_handle(&handle)).await else {
                 self.steps.push(Step::late("webfinger"));
@@ -239,12 +268,12 @@ impl Look<'_> {
             }
         }
         let step = match &last {
-            PeerFault::TryLater(_) | PeerFault::Refused(_) => self.unanswered("webfinger", "WebFinger", &last),
+            PeerFault::TryLater(_) | PeerFault::Refused(_) => unanswered(self.host.as_str(), "webfinger", "WebFinger", &last),
             _ => Step::other(
                 "webfinger",
                 Outcome::Skipped,
-                "It never asked for anything here, and its WebFinger names no actor for the server itself.",
-                "Ask to join first: then it is known which actor to look at.",
+                "Its WebFinger names no actor for the server itself, so it is not known which one to look at.",
+                "There is nothing to mend: not all software names one. A request to join tells which it is.",
             ),
         };
         self.steps.push(step.telling(last.to_string()));
@@ -268,7 +297,7 @@ impl Look<'_> {
                 "This relay does not mind; some servers do.",
             ),
             Ok(Err(fault @ (PeerFault::TryLater(_) | PeerFault::Refused(_)))) => {
-                self.unanswered("webfinger", "WebFinger", &fault).telling(fault.to_string())
+                unanswered(self.host.as_str(), "webfinger", "WebFinger", &fault)
             }
             Ok(Err(fault)) => Step::other(
                 "webfinger",
@@ -289,7 +318,7 @@ impl Look<'_> {
                 Step::good("nodeinfo", format!("It runs {} {}.", plain(&software.name), plain(&software.version)))
             }
             Ok(Err(fault @ (PeerFault::TryLater(_) | PeerFault::Refused(_)))) => {
-                self.unanswered("nodeinfo", "NodeInfo", &fault).telling(fault.to_string())
+                unanswered(self.host.as_str(), "nodeinfo", "NodeInfo", &fault)
             }
             Ok(Err(fault)) => Step::other(
                 "nodeinfo",
@@ -328,9 +357,8 @@ impl Look<'_> {
                 Err(_elapsed) => return Step::late("delivery"),
                 Ok(Err(fault)) => {
                     let word = if fault == NetFault::Exhausted { "busy" } else { fault.word() };
-                    return self
-                        .unanswered("delivery", "its inbox", &PeerFault::TryLater(word))
-                        .telling(fault.to_string());
+                    let step = unanswered(self.host.as_str(), "delivery", "its inbox", &PeerFault::TryLater(word));
+                    return step.telling(fault.to_string());
                 }
                 Ok(Ok(answer)) => answer.status,
             };
@@ -341,62 +369,61 @@ impl Look<'_> {
         }
         answered(first.unwrap_or(401), Scheme::Cavage, first)
     }
+}
 
-    /// A document that is not to be had. What came over a connection that its name answers for may be said; why there was no
-    /// connection is the operator's alone, or whoever asks could look around in networks that only we reach.
-    fn fault(&self, what: &'static str, which: &str, fault: &PeerFault, id: &Iri) -> Step {
-        let bad = |found: String, remedy: String| Step::other(what, Outcome::Bad, found, remedy);
-        let step = match fault {
-            PeerFault::Gone { status } => bad(
-                format!("Asked for {which}, the server answers {status}."),
-                "Have the proxy pass requests for it on, whatever their Accept header says; if the server moved or was made \
-                 anew, add the relay again from there."
-                    .to_owned(),
+/// A document that is not to be had. What came over a connection that the name's own certificate vouches for may be said; why
+/// there was none is the operator's alone, or whoever asks could look around in networks that only we reach.
+fn fault(what: &'static str, which: &str, fault: &PeerFault, id: &Iri, us: &Authority) -> Step {
+    let bad = |found: String, remedy: String| Step::other(what, Outcome::Bad, found, remedy).telling(fault.to_string());
+    match fault {
+        PeerFault::Gone { status } => bad(
+            format!("Asked for {which}, the server answers {status}."),
+            "Have the proxy pass requests for it on, whatever their Accept header says; if the server moved or was made \
+             anew, add the relay again from there."
+                .to_owned(),
+        ),
+        PeerFault::Forbidden => bad(
+            format!("The server does not show {which} to us, although we sign: it answers 401 or 403."),
+            format!(
+                "Look for a block of {us}, a list of those who may federate, or a firewall or challenge page that programs \
+                 cannot pass."
             ),
-            PeerFault::Forbidden => bad(
-                format!("The server does not show {which} to us, although we sign: it answers 401 or 403."),
-                format!(
-                    "Look for a block of {}, a list of those who may federate, or a firewall or challenge page that \
-                     programs cannot pass.",
-                    self.relay.0.identity.ids.host()
-                ),
-            ),
-            PeerFault::Invalid(_) => bad(
-                format!("What the server shows as {which} is no actor with a key and an inbox of its own origin."),
-                format!("See what it answers to: curl -H 'Accept: application/activity+json' {}", plain(id.as_str())),
-            ),
-            PeerFault::TryLater(_) | PeerFault::Refused(_) => return self.unanswered(what, which, fault).telling(fault.to_string()),
-        };
-        step.telling(fault.to_string())
+        ),
+        PeerFault::Invalid(_) => bad(
+            format!("What the server shows as {which} is no actor with a key and an inbox of its own origin."),
+            format!("See what it answers to: curl -H 'Accept: application/activity+json' {}", plain(id.as_str())),
+        ),
+        PeerFault::TryLater(_) | PeerFault::Refused(_) => unanswered(id.authority().as_str(), what, which, fault),
     }
+}
 
-    fn unanswered(&self, what: &'static str, which: &str, fault: &PeerFault) -> Step {
-        match fault {
-            fault if fault.is_ours() => Step::other(
-                what,
-                Outcome::Skipped,
-                format!("This relay does not ask for {which} just now: it gives the server a rest."),
-                "Look again in a few minutes.",
+/// No answer, or one that says nothing.
+fn unanswered(host: &str, what: &'static str, which: &str, fault: &PeerFault) -> Step {
+    let step = match fault {
+        fault if fault.is_ours() => Step::other(
+            what,
+            Outcome::Skipped,
+            format!("This relay does not ask for {which} just now: it gives the server a rest."),
+            "Look again in a few minutes.",
+        ),
+        PeerFault::TryLater(word @ ("5xx" | "429")) => Step::other(
+            what,
+            Outcome::Bad,
+            format!("Asked for {which}, the server answers {word}."),
+            "See its log for the error; where it limits how often it is asked, let this relay ask more often.",
+        ),
+        _ => Step::other(
+            what,
+            Outcome::Bad,
+            format!("Asked for {which}, there is no answer that can be used."),
+            format!(
+                "From a machine elsewhere, see that https://{host} answers within ten seconds by every address of its name, \
+                 IPv6 ones too, with a certificate that is good and whole (intermediate ones as well), and not by leading \
+                 elsewhere."
             ),
-            PeerFault::TryLater(word @ ("5xx" | "429")) => Step::other(
-                what,
-                Outcome::Bad,
-                format!("Asked for {which}, the server answers {word}."),
-                "See its log for the error; where it limits how often it is asked, let this relay ask more often.",
-            ),
-            _ => Step::other(
-                what,
-                Outcome::Bad,
-                format!("Asked for {which}, there is no answer that can be used."),
-                format!(
-                    "From a machine elsewhere, see that https://{} answers within ten seconds by every address of its name, \
-                     IPv6 ones too, with a certificate that is good and whole (intermediate ones as well), and not by \
-                     leading elsewhere.",
-                    self.host
-                ),
-            ),
-        }
-    }
+        ),
+    };
+    step.telling(fault.to_string())
 }
 
 fn judge(actor: &RemoteActor, host: &Authority) -> Step {
@@ -471,4 +498,63 @@ const fn scheme_name(scheme: Scheme) -> &'static str {
 /// A stranger's words, short and without what could move a cursor.
 fn plain(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_was_no_connection_is_for_the_operator_alone() {
+        let id = Iri::parse("https://a.example/actor").unwrap();
+        let us = Authority::parse("relay.example").unwrap();
+        let told = |faulty: &PeerFault| {
+            let step = fault("actor", "its actor", faulty, &id, &us);
+            assert!(step.detail.is_some(), "the operator reads more: {step:?}");
+            Probe { host: id.authority(), at: Timestamp::default(), steps: vec![step] }.for_others().steps
+        };
+        let timeout = told(&PeerFault::TryLater("timeout"));
+        for faulty in [
+            PeerFault::TryLater("dns"),
+            PeerFault::TryLater("connect"),
+            PeerFault::TryLater("tls"),
+            PeerFault::TryLater("broken"),
+            PeerFault::Refused("10.0.0.1 is a private address".to_owned()),
+        ] {
+            assert_eq!(told(&faulty), timeout, "{faulty}");
+        }
+        for (faulty, says) in [
+            (PeerFault::Gone { status: 410 }, "410"),
+            (PeerFault::Forbidden, "401 or 403"),
+            (PeerFault::TryLater("5xx"), "5xx"),
+            (PeerFault::Invalid("it is no JSON".to_owned()), "no actor"),
+        ] {
+            let steps = told(&faulty);
+            assert!(steps[0].found.contains(says) && !steps[0].remedy.is_empty(), "{faulty}: {steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_inbox_answers_is_told_with_what_to_mend() {
+        let check = |status: u16, first: Option<u16>, outcome: Outcome, says: &str| {
+            let step = answered(status, Scheme::Rfc9421, first);
+            assert!(step.outcome == outcome && step.found.contains(says), "{status}: {step:?}");
+            assert!(outcome == Outcome::Good || !step.remedy.is_empty(), "{status}: {step:?}");
+        };
+        check(202, None, Outcome::Good, "took");
+        check(200, Some(401), Outcome::Good, "RFC 9421 only");
+        check(401, Some(401), Outcome::Bad, "cannot verify");
+        check(403, None, Outcome::Bad, "refuses us");
+        check(404, None, Outcome::Bad, "no inbox");
+        check(429, None, Outcome::Bad, "trouble of its own");
+        check(503, None, Outcome::Bad, "trouble of its own");
+        check(301, None, Outcome::Bad, "leads elsewhere");
+        check(422, None, Outcome::Doubtful, "does not want it");
+    }
+
+    #[test]
+    fn words_of_strangers_are_cut_and_plain() {
+        assert_eq!(plain("a\u{1b}[31mb\n"), "a[31mb");
+        assert_eq!(plain(&"x".repeat(999)).len(), 200);
+    }
 }

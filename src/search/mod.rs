@@ -20,6 +20,7 @@ pub mod indexer;
 pub mod people;
 pub mod purge;
 pub mod query;
+pub mod reach;
 pub mod schema;
 pub mod shelf;
 mod stems;

@@ -1,5 +1,6 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, whom we follow, who may send, the operator's rules, who is held and the posts that wait travel; the log, cursors
+//! facts about servers, whom we follow, who may send, the operator's rules, the lists that bring some of them, who is held
+//! and the posts that wait travel; the log, cursors
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 //!
 //! Of the search go along for which servers it is on, who said no and which posts are kept out, with the key of those
@@ -14,7 +15,8 @@ use serde_json::Value;
 
 use super::codec::carry_forward;
 use super::{
-    AuthorityFacts, Following, HeldPost, Hold, Place, Publisher, Record, Refused, Rule, SearchKey, SearchServer, Store,
+    AuthorityFacts, Following, HeldPost, Hold, ListFeed, Place, Publisher, Record, Refused, Rule, SearchKey, SearchServer,
+    Source, Store,
     StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
 };
 use crate::ids::{Authority, Seq};
@@ -36,6 +38,8 @@ pub struct Exported {
     pub held: usize,
     /// Rules of the operator.
     pub rules: usize,
+    /// Lists that are followed.
+    pub lists: usize,
     /// Servers that search is on for, and such as switched it off.
     pub search_servers: usize,
     /// What the operator said about trends, and since when servers are known to them.
@@ -67,6 +71,7 @@ pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
+        lists: export_table::<ListFeed>(store, out)?,
         search_servers: export_table::<SearchServer>(store, out)? + export_table::<SwitchedOff>(store, out)?,
         trends: export_table::<TrendRuling>(store, out)? + export_table::<Place>(store, out)?,
         refused: {
@@ -151,6 +156,15 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 rule.check().with_context(|| format!("line {number}"))?;
                 done.rules += 1;
                 puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
+            }
+            ListFeed::TABLE => {
+                let feed: ListFeed = read(line.version, record, number)?;
+                let known = Source::list(&key).with_context(|| format!("line {number}"))?;
+                anyhow::ensure!(known.is_list(), "line {number}: {key:?} is no name of a list");
+                done.lists += 1;
+                // What it said is not here: it is fetched again.
+                let feed = ListFeed { etag: None, asked_at: None, fetched: None, ..feed };
+                puts.push(Box::new(move |tx| tx.put(&key, &feed)));
             }
             SearchServer::TABLE => {
                 let server: SearchServer = read(line.version, record, number)?;
@@ -285,6 +299,66 @@ mod tests {
         assert_eq!(new.get::<Hold>("small.example").unwrap(), Some(hold));
         assert_eq!(new.held_of(&post.server()).unwrap(), [post]);
         assert_eq!(new.get::<HeldTally>("small.example").unwrap().map(|tally| tally.posts), Some(1));
+    }
+
+    /// One of every kind, out and in and out again.
+    #[tokio::test]
+    async fn the_whole_state_comes_out_as_it_went_in() {
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let open = |dir: &tempfile::TempDir| Store::open(dir.path(), clock.clone()).unwrap();
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [old, new] = [open(&dirs[0]), open(&dirs[1])];
+        let at = clock.now();
+        let version = crate::store::ListVersion { version: "0123456789ab".to_owned(), at };
+        let feed = ListFeed {
+            url: "https://lists.example/block.csv".to_owned(),
+            severity: crate::store::Severity::Block,
+            auto: true,
+            skip_bad: false,
+            added: at,
+            etag: Some("\"1\"".to_owned()),
+            asked_at: Some(at),
+            failures: 0,
+            trouble: None,
+            fetched: Some(version.clone()),
+            applied: Some(version),
+        };
+        let subscriber = testing::subscriber("small.example");
+        old.write(move |tx| {
+            tx.put_subscriber(subscriber)?;
+            tx.put("small.example", &AuthorityFacts { software: Some("mastodon".to_owned()), ..Default::default() })?;
+            let rule = testing::rule();
+            tx.put(&rule.key(), &rule)?;
+            tx.put("dni", &feed)?;
+            tx.note_removal(&Iri::parse("https://small.example/users/ada").unwrap())
+        })
+        .await
+        .unwrap();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let out = export(&old, &mut first).unwrap();
+        assert_eq!((out.subscribers, out.authorities, out.rules, out.lists, out.refused), (1, 1, 1, 1, 1));
+        let taken = import(&new, &mut first.as_slice(), next_place).await.unwrap();
+        assert_eq!(export(&new, &mut second).unwrap(), out);
+        assert_eq!(taken, out);
+        // But for what belongs to one run of one relay: places in its log, and what it fetched.
+        let without = |lines: &[u8]| -> Vec<Value> {
+            let lines = std::str::from_utf8(lines).unwrap().lines();
+            let mut lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+            for line in &mut lines {
+                let record = line["record"].as_object_mut().unwrap();
+                for own in ["slot", "start", "etag", "asked_at", "fetched"] {
+                    record.remove(own);
+                }
+            }
+            lines
+        };
+        assert_eq!(without(&first), without(&second));
+        assert!(new.get::<ListFeed>("dni").unwrap().is_some_and(|feed| feed.asked_at.is_none()), "it is fetched anew");
+        // Twice the same is the same.
+        import(&new, &mut first.as_slice(), next_place).await.unwrap();
+        let mut third = Vec::new();
+        export(&new, &mut third).unwrap();
+        assert_eq!(without(&first), without(&third));
     }
 
     #[tokio::test]

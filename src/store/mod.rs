@@ -22,7 +22,9 @@ mod edited;
 mod file;
 mod following;
 mod held;
+mod knocks;
 mod ledger;
+mod lists;
 mod publishers;
 mod refusals;
 mod refused;
@@ -63,10 +65,12 @@ pub use edited::Edited;
 pub use file::make_private;
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+pub use knocks::{KNOCK_LIFE, Knock, Knocks, Said};
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
 };
+pub use lists::{ListFeed, ListText, ListVersion, MAX_FEEDS};
 pub use publishers::{MAX_PUBLISHERS, Publisher};
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};

@@ -295,6 +295,14 @@ impl Rule {
         format!("{source} {target}")
     }
 
+    /// In a few words: `block domain:evil.example until …`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let trial = if self.dry_run { " (on trial)" } else { "" };
+        let until = self.expires.map_or(String::new(), |at| format!(" until {}", at.rfc3339()));
+        format!("{} {}{until}{trial}", self.severity.as_str(), self.target)
+    }
+
     /// Whether it has not expired at `now`.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {

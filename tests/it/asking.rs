@@ -32,7 +32,7 @@ impl Answer {
 }
 
 /// Asks without a signature, with these header lines.
-async fn ask(addr: std::net::SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+pub(crate) async fn ask(addr: std::net::SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
     ask_with(addr, method, path, headers, "").await
 }
 

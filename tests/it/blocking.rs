@@ -469,7 +469,10 @@ async fn the_commands_tell_what_they_would_do_and_do_it() {
         &["+ block domain:bad.example", "2 new", "unreadable with `*`"],
     );
     check(&["rules", "list", "bad.example"], true, &["None."]);
-    check(&["rules", "import", path], true, &["+ silence domain:loud.example", "Done at once"]);
+    check(&["rules", "import", path], false, &["line 4, column domain", "l*ud.example", "nothing is changed"]);
+    check(&["rules", "list", "bad.example"], true, &["None."]);
+    check(&["rules", "import", path, "--skip-bad"], true, &["+ silence domain:loud.example", "Done at once"]);
+    check(&["rules", "note", "bad.example", "ticket 9", "--source", "list:domain-blocks"], true, &["ticket 9"]);
     check(&["rules", "list", "loud"], true, &["list:domain-blocks"]);
     check(&["rules", "export"], true, &["#domain,#severity", "bad.example,suspend,false,false,spam,false"]);
     write("#domain,#severity\nbad.example,destroy\nworse.example,suspend\n");

@@ -2,6 +2,7 @@
 //! has several. What comes is shown as a table, or as it is with `--json`.
 
 mod client;
+mod lists;
 mod rules;
 mod search;
 mod subscribers;
@@ -186,6 +187,8 @@ pub(super) enum AdminCommand {
     Unrule(rules::UnruleArgs),
     /// List the rules, exchange them as lists, or ask what they say of somebody.
     Rules(rules::RulesArgs),
+    /// Lists of servers that others publish: follow them by their address, look at what they would change, apply it.
+    Lists(lists::ListsArgs),
     /// The servers whose posts may be searched here: list them, switch search on or off for one.
     Search(search::SearchArgs),
     /// What people talk about: list it, hide or let through something, see what is kept back.
@@ -194,6 +197,9 @@ pub(super) enum AdminCommand {
     Token(tokens::TokenArgs),
     /// List what was refused lately, and why; the newest first.
     Refusals(RefusalsArgs),
+    /// Tell what this relay last saw of a server, step by step, and what its admin has to mend; with the address of the page
+    /// that tells it to them.
+    Check(HostArgs),
     /// List what is held back for you to look at, and why: servers, or the posts of one.
     Held(HeldArgs),
     /// End the hold of a server and relay its held posts after all; or relay one post.
@@ -236,13 +242,15 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Allow(args) => rules::make("allow", &args),
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),
+        AdminCommand::Lists(args) => lists::run(&args),
         AdminCommand::Search(args) => search::run(args),
         AdminCommand::Trends(args) => trends::run(args),
         AdminCommand::Token(args) => tokens::run(args),
         AdminCommand::Refusals(args) => {
             let query = Query::new().with("host", args.host.as_deref()).with("check", args.check.as_deref());
-            page(&args.page, "refusals", query, &["at", "claimed", "status", "check", "count", "detail"])
+            page(&args.page, "refusals", query, &["at", "claimed", "status", "check", "count", "detail", "mend"])
         }
+        AdminCommand::Check(args) => check(&args),
         AdminCommand::Held(args) => held(&args),
         AdminCommand::Release(args) => one(&args.list, "POST", "held/release", Some(json!({ "target": args.target }))),
         AdminCommand::Discard(args) => {
@@ -275,6 +283,17 @@ pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
 
 pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
     table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
+}
+
+fn check(args: &HostArgs) -> anyhow::Result<()> {
+    let text = call(&args.list.config, "GET", &format!("check/{}", encoded(&args.host)), None)?;
+    if args.list.json {
+        return print(&format!("{text}\n"));
+    }
+    let stands: Value = serde_json::from_str(&text)?;
+    let steps = stands["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    print(&render(steps, &["about", "outcome", "found", "remedy", "count", "at"]))?;
+    print(&format!("\nFor its admin, and nobody else: {}\n", cell(stands.get("link"))))
 }
 
 fn held(args: &HeldArgs) -> anyhow::Result<()> {

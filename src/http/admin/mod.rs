@@ -8,12 +8,14 @@
 pub(super) mod announce;
 pub(super) mod asked;
 pub(super) mod audit;
+pub(super) mod check;
 pub(super) mod deliveries;
 pub(super) mod export;
 pub(super) mod following;
 pub(super) mod held;
 pub(super) mod index;
 pub(super) mod keys;
+pub(super) mod lists;
 pub(super) mod openapi;
 pub(super) mod operator;
 pub(super) mod probe;
@@ -66,11 +68,14 @@ fn reading() -> Router<HttpState> {
         .route("/deliveries", get(deliveries::list))
         .route("/following", get(following::list))
         .route("/refusals", get(refusals::list))
+        .route("/check/{host}", get(check::server))
         .route("/held", get(held::servers))
         .route("/held/{host}", get(held::posts))
         .route("/rules", get(rules::list))
         .route("/rules/check", get(rules::check))
         .route("/rules/export", get(rules::export))
+        .route("/lists", get(lists::list))
+        .route("/lists/{name}/review", get(lists::review))
         .route("/search/servers", get(search::list))
         .route("/tokens", get(tokens::list))
         .route("/index", get(index::stats))
@@ -98,7 +103,12 @@ fn moderating() -> Router<HttpState> {
         .route("/held/release", post(held::release))
         .route("/held/discard", post(held::discard))
         .route("/rules", post(rules::put).delete(rules::remove))
+        .route("/rules/note", post(rules::note))
         .route("/rules/import", post(rules::import).layer(DefaultBodyLimit::max(rules::IMPORT_BYTES)))
+        .route("/lists", post(lists::follow))
+        .route("/lists/{name}", delete(lists::unfollow))
+        .route("/lists/{name}/fetch", post(lists::fetch))
+        .route("/lists/{name}/apply", post(lists::apply))
         .route("/search/servers/{host}", post(search::on).delete(search::off))
         .route("/trends/rulings", post(trends::rule).delete(trends::unrule))
 }

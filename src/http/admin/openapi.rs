@@ -8,8 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::{Problem, Usual};
 use super::{
-    announce, audit, deliveries, export, following, held, index, keys, probe, publishers, refusals, rules, search,
-    stats, subscribers, tokens, trends, workers,
+    announce, audit, check, deliveries, export, following, held, index, keys, lists, probe, publishers, refusals, rules,
+    search, stats, subscribers, tokens, trends, workers,
 };
 
 /// All of it.
@@ -55,6 +55,14 @@ use super::{
         rules::check,
         rules::import,
         rules::export,
+        rules::note,
+        lists::list,
+        lists::follow,
+        lists::unfollow,
+        lists::fetch,
+        lists::review,
+        lists::apply,
+        check::server,
         search::list,
         search::on,
         search::off,

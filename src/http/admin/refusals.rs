@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::asked::{Asked, Rows, limit};
 use super::problem::{Problem, Usual};
+use crate::relay::explain::meaning;
 use crate::store::{Refusal, Store};
 
 /// Which refusals.
@@ -41,6 +42,8 @@ pub(in crate::http) struct Shown {
     status: u16,
     /// What failed, in a sentence.
     detail: String,
+    /// What the other admin has to mend.
+    mend: &'static str,
     /// How many alike.
     count: u32,
 }
@@ -48,7 +51,8 @@ pub(in crate::http) struct Shown {
 impl From<Refusal> for Shown {
     fn from(one: Refusal) -> Self {
         let Refusal { at, claimed, check, status, detail, count } = one;
-        Self { at: at.rfc3339(), claimed, check, status, detail, count }
+        let mend = meaning(&check).map_or("", |meaning| meaning.mend);
+        Self { at: at.rfc3339(), claimed, check, status, detail, mend, count }
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRef, State};
 use axum::http::{HeaderName, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,15 +15,33 @@ use utoipa::ToSchema;
 use super::asked::{Asked, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
+use crate::http::state::HttpState;
 use crate::clock::Timestamp;
 use crate::delivery::Delivery;
-use crate::policy::{Active, RuleSet, Ruling, Verdict, lists};
+use crate::policy::{Active, Ruling, Verdict, lists};
 use crate::relay::Relay;
 use crate::relay::enforce::Impact;
+use crate::relay::lists::{Left, in_words};
+use crate::search::Search;
+use crate::search::reach::Reach;
 use crate::store::{Act, Rule, RuleChange, Severity, Source, Target};
 
 /// The largest list that is read.
 pub(in crate::http) const IMPORT_BYTES: usize = lists::MAX_BYTES;
+
+/// Who is asked what a change of the rules means.
+#[derive(Clone)]
+pub(in crate::http) struct Rooms {
+    pub(super) relay: Relay,
+    delivery: Delivery,
+    search: Search,
+}
+
+impl FromRef<HttpState> for Rooms {
+    fn from_ref(state: &HttpState) -> Self {
+        Self { relay: state.relay.clone(), delivery: state.delivery.clone(), search: state.search.clone() }
+    }
+}
 
 /// Which rules.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -140,13 +158,12 @@ pub(in crate::http) struct NewRule {
     security((), ("token" = ["moderate"]))
 )]
 pub(in crate::http) async fn put(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
+    State(rooms): State<Rooms>,
     operator: Operator,
     Told(new): Told<NewRule>,
 ) -> Result<Json<Changed>, Problem> {
     let act = operator.act(&new.reason);
-    let now = relay.clock().now();
+    let now = rooms.relay.clock().now();
     let rule = Rule {
         reason: new.reason.trim().to_owned(),
         note: new.note.trim().to_owned(),
@@ -155,7 +172,7 @@ pub(in crate::http) async fn put(
         ..Rule::new(target(&new.target)?, new.severity, Source::Operator, now)
     };
     let changes = vec![RuleChange::Put(rule.clone())];
-    let after = relay.rules_after(&changes)?;
+    let after = rooms.relay.rules_after(&changes)?;
     if let (Severity::Allow, false, Target::Domain(name)) = (rule.severity, rule.dry_run, &rule.target) {
         let left = after.name(name, now);
         let by = left.by.as_ref().map_or(String::new(), |one| one.rule.source.to_string());
@@ -165,7 +182,7 @@ pub(in crate::http) async fn put(
             )));
         }
     }
-    change(&relay, &delivery, changes, &after, Trial(new.dry_run), &act).await.map(Json)
+    change(&rooms, changes, Trial(new.dry_run), &act).await.map(Json)
 }
 
 /// Which rules are to go.
@@ -197,13 +214,12 @@ pub(in crate::http) struct Unwanted {
     security((), ("token" = ["moderate"]))
 )]
 pub(in crate::http) async fn remove(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
+    State(rooms): State<Rooms>,
     operator: Operator,
     Asked(unwanted): Asked<Unwanted>,
 ) -> Result<Json<Changed>, Problem> {
     let target = target(&unwanted.target)?;
-    let before = relay.rules().set();
+    let before = rooms.relay.rules().set();
     let on_target: Vec<Source> =
         before.iter().filter(|one| one.rule.target == target).map(|one| one.rule.source.clone()).collect();
     let wanted = |source: &&Source| unwanted.source.is_empty() || source.to_string() == unwanted.source;
@@ -221,8 +237,56 @@ pub(in crate::http) async fn remove(
     if changes.is_empty() {
         return Err(Problem::absent(format!("there is no such rule on {target}; `shearwater admin rules` lists all")));
     }
-    let (after, act) = (before.with(&changes), operator.act(&unwanted.reason));
-    change(&relay, &delivery, changes, &after, Trial(unwanted.dry_run), &act).await.map(Json)
+    change(&rooms, changes, Trial(unwanted.dry_run), &operator.act(&unwanted.reason)).await.map(Json)
+}
+
+/// A note on a rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct NewNote {
+    /// Whom or what the rule is about.
+    target: String,
+    /// Whose rule: `operator`, or `list:NAME`.
+    #[serde(default = "by_operator")]
+    #[schema(value_type = Option<String>)]
+    source: String,
+    /// Why, for the operator alone. Empty: no note.
+    note: String,
+}
+
+fn by_operator() -> String {
+    Source::Operator.to_string()
+}
+
+/// Note something on a rule, for the operator alone. It stays when the list that brought the rule is applied again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/rules/note",
+    tag = "rules",
+    operation_id = "note_rule",
+    request_body = NewNote,
+    responses((status = 200, description = "The rule.", body = Shown), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn note(
+    State(relay): State<Relay>,
+    operator: Operator,
+    Told(new): Told<NewNote>,
+) -> Result<Json<Shown>, Problem> {
+    let (target, now) = (target(&new.target)?, relay.clock().now());
+    let rules = relay.rules().set();
+    let is_meant = |one: &&Arc<Active>| one.rule.target == target && one.rule.source.to_string() == new.source;
+    let Some(one) = rules.iter().find(is_meant) else {
+        return Err(Problem::absent(format!("there is no rule of {} on {target}", new.source)));
+    };
+    if one.rule.source == Source::Config {
+        return Err(Problem::conflict("the rule stands in the configuration file: note it there"));
+    }
+    let rule = Rule { note: new.note.trim().to_owned(), ..one.rule.clone() };
+    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act("")).await?;
+    let rules = relay.rules().set();
+    let noted = rules.iter().find(|one| one.rule.key() == rule.key());
+    noted.map(|one| Json(Shown::of(one, now))).ok_or_else(|| Problem::absent("the rule was taken out meanwhile"))
 }
 
 fn target(text: &str) -> Result<Target, Problem> {
@@ -244,38 +308,51 @@ pub(in crate::http) struct Changed {
     deliveries_kept_back: u64,
     /// Those are all; else there may be more.
     deliveries_all_counted: bool,
+    /// What goes out of the search.
+    search: Reach,
+}
+
+impl Changed {
+    /// The same, told otherwise.
+    pub(super) fn without_changes(self) -> Self {
+        Self { changes: Vec::new(), ..self }
+    }
+
+    /// The same after it was done, which meant this.
+    pub(super) fn done(self, impact: Impact) -> Self {
+        Self { impact, ..self }
+    }
 }
 
 /// Whether it is only asked what would be.
 #[derive(Clone, Copy)]
-struct Trial(bool);
+pub(super) struct Trial(pub(super) bool);
 
 /// Makes the changes, or says what they would mean.
-async fn change(
-    relay: &Relay,
-    delivery: &Delivery,
-    changes: Vec<RuleChange>,
-    after: &RuleSet,
-    Trial(dry_run): Trial,
-    act: &Act,
-) -> Result<Changed, Problem> {
-    let (deliveries_kept_back, deliveries_all_counted) = delivery.would_keep_back(after).await?;
-    let words: Vec<String> = changes.iter().map(said).collect();
-    let impact = if dry_run { relay.impact(after)? } else { relay.change_rules(changes, act).await? };
-    Ok(Changed { dry_run, changes: words, impact, deliveries_kept_back, deliveries_all_counted })
+async fn change(rooms: &Rooms, changes: Vec<RuleChange>, trial: Trial, act: &Act) -> Result<Changed, Problem> {
+    let told = weighed(rooms, &changes, trial).await?;
+    if trial.0 {
+        return Ok(told);
+    }
+    Ok(told.done(rooms.relay.change_rules(changes, act).await?))
+}
+
+/// What the changes would mean.
+pub(super) async fn weighed(rooms: &Rooms, changes: &[RuleChange], trial: Trial) -> Result<Changed, Problem> {
+    let after = rooms.relay.rules_after(changes)?;
+    let (deliveries_kept_back, deliveries_all_counted) = rooms.delivery.would_keep_back(&after).await?;
+    let (search, rules) = (rooms.search.clone(), after.clone());
+    let search = tokio::task::spawn_blocking(move || search.would_take_out(&rules)).await??;
+    let impact = rooms.relay.impact(&after)?;
+    let changes = changes.iter().map(said).collect();
+    Ok(Changed { dry_run: trial.0, changes, impact, deliveries_kept_back, deliveries_all_counted, search })
 }
 
 fn said(change: &RuleChange) -> String {
     match change {
-        RuleChange::Put(rule) => put_in_words(rule),
+        RuleChange::Put(rule) => rule.in_words(),
         RuleChange::Remove(target, source) => format!("no rule of {source} on {target}"),
     }
-}
-
-fn put_in_words(rule: &Rule) -> String {
-    let trial = if rule.dry_run { " (on trial)" } else { "" };
-    let until = rule.expires.map_or(String::new(), |at| format!(" until {}", at.rfc3339()));
-    format!("{} {}{until}{trial}", rule.severity.as_str(), rule.target)
 }
 
 /// Of whom.
@@ -319,7 +396,7 @@ impl Said {
             Verdict::Block => "block",
         };
         let named = |one: &Option<Arc<Active>>| {
-            one.as_ref().map(|one| format!("{} (by {})", put_in_words(&one.rule), one.rule.source))
+            one.as_ref().map(|one| format!("{} (by {})", one.rule.in_words(), one.rule.source))
         };
         Self {
             target: target.to_owned(),
@@ -379,7 +456,7 @@ pub(in crate::http) struct Import {
     /// Take out what the list does not have any more.
     #[serde(default)]
     replace: bool,
-    /// Take the good rows although there are bad ones.
+    /// Take the good rows although there are bad or obfuscated ones.
     #[serde(default)]
     skip_bad: bool,
     /// Nothing is changed: the answer says what would be.
@@ -390,26 +467,8 @@ pub(in crate::http) struct Import {
     reason: String,
 }
 
-const fn block() -> Severity {
+pub(super) const fn block() -> Severity {
     Severity::Block
-}
-
-/// What a list holds that is not taken.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ListLeft)]
-pub(in crate::http) struct Left {
-    /// Bad rows: the first of them,
-    bad: Vec<lists::BadRow>,
-    /// and how many there are.
-    bad_count: usize,
-    /// Rows whose name was made unreadable with `*`.
-    obfuscated: usize,
-    /// Rows that ask for nothing.
-    noop: usize,
-    /// Names that came twice.
-    repeated: usize,
-    /// Rows that would cover this relay itself.
-    ours: usize,
 }
 
 /// What a list changed, or would change.
@@ -435,7 +494,7 @@ pub(in crate::http) struct Taken {
 
 /// Take in a list: Mastodon's domain blocks (CSV), or one name in each line.
 ///
-/// A bad row stops it all, unless `skip_bad` is said.
+/// A row that is bad, or that was made unreadable with `*`, stops it all, unless `skip_bad` is said.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/rules/import",
@@ -447,55 +506,27 @@ pub(in crate::http) struct Taken {
     security((), ("token" = ["moderate"]))
 )]
 pub(in crate::http) async fn import(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
+    State(rooms): State<Rooms>,
     operator: Operator,
     Asked(import): Asked<Import>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Taken>, Problem> {
     let (body, act) = (body?, operator.act(&import.reason));
     let source = Source::list(&import.name).map_err(|fault| Problem::unread(fault.to_string()))?;
-    let mut list = lists::parse(&body)?;
-    let rows = list.rows.len();
-    // Somebody's list may name us, or a domain above us. That is for us to know and not to do.
-    list.rows.retain(|row| !relay.is_ours(&row.name));
-    let ours = rows - list.rows.len();
-    let before = relay.rules().set();
-    let diff = lists::diff(&list, &source, import.severity, import.replace, &before, relay.clock().now());
-    let left_out = Left {
-        bad: list.bad,
-        bad_count: list.bad_count,
-        obfuscated: list.obfuscated,
-        noop: list.noop,
-        repeated: list.repeated,
-        ours,
-    };
-    if left_out.bad_count > 0 && !import.skip_bad && !import.dry_run {
-        let bad = bad_rows(&left_out.bad);
-        return Err(Problem::unfit(format!("{} rows are bad, so nothing is changed:\n{bad}", left_out.bad_count)));
+    let plan = rooms.relay.plan(&body, &source, import.severity, import.replace)?;
+    if plan.left.is_in_the_way() && !import.skip_bad && !import.dry_run {
+        return Err(Problem::unfit(plan.left.said()));
     }
-    let changes = diff.changes();
-    let after = relay.rules_after(&changes)?;
-    let words = |rules: &[Rule]| rules.iter().map(put_in_words).collect::<Vec<_>>();
-    let (add, changed, remove) = (words(&diff.add), words(&diff.change), words(&diff.remove));
-    let done = change(&relay, &delivery, changes, &after, Trial(import.dry_run), &act).await?;
+    let done = change(&rooms, plan.diff.changes(), Trial(import.dry_run), &act).await?;
     Ok(Json(Taken {
-        changed: Changed { changes: Vec::new(), ..done },
+        changed: done.without_changes(),
         list: import.name,
-        add,
-        change: changed,
-        remove,
-        same: diff.same,
-        left_out,
+        add: in_words(&plan.diff.add),
+        change: in_words(&plan.diff.change),
+        remove: in_words(&plan.diff.remove),
+        same: plan.diff.same,
+        left_out: plan.left,
     }))
-}
-
-fn bad_rows(bad: &[lists::BadRow]) -> String {
-    let line = |row: &lists::BadRow| {
-        let column = row.column.map_or(String::new(), |name| format!(", column {name}"));
-        format!("  line {}{column}: {}", row.line, row.why)
-    };
-    bad.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The domain rules as the CSV that Mastodon reads.
