@@ -161,10 +161,17 @@ impl Relay {
         let subscriber = self.0.store.subscriber(domain);
         let mut steps = vec![self.ruled(domain, whole)];
         steps.extend(self.refused_requests(domain, whole)?);
-        steps.push(self.joined(subscriber.as_deref(), whole));
+        steps.push(self.joined(domain, subscriber.as_deref(), whole));
         if whole {
             steps.extend(self.received(domain)?);
-            steps.extend(subscriber.filter(|one| one.is_active()).map(|one| deliveries(&one.health)));
+            steps.extend(subscriber.filter(|one| one.is_active()).map(|one| match &one.paused {
+                Some(paused) => {
+                    let found = "The operator of this relay lets nothing be sent to it for now.";
+                    let remedy = "Ask them; the home page names a contact.";
+                    Told::new("deliveries", Outcome::Bad, found, remedy).at(paused.since)
+                }
+                None => deliveries(&one.health),
+            }));
         }
         Ok(Standing { domain: domain.clone(), whole, steps, look: Look::NotDue })
     }
@@ -231,7 +238,7 @@ impl Relay {
         Ok(told)
     }
 
-    fn joined(&self, subscriber: Option<&Subscriber>, whole: bool) -> Told {
+    fn joined(&self, domain: &Authority, subscriber: Option<&Subscriber>, whole: bool) -> Told {
         let told = |outcome, found: &str, remedy: &str| Told::new("joining", outcome, found, remedy);
         let is_shown = whole || self.0.config.show_subscribers;
         match subscriber {
@@ -253,6 +260,11 @@ impl Relay {
             )
             .at(one.joined_at),
             Some(one) if is_shown => told(Outcome::Good, "It has joined.", "").at(one.joined_at),
+            None if whole && self.0.store.publishes(domain) => told(
+                Outcome::Good,
+                "It may send without having joined; nothing is sent to it.",
+                "To receive as well, join: the home page says which address to add where.",
+            ),
             None if is_shown => {
                 told(Outcome::Doubtful, "It has not joined.", "The home page says which address to add where.")
             }
