@@ -26,7 +26,8 @@ use crate::store::Target;
 const MAX_NAME: usize = 255;
 const MAX_CODE: usize = 64;
 
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 #[derive(Template)]
 #[template(path = "check.html")]
@@ -68,7 +69,9 @@ pub(super) async fn check(
         }
         Some(Ok(name)) => {
             let (relay, code, looks) = (relay.clone(), asked.code.clone(), request.method() == Method::GET);
-            let find = move || if looks { relay.check_server(&name, code.as_deref(), from) } else { relay.known(&name, false) };
+            let find = move || {
+                if looks { relay.check_server(&name, code.as_deref(), from) } else { relay.known(&name, false) }
+            };
             match tokio::task::spawn_blocking(find).await {
                 Ok(Ok(standing)) => (StatusCode::OK, String::new(), Some(standing)),
                 Ok(Err(error)) => {
@@ -187,7 +190,10 @@ mod tests {
         for bad in ["two words", "keyword:spam", "software:x", "<b>", "*.x*y.example", &"x".repeat(400)] {
             check(&format!("domain={bad}"), Some("refused"));
         }
-        assert_eq!(Asked::read(&format!("domain=a.example&code={}", "0".repeat(999))).code.map(|code| code.len()), Some(65));
+        assert_eq!(
+            Asked::read(&format!("domain=a.example&code={}", "0".repeat(999))).code.map(|code| code.len()),
+            Some(65)
+        );
     }
 
     #[test]

@@ -595,7 +595,9 @@ mod tests {
     #[test]
     fn what_a_list_changes_is_measured_against_what_it_brought() {
         let diff = |add: usize, change: usize, same: usize, remove: usize| {
-            let rules = |count| (0..count).map(|_| Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, NOW));
+            let rules = |count| {
+                (0..count).map(|_| Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, NOW))
+            };
             Diff { add: rules(add).collect(), change: rules(change).collect(), same, remove: rules(remove).collect() }
         };
         for (add, change, same, remove, expected) in [

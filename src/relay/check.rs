@@ -292,7 +292,9 @@ impl Relay {
                 202 | 429.. => Outcome::Doubtful,
                 _ => Outcome::Bad,
             };
-            Told::new("received", outcome, says, meaning.map_or("", |meaning| meaning.mend)).at(said.at).counted(said.count)
+            Told::new("received", outcome, says, meaning.map_or("", |meaning| meaning.mend))
+                .at(said.at)
+                .counted(said.count)
         });
         Ok(told.collect())
     }
@@ -417,10 +419,16 @@ fn deliveries(health: &Health) -> Told {
             let told = told(Outcome::Bad, found, remedy);
             if let Some(at) = health.last_failure { told.at(at) } else { told }
         }
-        (None, 1..) => told(Outcome::Doubtful, format!("The last post did not reach it yet: {reason}."), "It is sent again."),
+        (None, 1..) => {
+            told(Outcome::Doubtful, format!("The last post did not reach it yet: {reason}."), "It is sent again.")
+        }
         (None, 0) => match health.last_success {
             Some(at) => told(Outcome::Good, "Posts reach it.".to_owned(), "").at(at),
-            None => told(Outcome::Doubtful, "Nothing was sent to it yet.".to_owned(), "Posts of other servers come as they are written."),
+            None => told(
+                Outcome::Doubtful,
+                "Nothing was sent to it yet.".to_owned(),
+                "Posts of other servers come as they are written.",
+            ),
         },
     }
 }

@@ -12,8 +12,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use http::Method;
+use http::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH, LOCATION};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -188,9 +188,12 @@ impl Relay {
     pub async fn follow_list(&self, name: &str, feed: ListFeed, act: &Act) -> Result<ListFeed, ListError> {
         Source::list(name).map_err(|fault| ListError::Unfit(fault.to_string()))?;
         let url = feed_url(&feed.url).map_err(ListError::Unfit)?;
-        self.0.signed.client().guard().check_url(&url).map_err(|refused| {
-            ListError::Unfit(format!("{:?} is no address that is asked: {refused}", feed.url))
-        })?;
+        self.0
+            .signed
+            .client()
+            .guard()
+            .check_url(&url)
+            .map_err(|refused| ListError::Unfit(format!("{:?} is no address that is asked: {refused}", feed.url)))?;
         let feed = ListFeed { url: url.to_string(), added: self.0.clock.now(), ..feed };
         let (key, row, act) = (name.to_owned(), feed.clone(), act.clone());
         let write = move |tx: &mut Tx<'_>| {
@@ -392,7 +395,8 @@ impl Relay {
         let Some(review) = self.review(name)? else { return Ok(()) };
         let after = self.rules_after(&review.plan.diff.changes())?;
         let impact = self.impact(&after)?;
-        let touched = impact.removed.len() + impact.silenced.len() + impact.unsearched.len() + impact.search_ended.len();
+        let touched =
+            impact.removed.len() + impact.silenced.len() + impact.unsearched.len() + impact.search_ended.len();
         let why = if review.plan.left.is_in_the_way() && !review.feed.skip_bad {
             "some of its rows are bad or obfuscated".to_owned()
         } else if review.is_over_the_brake() {
@@ -400,11 +404,13 @@ impl Relay {
         } else if touched > 0 || !impact.unfollowed.is_empty() {
             format!("it touches {} who are here", touched + impact.unfollowed.len())
         } else {
-            self.carry_out(name, &review, &Act { who: "relay".to_owned(), why: "the list applies itself".to_owned() }).await?;
+            self.carry_out(name, &review, &Act { who: "relay".to_owned(), why: "the list applies itself".to_owned() })
+                .await?;
             tracing::info!(list = name, version = review.version.version, "a list was applied by itself");
             return Ok(());
         };
-        let (key, why) = (name.to_owned(), format!("a new text waits, since {why}: `shearwater admin lists review {name}`"));
+        let (key, why) =
+            (name.to_owned(), format!("a new text waits, since {why}: `shearwater admin lists review {name}`"));
         self.0.store.write(move |tx| tx.change_feed(&key, |feed| feed.trouble = Some(why)).map(drop)).await?;
         Ok(())
     }
@@ -412,11 +418,15 @@ impl Relay {
     async fn ask_for(&self, feed: &ListFeed) -> Result<Came, String> {
         let mut url = feed_url(&feed.url)?;
         for _ in 0..=REDIRECTS {
-            let answer = self.request(&url, feed.etag.as_deref()).await.map_err(|fault| format!("it could not be had: {fault}"))?;
+            let answer = self
+                .request(&url, feed.etag.as_deref())
+                .await
+                .map_err(|fault| format!("it could not be had: {fault}"))?;
             match answer.status {
                 200 => {
                     let etag = answer.header(&ETAG).filter(|etag| etag.len() <= MAX_ETAG).map(str::to_owned);
-                    let text = String::from_utf8(answer.body.to_vec()).map_err(|_fault| "what came is no text in UTF-8".to_owned())?;
+                    let text = String::from_utf8(answer.body.to_vec())
+                        .map_err(|_fault| "what came is no text in UTF-8".to_owned())?;
                     return Ok(Came::Text { text, etag });
                 }
                 304 if feed.etag.is_some() => return Ok(Came::Same),
@@ -503,7 +513,8 @@ impl Worker for ListKeeper {
     async fn work(&mut self) -> anyhow::Result<bool> {
         let now = self.relay.0.clock.now();
         let feeds = self.relay.feeds().context("reading which lists are followed")?;
-        let Some((name, _)) = feeds.into_iter().filter(|(_, feed)| due_at(feed) <= now).min_by_key(|(_, feed)| feed.asked_at)
+        let Some((name, _)) =
+            feeds.into_iter().filter(|(_, feed)| due_at(feed) <= now).min_by_key(|(_, feed)| feed.asked_at)
         else {
             return Ok(false);
         };
@@ -568,11 +579,14 @@ mod tests {
 
     #[test]
     fn an_address_of_a_list_is_plain_and_leads_nowhere_else_than_on() {
-        for good in ["https://lists.example/block.csv", "https://lists.example/raw?token=1#top", "http://127.0.0.1:81/l"] {
+        for good in
+            ["https://lists.example/block.csv", "https://lists.example/raw?token=1#top", "http://127.0.0.1:81/l"]
+        {
             assert!(!feed_url(good).unwrap().as_str().contains('#'), "{good}");
         }
         let long = format!("https://lists.example/{}", "x".repeat(MAX_URL));
-        for bad in ["", "lists.example", "file:///etc/passwd", "ftp://a.example/x", "https://me:pass@a.example/", &long] {
+        for bad in ["", "lists.example", "file:///etc/passwd", "ftp://a.example/x", "https://me:pass@a.example/", &long]
+        {
             assert!(feed_url(bad).is_err(), "{bad}");
         }
         let from = feed_url("https://lists.example/a/block.csv").unwrap();

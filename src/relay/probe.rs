@@ -224,7 +224,8 @@ impl Look<'_> {
         let actor = match read {
             Ok(actor) => RemoteActor::clone(&actor),
             Err(fault) => {
-                let step = self::fault("actor", "the actor of this server", &fault, &id, &self.relay.0.identity.ids.host());
+                let step =
+                    self::fault("actor", "the actor of this server", &fault, &id, &self.relay.0.identity.ids.host());
                 self.steps.push(step);
                 return None;
             }
@@ -268,7 +269,9 @@ impl Look<'_> {
             }
         }
         let step = match &last {
-            PeerFault::TryLater(_) | PeerFault::Refused(_) => unanswered(self.host.as_str(), "webfinger", "WebFinger", &last),
+            PeerFault::TryLater(_) | PeerFault::Refused(_) => {
+                unanswered(self.host.as_str(), "webfinger", "WebFinger", &last)
+            }
             _ => Step::other(
                 "webfinger",
                 Outcome::Skipped,

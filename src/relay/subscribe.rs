@@ -544,6 +544,8 @@ impl Relay {
             tx.queue_control(self.rejection(&one.follow.value(), &one.actor, &one.actor_inbox, why))?;
             self.unfollow_in_return(tx, &one.actor)?;
         }
+        // For its admin, who may ask: the Reject is not shown by every software.
+        self.0.knocks.note(authority, "turned-away", 403, true, self.0.clock.now());
         tx.remove_subscriber(authority)
     }
 

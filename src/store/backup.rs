@@ -15,9 +15,8 @@ use serde_json::Value;
 
 use super::codec::carry_forward;
 use super::{
-    AuthorityFacts, Following, HeldPost, Hold, ListFeed, Place, Publisher, Record, Refused, Rule, SearchKey, SearchServer,
-    Source, Store,
-    StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
+    AuthorityFacts, Following, HeldPost, Hold, ListFeed, Place, Publisher, Record, Refused, Rule, SearchKey,
+    SearchServer, Source, Store, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
 };
 use crate::ids::{Authority, Seq};
 

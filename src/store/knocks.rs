@@ -150,7 +150,9 @@ impl Knocks {
         let mut room = Room::of(store)?;
         let rows: Vec<_> = rows.into_iter().filter(|(server, _)| room.takes(store, server)).collect();
         let count = rows.len();
-        store.write(move |tx| rows.into_iter().try_for_each(|(server, newer)| tx.put_knock(&server, newer, now))).await?;
+        store
+            .write(move |tx| rows.into_iter().try_for_each(|(server, newer)| tx.put_knock(&server, newer, now)))
+            .await?;
         Ok(count)
     }
 
@@ -242,9 +244,8 @@ mod tests {
         assert_eq!(knocks.save(&store, later(2)).await.unwrap(), 0, "it is no news");
         knocks.note(&a, "admission", 403, true, later(3));
         let told = knocks.of(&store, &a, later(3)).unwrap().unwrap();
-        let words = |knock: &Knock| {
-            knock.said.iter().map(|one| (one.word.clone(), one.status, one.count)).collect::<Vec<_>>()
-        };
+        let words =
+            |knock: &Knock| knock.said.iter().map(|one| (one.word.clone(), one.status, one.count)).collect::<Vec<_>>();
         let expected = [("admission".to_owned(), 403, 1), ("not-public".to_owned(), 202, 2)];
         assert_eq!(words(&told), expected, "what is not written yet is told all the same");
         assert_eq!(knocks.save(&store, later(4)).await.unwrap(), 1, "it is");

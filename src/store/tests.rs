@@ -281,10 +281,7 @@ fn records_keep_their_golden_bytes() {
         detail: "the digest does not match the body".to_owned(),
         count: 3,
     });
-    check(Knock {
-        at: NOON,
-        said: vec![Said { word: "admission".to_owned(), status: 403, at: NOON, count: 2 }],
-    });
+    check(Knock { at: NOON, said: vec![Said { word: "admission".to_owned(), status: 403, at: NOON, count: 2 }] });
     let version = |version: &str| Some(ListVersion { version: version.to_owned(), at: NOON });
     check(ListFeed {
         url: "https://lists.example/block.csv".to_owned(),

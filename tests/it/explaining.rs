@@ -151,6 +151,8 @@ async fn who_waits_or_is_turned_away_or_blocked_is_told_so() {
 
     let block = Rule::new(host.as_str().parse().expect("a target"), Severity::Block, Source::Operator, now());
     put(&relay, Rule { reason: "You sent spam.".to_owned(), note: "ticket 8".to_owned(), ..block }).await;
+    let whole = check(&relay, host.as_str(), &with_code(&relay, &waits)).await;
+    assert!(found(&whole, "received")[0].contains("turned away"), "{whole:#}");
     let fetched = waits.fetches();
     let told = check(&relay, host.as_str(), "").await;
     assert!(found(&told, "rules")[0].contains("You sent spam."), "{told:#}");

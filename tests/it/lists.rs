@@ -215,7 +215,10 @@ async fn what_is_no_list_leaves_the_rules_as_they_were_and_says_why() {
         assert_eq!(rules_of(&relay, "dni").len(), 20, "{says}");
     }
     // A row that cannot be read, or was made unreadable, stops the others: unless it was said that they go on.
-    let bad = format!("#domain,#severity\n{}evil.example,destroy\nl*ud.example,silence\n", names(20).replace('\n', ",suspend\n"));
+    let bad = format!(
+        "#domain,#severity\n{}evil.example,destroy\nl*ud.example,silence\n",
+        names(20).replace('\n', ",suspend\n")
+    );
     publisher.says(200, &bad);
     assert!(fetch(&relay, &clock, "dni").await.waits());
     let refused = relay.relay().apply_list("dni", None, true, &act()).await.expect_err("bad rows").to_string();
@@ -231,7 +234,9 @@ async fn what_is_no_list_leaves_the_rules_as_they_were_and_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_fetched_by_itself_and_only_where_we_dial() {
     let (_clock, relay) = started().await;
-    for url in ["https://10.0.0.1/l", "http://lists.example/l", "file:///etc/passwd", "https://me:pass@a.example/l", "x"] {
+    for url in
+        ["https://10.0.0.1/l", "http://lists.example/l", "file:///etc/passwd", "https://me:pass@a.example/l", "x"]
+    {
         let feed = ListFeed { url: url.to_owned(), ..Publisher::start("").await.feed() };
         let refused = relay.relay().follow_list("inside", feed, &act()).await;
         assert!(matches!(refused, Err(ListError::Unfit(_))), "{url}: {refused:?}");

@@ -110,16 +110,16 @@ pub(in crate::cli) fn run(args: &ListsArgs) -> anyhow::Result<()> {
         }
         Some(ListsCommand::Remove(args)) => {
             let (name, reason) = (encoded(&args.name), encoded(&args.reason));
-            let path =
-                format!("lists/{name}?keep_rules={}&dry_run={}&reason={reason}", args.keep_rules, args.dry_run);
+            let path = format!("lists/{name}?keep_rules={}&dry_run={}&reason={reason}", args.keep_rules, args.dry_run);
             show(&args.list, &call(&args.list.config, "DELETE", &path, None)?)
         }
         Some(ListsCommand::Fetch(args)) => {
             one(&args.list, "POST", &format!("lists/{}/fetch", encoded(&args.name)), None)
         }
-        Some(ListsCommand::Review(args)) => {
-            reviewed(&args.list, &call(&args.list.config, "GET", &format!("lists/{}/review", encoded(&args.name)), None)?)
-        }
+        Some(ListsCommand::Review(args)) => reviewed(
+            &args.list,
+            &call(&args.list.config, "GET", &format!("lists/{}/review", encoded(&args.name)), None)?,
+        ),
         Some(ListsCommand::Apply(args)) => {
             let body = json!({ "version": args.version, "approve": args.approve, "reason": args.reason });
             let path = format!("lists/{}/apply", encoded(&args.name));

@@ -33,7 +33,10 @@ pub(in crate::http) struct StandingOfServer {
     responses((status = 200, description = "How it stands.", body = StandingOfServer), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn server(State(relay): State<Relay>, Host(host): Host) -> Result<Json<StandingOfServer>, Problem> {
+pub(in crate::http) async fn server(
+    State(relay): State<Relay>,
+    Host(host): Host,
+) -> Result<Json<StandingOfServer>, Problem> {
     let link = relay.check_link(&host);
     let of = host.clone();
     let standing = tokio::task::spawn_blocking(move || relay.known(&of, true)).await??;

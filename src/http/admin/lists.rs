@@ -230,7 +230,10 @@ pub(in crate::http) async fn unfollow(
     responses((status = 200, description = "How it stands.", body = FollowedList), Changing, Usual),
     security((), ("token" = ["moderate"]))
 )]
-pub(in crate::http) async fn fetch(State(rooms): State<Rooms>, Name(name): Name) -> Result<Json<FollowedList>, Problem> {
+pub(in crate::http) async fn fetch(
+    State(rooms): State<Rooms>,
+    Name(name): Name,
+) -> Result<Json<FollowedList>, Problem> {
     let feed = rooms.relay.fetch_list(&name).await?;
     Ok(Json(FollowedList::of(&rooms, name, feed)))
 }
@@ -291,7 +294,10 @@ impl ReviewedList {
     responses((status = 200, description = "What waits; nothing, if its rules are what it says.", body = ReviewedList), Changing, Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn review(State(rooms): State<Rooms>, Name(name): Name) -> Result<Json<ReviewedList>, Problem> {
+pub(in crate::http) async fn review(
+    State(rooms): State<Rooms>,
+    Name(name): Name,
+) -> Result<Json<ReviewedList>, Problem> {
     let review = rooms.relay.review(&name)?;
     let changes = review.as_ref().map(|review| review.plan.diff.changes()).unwrap_or_default();
     let told = weighed(&rooms, &changes, Trial(true)).await?;
@@ -338,8 +344,7 @@ pub(in crate::http) async fn apply(
     let told = weighed(&rooms, &planned.plan.diff.changes(), Trial(false)).await?;
     // The very text that was weighed.
     let version = planned.version.version.as_str();
-    let (review, impact) =
-        rooms.relay.apply_list(&name, Some(version), approve, &operator.act(&reason)).await?;
+    let (review, impact) = rooms.relay.apply_list(&name, Some(version), approve, &operator.act(&reason)).await?;
     Ok(Json(ReviewedList::of(name, Some(review), told.done(impact).without_changes())))
 }
 
