@@ -8,8 +8,9 @@ use super::ballots::{Ballot, BallotKey};
 use super::refused::Lasting;
 use super::{
     ApiToken, Arrivals, AuditEntry, AuthorityFacts, ControlRow, ControlTally, Edited, Following, HeldPost, HeldTally,
-    Hold, IndexedAuthor, IndexedPost, Leaving, Leftover, Noted, Place, Publisher, Record, Refusal, Refused, Rule,
-    SearchKey, SearchServer, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, TrendServed, codec,
+    Hold, IndexedAuthor, IndexedPost, Knock, Leaving, Leftover, ListFeed, ListText, Noted, Place, Publisher, Record,
+    Refusal, Refused, Rule, SearchKey, SearchServer, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling,
+    TrendServed, codec,
 };
 
 /// One kind of record.
@@ -49,9 +50,12 @@ pub(super) const KINDS: &[Kind] = kinds![
     Hold,
     IndexedAuthor,
     IndexedPost,
+    Knock,
     Lasting,
     Leaving,
     Leftover,
+    ListFeed,
+    ListText,
     Noted,
     Place,
     Publisher,

@@ -33,7 +33,8 @@ enum ListsCommand {
 #[derive(Debug, Args)]
 struct AddArgs {
     /// Where it is published: Mastodon's domain blocks (CSV), or one name per line.
-    url: String,
+    #[arg(value_name = "URL")]
+    published_at: String,
     /// What it is to be called: its rules are known by it.
     #[arg(long)]
     name: String,
@@ -83,8 +84,8 @@ struct ApplyArgs {
     /// The list.
     name: String,
     /// Only if it is this text, as `review` names it.
-    #[arg(long)]
-    version: Option<String>,
+    #[arg(long, value_name = "VERSION")]
+    reviewed: Option<String>,
     /// Although it changes more than 10 % of what the list brought.
     #[arg(long)]
     approve: bool,
@@ -103,7 +104,7 @@ pub(in crate::cli) fn run(args: &ListsArgs) -> anyhow::Result<()> {
         }
         Some(ListsCommand::Add(args)) => {
             let body = json!({
-                "name": args.name, "url": args.url, "severity": args.severity, "auto": args.auto,
+                "name": args.name, "url": args.published_at, "severity": args.severity, "auto": args.auto,
                 "skip_bad": args.skip_bad, "reason": args.reason,
             });
             one(&args.list, "POST", "lists", Some(body))
@@ -121,7 +122,7 @@ pub(in crate::cli) fn run(args: &ListsArgs) -> anyhow::Result<()> {
             &call(&args.list.config, "GET", &format!("lists/{}/review", encoded(&args.name)), None)?,
         ),
         Some(ListsCommand::Apply(args)) => {
-            let body = json!({ "version": args.version, "approve": args.approve, "reason": args.reason });
+            let body = json!({ "version": args.reviewed, "approve": args.approve, "reason": args.reason });
             let path = format!("lists/{}/apply", encoded(&args.name));
             reviewed(&args.list, &call(&args.list.config, "POST", &path, Some(body))?)
         }
@@ -145,7 +146,7 @@ fn in_words(review: &Value) -> String {
     text.push_str(&told(review));
     if review["dry_run"] == true {
         let approve = if review["needs_approval"] == true { " --approve" } else { "" };
-        text.push_str(&format!("To apply it: shearwater admin lists apply {name} --version {version}{approve}\n"));
+        text.push_str(&format!("To apply it: shearwater admin lists apply {name} --reviewed {version}{approve}\n"));
     }
     text
 }
@@ -171,7 +172,7 @@ mod tests {
             "list:dni: 1 new, 0 changed, 0 taken out, 8 as before.",
             "version 0123456789ab, and changes 12 % of what the list brought",
             "This would do: remove 1 subscriber (evil.example); take 1,204 indexed posts of 2 authors out of search",
-            "lists apply dni --version 0123456789ab --approve\n",
+            "lists apply dni --reviewed 0123456789ab --approve\n",
         ] {
             assert!(text.contains(says), "{says}\n{text}");
         }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::noted;
 use super::operator::Operator;
 use super::problem::{Problem, Usual};
-use crate::backup::{LEFT_OUT, Findings, check as check_all};
+use crate::backup::{Findings, LEFT_OUT, check as check_all};
 use crate::identity::Identity;
 use crate::log::Log;
 use crate::store::Store;

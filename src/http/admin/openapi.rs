@@ -8,8 +8,8 @@ use utoipa::{Modify, OpenApi};
 
 use super::problem::{Problem, Usual};
 use super::{
-    announce, audit, backup, check, deliveries, export, following, held, index, keys, lists, probe, publishers, refusals,
-    rules, search, stats, subscribers, tokens, trends, workers,
+    announce, audit, backup, check, deliveries, export, following, held, index, keys, lists, probe, publishers,
+    refusals, rules, search, stats, subscribers, tokens, trends, workers,
 };
 
 /// All of it.

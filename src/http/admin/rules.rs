@@ -252,6 +252,9 @@ pub(in crate::http) struct NewNote {
     source: String,
     /// Why, for the operator alone. Empty: no note.
     note: String,
+    /// Why it is noted, for the audit log.
+    #[serde(default)]
+    reason: String,
 }
 
 fn by_operator() -> String {
@@ -283,7 +286,7 @@ pub(in crate::http) async fn note(
         return Err(Problem::conflict("the rule stands in the configuration file: note it there"));
     }
     let rule = Rule { note: new.note.trim().to_owned(), ..one.rule.clone() };
-    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act("")).await?;
+    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act(&new.reason)).await?;
     let rules = relay.rules().set();
     let noted = rules.iter().find(|one| one.rule.key() == rule.key());
     noted.map(|one| Json(Shown::of(one, now))).ok_or_else(|| Problem::absent("the rule was taken out meanwhile"))
