@@ -80,7 +80,7 @@ impl Knock {
     /// In order, without what is too old or too much.
     fn tidied(mut self, now: Timestamp) -> Self {
         self.said.retain(|one| now.since(one.at) < KNOCK_LIFE);
-        self.said.sort_by(|one, other| other.at.cmp(&one.at));
+        self.said.sort_by_key(|one| std::cmp::Reverse(one.at));
         self.said.truncate(MOST_WORDS);
         self
     }
