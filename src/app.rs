@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{HttpState, InboxSlots, Searchers, Watchers};
+use crate::http::{Checkers, Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -46,7 +46,8 @@ impl App {
         let identity = Identity::load_or_create(&config, public_url, clock.now())?;
         let supervisor = Supervisor::new(clock.clone());
         let metrics = Metrics::new();
-        let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?;
+        metrics.started.set(clock.now().secs());
+        let client = Client::new(&config.net, &config.fetch, &user_agent(public_url))?.counted_in(metrics.clone());
         let signed = SignedClient::new(client, identity.keys.clone(), clock.clone(), &config.fetch);
         let joined = store.clone();
         let is_familiar = Arc::new(move |authority: &Authority| {
@@ -63,7 +64,7 @@ impl App {
             policy: rules.clone(),
             store: store.clone(),
             log: log.clone(),
-            signed,
+            signed: signed.clone(),
             ids: identity.ids.clone(),
             clock: clock.clone(),
             supervisor: supervisor.clone(),
@@ -80,6 +81,7 @@ impl App {
                 store: store.clone(),
                 log: log.clone(),
                 peers: peers.clone(),
+                signed,
                 identity: identity.clone(),
                 rules: rules.clone(),
                 clock: clock.clone(),
@@ -128,7 +130,10 @@ impl App {
             inbox_slots,
             searchers,
             watchers,
+            checkers: Checkers::default(),
             tokens,
+            guesses: Guesses::default(),
+            probes: Probes::default(),
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

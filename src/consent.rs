@@ -259,6 +259,12 @@ impl Reason {
         Self::BeforeConsent,
     ];
 
+    /// Whether this is the word of one of them; other words tell what else became of a post.
+    #[must_use]
+    pub fn is_word(word: &str) -> bool {
+        Self::ALL.iter().any(|reason| reason.as_str() == word)
+    }
+
     /// Whether it stands against the use in this case.
     #[must_use]
     pub fn stands(self, wanted: Use, case: &Case<'_>) -> bool {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use url::Url;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
 
 /// The longest id we take, in bytes.
 pub const MAX_IRI_BYTES: usize = 2048;
@@ -163,6 +165,25 @@ impl fmt::Debug for Iri {
         write!(f, "<{}>", self.text)
     }
 }
+
+impl utoipa::PartialSchema for Iri {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::Custom("uri".to_owned());
+        let about = "An id, exactly as its origin spells it.";
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).description(Some(about)).into()
+    }
+}
+
+impl utoipa::ToSchema for Iri {}
+
+impl utoipa::PartialSchema for Authority {
+    fn schema() -> RefOr<Schema> {
+        let about = "A server: its name, and its port if that is not 443.";
+        ObjectBuilder::new().schema_type(Type::String).description(Some(about)).examples(["small.example"]).into()
+    }
+}
+
+impl utoipa::ToSchema for Authority {}
 
 impl Serialize for Iri {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,6 +1,7 @@
 //! Shearwater: a fediverse relay and opt-in search indexer. `docs/ARCHITECTURE.md` is the map; this is its miniature.
 
 pub mod app;
+pub mod backup;
 pub mod cache;
 pub mod cli;
 pub mod clock;

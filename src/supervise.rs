@@ -36,10 +36,13 @@ pub trait Worker: Send + 'static {
     fn wait(&mut self) -> impl Future<Output = ()> + Send;
 }
 
+/// The states that a worker can be in.
+pub const STATES: [&str; 5] = ["working", "waiting", "restarting", "stopped", "failed"];
+
 /// How a worker fares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WorkerStatus {
-    /// `working`, `waiting`, `restarting`, `stopped`, `failed`.
+    /// One of [`STATES`].
     pub state: &'static str,
     /// Units done.
     pub units: u64,
@@ -51,6 +54,9 @@ pub struct WorkerStatus {
     pub since: Timestamp,
 }
 
+/// How all of them fare, by their names.
+pub type Workers = BTreeMap<&'static str, WorkerStatus>;
+
 /// Starts, watches and stops all that runs in the background. Cheap to clone.
 #[derive(Clone)]
 pub struct Supervisor {
@@ -58,7 +64,7 @@ pub struct Supervisor {
     soft: CancellationToken,
     hard: CancellationToken,
     tracker: TaskTracker,
-    table: Arc<Mutex<BTreeMap<&'static str, WorkerStatus>>>,
+    table: Arc<Mutex<Workers>>,
     fatal: Arc<Mutex<Option<String>>>,
 }
 
@@ -146,7 +152,7 @@ impl Supervisor {
 
     /// How each worker fares.
     #[must_use]
-    pub fn status(&self) -> BTreeMap<&'static str, WorkerStatus> {
+    pub fn status(&self) -> Workers {
         lock(&self.table).clone()
     }
 

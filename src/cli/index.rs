@@ -74,20 +74,30 @@ pub(super) fn run(command: IndexCommand) -> anyhow::Result<()> {
 }
 
 fn check(list: &ListArgs) -> anyhow::Result<()> {
-    let found = ask(list, "POST", "index/check", None, |files| {
-        let index = files.index()?.context("there is no index yet")?;
-        let mut writer = index.writer(files.heap)?;
-        let (view, ids) = files.shelf.snapshot(&index, &mut writer)?;
-        Ok(json!(Shelf::compare(&view, ids)?))
-    });
-    let found = found.context("the index cannot be compared")?;
+    let found = compared(list)?;
     show(list, &found)?;
-    let differ: u64 = ["missing", "surplus", "doubled"].iter().filter_map(|fault| found[*fault].as_u64()).sum();
+    let differ = differences(&found);
     anyhow::ensure!(
         differ == 0,
         "index and ledger differ in {differ} posts: `shearwater index rebuild` makes the index anew"
     );
     Ok(())
+}
+
+/// The index beside its ledger.
+pub(super) fn compared(list: &ListArgs) -> anyhow::Result<Value> {
+    let found = ask(list, "POST", "index/check", None, |files| files.compared()?.context("there is no index yet"));
+    found.context("the index cannot be compared")
+}
+
+/// The same of a relay that does not run, whose store is held already; nothing where there is no index.
+pub(super) fn compared_on_files(config: &Config, store: Store) -> anyhow::Result<Option<Value>> {
+    Files::of(config, store).compared()
+}
+
+/// In how many posts they differ.
+pub(super) fn differences(compared: &Value) -> u64 {
+    ["missing", "surplus", "doubled"].iter().filter_map(|fault| compared[*fault].as_u64()).sum()
 }
 
 fn rebuild(list: &ListArgs) -> anyhow::Result<()> {
@@ -156,7 +166,7 @@ fn ask(
     let file = list.config.config.as_deref();
     match ask_socket(&Config::data_dir(file)?, method, path, body.map(|body| body.to_string().into_bytes()))? {
         Socket::Answered(text) => Ok(serde_json::from_str(&text)?),
-        Socket::Silent(_) => offline(&Files::open(file)?),
+        Socket::Silent => offline(&Files::open(file)?),
     }
 }
 
@@ -172,9 +182,20 @@ impl Files {
         let config = Config::load(file)?;
         make_private(&config.data_dir)?;
         let store = Store::open(&config.data_dir, Clock::system())?;
+        Ok(Self::of(&config, store))
+    }
+
+    fn of(config: &Config, store: Store) -> Self {
         let heap = usize::try_from(config.search.heap.as_u64()).unwrap_or(usize::MAX);
         let folder = config.data_dir.join("search");
-        Ok(Self { shelf: Shelf::new(store, folder.clone(), heap, Clock::system()), folder, heap })
+        Self { shelf: Shelf::new(store, folder.clone(), heap, Clock::system()), folder, heap }
+    }
+
+    fn compared(&self) -> anyhow::Result<Option<Value>> {
+        let Some(index) = self.index()? else { return Ok(None) };
+        let mut writer = index.writer(self.heap)?;
+        let (view, ids) = self.shelf.snapshot(&index, &mut writer)?;
+        Ok(Some(json!(Shelf::compare(&view, ids)?)))
     }
 
     fn index(&self) -> anyhow::Result<Option<Index>> {

@@ -4,7 +4,9 @@
 mod admin;
 mod demo;
 mod index;
+mod keep;
 mod keys;
+mod manual;
 mod serve;
 mod trends;
 
@@ -18,9 +20,23 @@ use crate::config::{Config, ConfigError};
 /// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
 const EX_CONFIG: u8 = 78;
 
+/// What a manual page has beside the commands.
+const BESIDE: &str = "Exit status:
+  0   done
+  1   not done; standard error says why
+  2   the command line was not understood
+  78  the configuration is wrong; trying again would not mend it
+
+Files:
+  /etc/shearwater/shearwater.toml  the configuration, by convention: name it with --config
+  DATA_DIR/admin.sock              where a running relay listens for these commands
+
+Environment:
+  SHEARWATER_<SECTION>__<KEY>      any key of the configuration; wins over the file";
+
 /// A fediverse relay and opt-in search indexer.
 #[derive(Debug, Parser)]
-#[command(name = "shearwater", version, about, propagate_version = true)]
+#[command(name = "shearwater", version, about, propagate_version = true, after_long_help = BESIDE)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -58,9 +74,20 @@ enum Command {
     /// Check the trends: make the served lists from the journal again, or see what attacks would come to.
     #[command(subcommand)]
     Trends(trends::TrendsCommand),
+    /// Take everything that must not be lost to a folder, whether the relay runs or not: store and keys, as of one moment. What
+    /// is on its way at that moment is not in it.
+    Backup(keep::BackupArgs),
+    /// Put a backup back, where no relay runs and `data_dir` is empty.
+    Restore(keep::RestoreArgs),
+    /// Read everything that is kept, and say what is not as it should be. Exits 1 if anything is.
+    Check(keep::HereArgs),
     /// Look after a running relay.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Write manual pages, made from these commands.
+    Man(manual::ManArgs),
+    /// Print a script that completes these commands in a shell.
+    Completions(manual::CompletionsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,7 +115,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Following(args) => admin::following(&args),
         Command::Index(command) => index::run(command),
         Command::Trends(command) => trends::run(command),
+        Command::Backup(args) => keep::backup(&args),
+        Command::Restore(args) => keep::restore(&args),
+        Command::Check(here) => keep::check(&here),
         Command::Admin(command) => admin::run(command),
+        Command::Man(args) => manual::man(&args),
+        Command::Completions(args) => manual::completions(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

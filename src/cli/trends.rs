@@ -43,7 +43,7 @@ fn again(list: &ListArgs) -> anyhow::Result<()> {
     let file = list.config.config.as_deref();
     let done: Value = match ask_socket(&Config::data_dir(file)?, "GET", "trends/replay", None)? {
         Socket::Answered(text) => serde_json::from_str(&text)?,
-        Socket::Silent(_) => {
+        Socket::Silent => {
             let config = Config::load(file)?;
             make_private(&config.data_dir)?;
             let store = Store::open(&config.data_dir, Clock::system())?;

@@ -332,7 +332,7 @@ impl Config {
 }
 
 /// Addresses that are others' already: no actor may lie at them or below them.
-const TAKEN: [&str; 7] = [".well-known", "activities", "announces", "api", "nodeinfo", "robots.txt", "search"];
+const TAKEN: [&str; 8] = [".well-known", "activities", "announces", "api", "check", "nodeinfo", "robots.txt", "search"];
 /// What lies beside the actor; see `wire::author::OurIds`.
 const BESIDE: [&str; 4] = ["inbox", "outbox", "followers", "following"];
 
@@ -544,6 +544,7 @@ mod tests {
             "/announces/actor",
             "/search",
             "/search/actor",
+            "/check",
         ] {
             let error = with(path).expect_err(path);
             assert_eq!(

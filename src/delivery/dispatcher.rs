@@ -52,7 +52,7 @@ impl Dispatcher {
             for subscriber in subscribers.values().filter(|one| one.is_active()) {
                 let handle = lanes.entry(subscriber.authority.clone()).or_insert_with(|| {
                     let (handle, parked) = (Handle::new(subscriber.slot), Parked::new(&self.shared, subscriber));
-                    parked.tell(&self.shared, &handle);
+                    parked.tell(&self.shared, &handle, subscriber.paused.is_some());
                     if parked.waits() {
                         handle.park(parked);
                     } else {

@@ -87,6 +87,8 @@ pub(super) struct Lane {
     saved: watch::Receiver<u64>,
     /// One of the few that are tried again at a time, until it is known how it fares.
     turn: Option<OwnedSemaphorePermit>,
+    /// The operator wants nothing sent for now.
+    is_paused: bool,
 }
 
 /// A lane without a task: a few hundred bytes, whatever it is owed. With thousands of dead subscribers that is nearly all.
@@ -144,8 +146,8 @@ impl Parked {
     }
 
     /// Shows how the lane fares.
-    pub(super) fn tell(&self, shared: &Shared, handle: &Handle) {
-        tell(&self.helm, shared, handle);
+    pub(super) fn tell(&self, shared: &Shared, handle: &Handle, is_paused: bool) {
+        tell(&self.helm, shared, handle, is_paused);
     }
 }
 
@@ -153,9 +155,10 @@ fn now(shared: &Shared) -> Now {
     Now { instant: Instant::now(), wall: shared.clock.now(), roll: backoff::roll() }
 }
 
-fn tell(helm: &Helm, shared: &Shared, handle: &Handle) {
+fn tell(helm: &Helm, shared: &Shared, handle: &Handle, is_paused: bool) {
     let resume = helm.resume();
     let state = match helm.state() {
+        _ if is_paused => LaneState::Paused,
         LaneState::Healthy if resume.is_some() => LaneState::Failing,
         state => state,
     };
@@ -193,6 +196,7 @@ impl Lane {
             unsaved,
             saved: shared.book.saved(),
             turn,
+            is_paused: subscriber.paused.is_some(),
             handle,
             shared,
         }
@@ -226,7 +230,8 @@ impl Lane {
             let subscriber = self.shared.store.subscriber(&self.authority);
             let Some(subscriber) = subscriber.filter(|one| self.still_serves(one)) else { break };
             let end = *head.borrow_and_update();
-            let step = self.choose(&subscriber, end).await;
+            self.is_paused = subscriber.paused.is_some();
+            let step = if self.is_paused { self.hold_still() } else { self.choose(&subscriber, end).await };
             self.tell();
             if !self.helm.is_retrying() {
                 self.turn = None;
@@ -259,6 +264,12 @@ impl Lane {
 
     fn still_serves(&self, subscriber: &Subscriber) -> bool {
         subscriber.is_active() && subscriber.slot == self.slot && subscriber.served().is_some()
+    }
+
+    /// Until the operator wakes it. It holds no place that one of those that are tried again could use.
+    fn hold_still(&mut self) -> Step {
+        self.turn = None;
+        Step::Rest(None)
     }
 
     async fn choose(&mut self, subscriber: &Subscriber, head: Seq) -> Step {
@@ -384,7 +395,11 @@ impl Lane {
                 () = leave.cancelled() => return,
             }
         };
-        // It may have waited for its place while the rules changed.
+        // It may have waited for its place while the operator paused it,
+        if self.shared.store.subscriber(&self.authority).is_some_and(|one| one.paused.is_some()) {
+            return;
+        }
+        // or while the rules changed.
         let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
         if is_barred(&outgoing.entry, subscriber, &rules, now) {
             return self.pass_over(seq, BLOCKED);
@@ -521,6 +536,6 @@ impl Lane {
 
     /// Shows how the lane fares.
     fn tell(&self) {
-        tell(&self.helm, &self.shared, &self.handle);
+        tell(&self.helm, &self.shared, &self.handle, self.is_paused);
     }
 }

@@ -109,6 +109,17 @@ pub struct LaneStatus {
     pub next_attempt: Option<Timestamp>,
 }
 
+/// What waits in all lanes of one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// The state.
+    pub state: LaneState,
+    /// Entries, one for each lane that has not done it. Some may not be for its subscriber.
+    pub entries: u64,
+    /// When the oldest of them was taken.
+    pub oldest: Option<Timestamp>,
+}
+
 /// What all parts of the room share.
 struct Shared {
     config: config::Delivery,
@@ -307,13 +318,26 @@ impl Delivery {
         Ok((count, false))
     }
 
+    /// What waits in the lanes of each state. Only what healthy and failing lanes owe is worked on.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let lanes = self.lanes();
+        let of = |state: LaneState| {
+            let behind = || lanes.iter().filter(|lane| lane.state == state && lane.lag > 0);
+            let oldest = behind().map(|lane| lane.position).min();
+            let oldest = oldest.and_then(|oldest| self.0.log.at_or_after(oldest).ok().flatten());
+            let entries = behind().map(|lane| lane.lag).sum();
+            Waiting { state, entries, oldest: oldest.map(|entry| entry.at) }
+        };
+        LaneState::ALL.into_iter().map(of).collect()
+    }
+
     /// When the oldest entry was taken that a healthy or failing lane still owes. Paused and dormant lanes do not count:
     /// nobody works on those.
     #[must_use]
     pub fn oldest_undelivered(&self) -> Option<Timestamp> {
-        let behind = |lane: &LaneStatus| lane.lag > 0 && matches!(lane.state, LaneState::Healthy | LaneState::Failing);
-        let oldest = self.lanes().iter().filter(|lane| behind(lane)).map(|lane| lane.position).min()?;
-        self.0.log.at_or_after(oldest).ok().flatten().map(|entry| entry.at)
+        let worked_on = |one: &Waiting| matches!(one.state, LaneState::Healthy | LaneState::Failing);
+        self.waiting().into_iter().filter(worked_on).filter_map(|one| one.oldest).min()
     }
 }
 
@@ -328,7 +352,7 @@ impl Shared {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, result: &str, count: u64) {
+    fn count(&self, result: &'static str, count: u64) {
         self.metrics.deliveries.with_label_values(&[result]).inc_by(count);
     }
 

@@ -65,6 +65,8 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
         seen_at: NOON,
         health: Health::default(),
         vouched_for: false,
+        paused: None,
+        posts: 0,
     }
 }
 

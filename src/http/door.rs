@@ -40,8 +40,8 @@ impl Door {
 
     const fn what(&self) -> &'static str {
         match self.scope {
-            Scope::Search => "search",
             Scope::Trends => "trends",
+            _ => "search",
         }
     }
 }
@@ -114,7 +114,7 @@ async fn token(state: &HttpState, door: &Door, headers: &HeaderMap) -> Result<As
         return Err(challenge(&format!("the {} here is for who has a token", door.what()), "Bearer"));
     };
     match state.tokens.check(shown, door.scope).await {
-        Ok(id) => Ok(Asker::Token(id)),
+        Ok(holder) => Ok(Asker::Token(holder.id)),
         Err(fault @ (TokenFault::Unknown | TokenFault::Expired(_))) => {
             Err(challenge(&fault.to_string(), "Bearer error=\"invalid_token\""))
         }
@@ -126,7 +126,7 @@ async fn token(state: &HttpState, door: &Door, headers: &HeaderMap) -> Result<As
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -182,7 +182,7 @@ fn take(door: &Door, asker: Option<Asker>) -> Result<Option<Turn>, TooMany> {
 fn one_too_many(state: &HttpState, door: &Door, TooMany { turn, wait }: TooMany) -> Response {
     let what = match door.scope {
         Scope::Search => "searches",
-        Scope::Trends => "requests",
+        _ => "requests",
     };
     let (error, remedy) = (format!("too many {what} in so short a time"), "Wait as long as Retry-After says.");
     told(refuse_for(StatusCode::TOO_MANY_REQUESTS, error, remedy, wait), state, turn)

@@ -44,8 +44,3 @@ pub(super) async fn method_not_allowed() -> Response {
 pub(super) fn internal() -> Response {
     plain(500, "internal", "the relay failed while answering this", "Try again later.")
 }
-
-/// A refusal of the admin API: what went wrong, with its causes, for a person.
-pub(super) fn admin(status: StatusCode, error: &anyhow::Error) -> Response {
-    (status, axum::Json(json!({ "error": format!("{error:#}") }))).into_response()
-}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+mod check;
 mod door;
 mod entities;
 mod error;
@@ -15,13 +16,14 @@ mod state;
 mod trends;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use admin::{Guesses, Probes};
 pub use listen::{Limits, Listener};
-pub use state::{Followed, HttpState, InboxSlots, Searchers, Watchers};
+pub use state::{Checkers, Followed, HttpState, InboxSlots, Searchers, Watchers};
 
 use crate::ids::Iri;
 use crate::telemetry::Metrics;
@@ -49,6 +51,7 @@ pub fn public(state: HttpState) -> Router {
         .merge(removal::routes())
         // People.
         .route("/", get(pages::home))
+        .route("/check", get(check::check))
         .route("/robots.txt", get(pages::robots))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
@@ -74,55 +77,26 @@ fn path(id: &Iri) -> String {
     id.url().path().to_owned()
 }
 
-/// What the operator's tools look at, on `ops.listen`.
+/// What the operator's tools look at, on `ops.listen`, and the operator's API for who has a token.
 pub fn ops(state: HttpState) -> Router {
     Router::new()
         .route("/metrics", get(ops::metrics))
         .route("/health/live", get(ops::live))
         .route("/health/ready", get(ops::ready))
+        .merge(admin::routes().route_layer(from_fn_with_state(state.clone(), admin::operator::by_token)))
         .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(catch_panics(state.metrics().clone()))
         .with_state(state)
 }
 
-/// What the command line calls, on the Unix socket in `data_dir`.
+/// The operator's API for who can open the Unix socket in `data_dir`.
 pub fn admin(state: HttpState) -> Router {
-    Router::new()
-        .route("/api/admin/v1/subscribers", get(admin::subscribers))
-        .route("/api/admin/v1/subscribers/{authority}/approve", post(admin::approve))
-        .route("/api/admin/v1/subscribers/{authority}/reject", post(admin::reject))
-        .route("/api/admin/v1/subscribers/{authority}/mode", post(admin::mode))
-        .route("/api/admin/v1/following", get(admin::following).post(admin::follow).delete(admin::unfollow))
-        .route("/api/admin/v1/refusals", get(admin::refusals))
-        .route("/api/admin/v1/held", get(admin::held))
-        .route("/api/admin/v1/held/release", post(admin::release))
-        .route("/api/admin/v1/held/discard", post(admin::discard))
-        .route("/api/admin/v1/rules", get(admin::rules::list).post(admin::rules::put).delete(admin::rules::remove))
-        .route("/api/admin/v1/rules/check", get(admin::rules::check))
-        .route("/api/admin/v1/rules/export", get(admin::rules::export))
-        .route(
-            "/api/admin/v1/rules/import",
-            post(admin::rules::import).layer(DefaultBodyLimit::max(admin::rules::IMPORT_BYTES)),
-        )
-        .route("/api/admin/v1/search/servers", get(admin::search::list))
-        .route("/api/admin/v1/search/servers/{authority}", post(admin::search::on).delete(admin::search::off))
-        .route("/api/admin/v1/tokens", get(admin::tokens::list).post(admin::tokens::make).delete(admin::tokens::revoke))
-        .route("/api/admin/v1/index", get(admin::index::stats))
-        .route("/api/admin/v1/index/check", post(admin::index::check))
-        .route("/api/admin/v1/index/rebuild", post(admin::index::rebuild))
-        .route("/api/admin/v1/index/purge", post(admin::index::purge))
-        .route("/api/admin/v1/index/expunge", post(admin::index::expunge))
-        .route("/api/admin/v1/trends", get(admin::trends::list))
-        .route(
-            "/api/admin/v1/trends/rulings",
-            get(admin::trends::rulings).post(admin::trends::rule).delete(admin::trends::unrule),
-        )
-        .route("/api/admin/v1/trends/withheld", get(admin::trends::withheld))
-        .route("/api/admin/v1/trends/replay", get(admin::trends::replay))
-        .route("/api/admin/v1/workers", get(admin::workers))
-        .route("/api/admin/v1/keys/rotate", post(admin::rotate_keys))
-        .route("/api/admin/v1/export", get(admin::export))
+    admin::routes()
+        .merge(admin::on_this_machine())
+        .route_layer(from_fn(admin::operator::by_socket))
         .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(catch_panics(state.metrics().clone()))
         .with_state(state)
 }

@@ -40,7 +40,7 @@ pub(super) async fn home(
         subscribers.values().filter(|one| one.is_active()).map(|one| one.authority.to_string()).collect();
     hosts.sort();
     let page = Home {
-        name: if config.site.name.is_empty() { format!("Relay at {host}") } else { config.site.name.clone() },
+        name: site_name(&config, &identity),
         handle: format!("@{}@{host}", ids.username),
         summary: config.site.summary.clone(),
         contact: config.site.contact.clone(),
@@ -79,6 +79,11 @@ pub(super) async fn home(
             super::error::internal()
         }
     }
+}
+
+/// What the relay is called.
+pub(super) fn site_name(config: &Config, identity: &Identity) -> String {
+    if config.site.name.is_empty() { format!("Relay at {}", identity.ids.host()) } else { config.site.name.clone() }
 }
 
 /// The home page may be found; nothing else here is for search engines.

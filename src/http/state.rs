@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
+use super::admin::{Guesses, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -37,7 +38,10 @@ pub struct HttpState {
     pub inbox_slots: InboxSlots,
     pub searchers: Searchers,
     pub watchers: Watchers,
+    pub checkers: Checkers,
     pub tokens: Tokens,
+    pub guesses: Guesses,
+    pub probes: Probes,
     pub followed: Followed,
     pub clock: Clock,
 }
@@ -96,6 +100,21 @@ impl Searchers {
 /// How often one of those who ask for trends may do so. Cheap to clone.
 #[derive(Clone)]
 pub struct Watchers(pub Turns);
+
+/// How often one of those who ask how a server stands may do so. Cheap to clone.
+#[derive(Clone)]
+pub struct Checkers(pub Turns);
+
+impl Checkers {
+    /// Questions a minute from one address: enough to look again and again while mending something.
+    const RATE: u32 = 30;
+}
+
+impl Default for Checkers {
+    fn default() -> Self {
+        Self(Turns::new(Self::RATE))
+    }
+}
 
 /// How long [`Followed`] is shown before the table is read again.
 const FOLLOWED_LIFE: Duration = Duration::from_secs(60);

@@ -17,7 +17,7 @@ use crate::wire::author::OurIds;
 use crate::wire::key::{KeyFault, SigningKey};
 
 /// The book's file.
-const BOOK: &str = "rotation.json";
+pub(super) const BOOK: &str = "rotation.json";
 
 /// The folder, and which keys are not in it.
 #[derive(Debug)]

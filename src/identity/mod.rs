@@ -6,6 +6,7 @@
 //! one that is gone: a new key under its id would be taken for a forgery.
 
 mod book;
+mod copy;
 mod files;
 mod folder;
 mod keeper;
@@ -19,6 +20,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 pub use book::{FAREWELL, HOLD};
+pub use copy::copy_keys;
 pub use keeper::KeyKeeper;
 pub use rotation::{KeyLine, KeyStatus, PairLine, Rotate, Rotation, new_pair};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::book::{Book, FAREWELL, Term};
 use super::folder::KeyFolder;
@@ -40,7 +41,7 @@ struct Inner {
 }
 
 /// One key, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KeyLine {
     /// Its id.
     pub id: Iri,
@@ -51,7 +52,7 @@ pub struct KeyLine {
 }
 
 /// One pair, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PairLine {
     /// Since when it signs, from when it will, or until when it is listed. RFC 3339.
     pub at: String,
@@ -62,7 +63,7 @@ pub struct PairLine {
 }
 
 /// How our keys stand, for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct KeyStatus {
     /// The pair that signs; `at`: since when.
     pub signs: PairLine,

@@ -2,8 +2,10 @@
 //! in the transaction that took note of what it is about, and only then does the inbox answer 202.
 //!
 //! Bodies are kept once, as they came. The newest entries are also held in memory, so that lanes that keep up never
-//! touch the disk. [`Log::trim`] forgets old entries; the last one always stays, so that numbers never repeat.
+//! touch the disk. [`Log::trim`] forgets old entries; the last one always stays, so that numbers never repeat. Where none is
+//! left because a backup was put back, a number that is kept for that says where to go on ([`Log::begin_after`]).
 
+mod check;
 mod entry;
 
 use std::collections::VecDeque;
@@ -16,7 +18,7 @@ pub use entry::{Draft, Entry, Kind};
 
 use crate::clock::Timestamp;
 use crate::ids::Seq;
-use crate::store::{Store, StoreError, Tx, existing};
+use crate::store::{Snapshot, Store, StoreError, Tx, existing};
 
 const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
 /// Announce ids that answer: the hash in the id → the entry it announces.
@@ -24,6 +26,8 @@ const ANNOUNCES: TableDefinition<'static, &str, u64> = TableDefinition::new("ann
 /// The newest entries in memory: at most so many, and so many bytes of body.
 const TAIL_ENTRIES: usize = 8192;
 const TAIL_BYTES: usize = 32 << 20;
+/// The number below which no entry gets its place, although there is none. See [`Log::begin_after`].
+const FLOOR: &str = "log_floor";
 /// Entries forgotten in one transaction.
 const TRIM_BATCH: usize = 1000;
 
@@ -39,6 +43,8 @@ pub struct Log {
 struct Tail {
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
+    /// Bytes of all bodies that were appended since the start.
+    appended: u64,
 }
 
 impl Log {
@@ -47,12 +53,7 @@ impl Log {
     /// # Errors
     /// The engine's.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
-        let read = store.engine().begin_read()?;
-        let last = match existing(read.open_table(LOG))? {
-            Some(table) => table.last()?.map_or(0, |(seq, _)| seq.value()),
-            None => 0,
-        };
-        let (head, _) = watch::channel(Seq(last));
+        let (head, _) = watch::channel(head_of(&store.snapshot()?)?);
         Ok(Self { store: store.clone(), tail: Arc::default(), head: Arc::new(head) })
     }
 
@@ -81,9 +82,20 @@ impl Log {
     /// # Errors
     /// The engine's.
     pub fn next_in(tx: &Tx<'_>) -> Result<Seq, StoreError> {
-        let table = tx.engine().open_table(LOG)?;
-        let last = table.last()?.map_or(0, |(seq, _)| seq.value());
-        Ok(Seq(last).next())
+        let last = tx.engine().open_table(LOG)?.last()?.map(|(seq, _)| seq.value());
+        Ok(Seq(last.map_or_else(|| tx.number(FLOOR), Ok)?).next())
+    }
+
+    /// From now on places come after `last`: the log is empty, and its numbers have been given out. Not for a log that holds
+    /// anything.
+    ///
+    /// # Errors
+    /// The engine's; [`StoreError::Declined`] if there are entries.
+    pub fn begin_after(tx: &mut Tx<'_>, last: Seq) -> Result<(), StoreError> {
+        if tx.engine().open_table(LOG)?.first()?.is_some() {
+            return Err(StoreError::Declined("the log is not empty".to_owned()));
+        }
+        tx.set_number(FLOOR, last.0)
     }
 
     /// The last entry's place; 0 if there was never one.
@@ -143,6 +155,12 @@ impl Log {
         self.store.write(move |tx| trim_batch(tx, before, limit)).await
     }
 
+    /// Bytes of the bodies that were appended since the start.
+    #[must_use]
+    pub fn appended_bytes(&self) -> u64 {
+        self.tail.read().unwrap_or_else(std::sync::PoisonError::into_inner).appended
+    }
+
     /// Entries kept.
     ///
     /// # Errors
@@ -164,6 +182,7 @@ impl Log {
         {
             let mut tail = self.tail.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             tail.bytes += entry.body.len();
+            tail.appended += entry.body.len() as u64;
             tail.entries.push_back(entry);
             while tail.entries.len() > TAIL_ENTRIES || (tail.bytes > TAIL_BYTES && tail.entries.len() > 1) {
                 let gone = tail.entries.pop_front();
@@ -172,6 +191,15 @@ impl Log {
         }
         self.head.send_replace(seq);
     }
+}
+
+/// The last place that was given out.
+fn head_of(snapshot: &Snapshot) -> Result<Seq, StoreError> {
+    let last = match existing(snapshot.read().open_table(LOG))? {
+        Some(table) => table.last()?.map(|(seq, _)| seq.value()),
+        None => None,
+    };
+    Ok(Seq(last.map_or_else(|| snapshot.number(FLOOR), Ok)?))
 }
 
 /// Everything is decided before anything is written, so that nothing has to be taken back.
@@ -264,6 +292,24 @@ mod tests {
         assert_eq!(cold.at_or_after(Seq(1)).unwrap().unwrap().seq, Seq(5));
         assert!(cold.announced(&hash).unwrap().is_none());
         assert_eq!(Log::open(&store).unwrap().head(), Seq(5));
+    }
+
+    #[tokio::test]
+    async fn an_empty_log_goes_on_where_it_was_told_to_and_one_with_entries_is_told_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        store.write(|tx| Log::begin_after(tx, Seq(4711))).await.unwrap();
+        let log = Log::open(&store).unwrap();
+        assert_eq!(log.head(), Seq(4711));
+        assert!(log.at_or_after(Seq(1)).unwrap().is_none());
+        for number in [4712, 4713] {
+            let (writer, draft) = (log.clone(), draft(clock.now(), number));
+            assert_eq!(store.write(move |tx| writer.append(tx, draft)).await.unwrap(), Seq(number));
+        }
+        assert_eq!(Log::open(&store).unwrap().head(), Seq(4713));
+        assert_eq!(log.at_or_after(Seq(1)).unwrap().unwrap().seq, Seq(4712));
+        assert!(store.write(|tx| Log::begin_after(tx, Seq(9000))).await.is_err());
     }
 
     #[tokio::test]

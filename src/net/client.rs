@@ -21,10 +21,12 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, Hea
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use url::Url;
 
 use super::guard::{Guard, Refused};
 use crate::config;
+use crate::telemetry::Metrics;
 
 /// How long a connection may take to stand, name look-up included. Longer only keeps slots busy: a server that needs more
 /// will not manage the request either.
@@ -158,6 +160,7 @@ impl fmt::Debug for Names {
 pub struct Client {
     http: reqwest::Client,
     guard: Guard,
+    metrics: Metrics,
 }
 
 /// The `User-Agent` of everything we send: name, version and where to read about us. Some admins block what hides.
@@ -203,7 +206,18 @@ impl Client {
             .dns_resolver(resolver)
             .build()
             .context("building the outbound client")?;
-        Ok(Self { http, guard })
+        Ok(Self { http, guard, metrics: Metrics::new() })
+    }
+
+    /// The same client, whose requests are counted there.
+    #[must_use]
+    pub fn counted_in(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Where its requests are counted.
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The guard that all requests pass.
@@ -218,10 +232,13 @@ impl Client {
     /// [`NetFault`] says why there is no answer.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, NetFault> {
         self.guard.check_url(&request.url)?;
-        match tokio::time::timeout(request.timeout, Box::pin(self.exchange(request))).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => Err(NetFault::Timeout),
-        }
+        let (method, began) = (if request.method == Method::POST { "post" } else { "get" }, Instant::now());
+        let exchange = tokio::time::timeout(request.timeout, Box::pin(self.exchange(request)));
+        let outcome = exchange.await.unwrap_or(Err(NetFault::Timeout));
+        let result = outcome.as_ref().map_or_else(NetFault::word, |answer| class(answer.status));
+        self.metrics.requests_sent.with_label_values(&[method, result]).inc();
+        self.metrics.request_seconds.with_label_values(&[method]).observe(began.elapsed().as_secs_f64());
+        outcome
     }
 
     async fn exchange(&self, request: Outgoing) -> Result<Answer, NetFault> {
@@ -255,6 +272,18 @@ impl Client {
             return Err(NetFault::TooBig);
         }
         Ok(Answer { status: response.status().as_u16(), headers, body, truncated })
+    }
+}
+
+/// A status as a label.
+const fn class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "odd",
     }
 }
 

@@ -94,6 +94,21 @@ pub enum FetchFault {
     Unchanged,
 }
 
+impl FetchFault {
+    /// One word for metrics labels.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Gone { .. } => "gone",
+            Self::Forbidden { .. } => "forbidden",
+            Self::TryLater(word) => word,
+            Self::Refused(_) => "refused",
+            Self::Invalid(_) => "invalid",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
 impl From<NetFault> for FetchFault {
     fn from(fault: NetFault) -> Self {
         match fault {

@@ -163,7 +163,19 @@ impl SignedClient {
         self.get_on(address, Journey { unless: Some(etag), ..self.journey() }).await
     }
 
-    async fn get_on(&self, address: &Iri, mut journey: Journey) -> Result<Fetched, FetchFault> {
+    async fn get_on(&self, address: &Iri, journey: Journey) -> Result<Fetched, FetchFault> {
+        let kind = if journey.at_home { "key" } else { "document" };
+        self.counted(kind, self.find(address, journey).await)
+    }
+
+    /// Counts what came of wanting a document.
+    fn counted<T>(&self, kind: &'static str, outcome: Result<T, FetchFault>) -> Result<T, FetchFault> {
+        let result = outcome.as_ref().map_or_else(FetchFault::word, |_found| "ok");
+        self.client.metrics().fetches.with_label_values(&[kind, result]).inc();
+        outcome
+    }
+
+    async fn find(&self, address: &Iri, mut journey: Journey) -> Result<Fetched, FetchFault> {
         let requested = address.without_fragment();
         let arrival = self.travel(&requested, &mut journey).await?;
         let id = id_of(&arrival)?;
@@ -186,6 +198,10 @@ impl SignedClient {
     /// # Errors
     /// [`FetchFault`].
     pub async fn get_json(&self, address: &Url, kind: JsonKind) -> Result<JsonAnswer, FetchFault> {
+        self.counted("json", self.find_json(address, kind).await)
+    }
+
+    async fn find_json(&self, address: &Url, kind: JsonKind) -> Result<JsonAnswer, FetchFault> {
         let mut journey = self.journey();
         let mut here = canonical(address)?;
         loop {
@@ -340,8 +356,10 @@ impl SignedClient {
         let place = self.signers.clone().acquire_owned().await.map_err(|_closed| NetFault::Broken)?;
         let (keys, url, at) = (self.keys.signs_for(&to.authority()), to.url(), self.clock.now());
         let rsa = self.speaker.as_ref().map_or_else(|| keys.rsa.clone(), |actor| keys.rsa.of(actor));
+        let seconds = self.client.metrics().signature_seconds.with_label_values(&["sign"]);
         let signing = tokio::task::spawn_blocking(move || {
             let _place = place;
+            let _timer = seconds.start_timer();
             http_sig::sign(scheme, &rsa, &method, &url, body.as_ref(), at)
         });
         signing.await.map_err(|_panic| NetFault::Broken)

@@ -32,6 +32,12 @@ impl Peers {
         if let Some(kept) = self.stored_software(origin).filter(|kept| now < kept.until) {
             return kept;
         }
+        self.read_software(origin).await
+    }
+
+    /// From the server; what it says goes to disk.
+    pub(super) async fn read_software(&self, origin: &Iri) -> Kept<Software> {
+        let now = self.clock.now();
         match self.ask_software(origin).await {
             Ok(software) => {
                 let record = json!({ "name": software.name, "version": software.version }).to_string();

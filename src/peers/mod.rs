@@ -237,6 +237,17 @@ impl Peers {
         self.software.get_or(&origin, self.clock.now(), Box::pin(self.load_software(&origin))).await
     }
 
+    /// The same, read from the server now.
+    ///
+    /// # Errors
+    /// [`PeerFault`].
+    pub async fn software_fresh(&self, authority: &Authority, scheme: &str) -> Result<Software, PeerFault> {
+        let origin = discovery::origin(scheme, authority)?;
+        let kept = Box::pin(self.read_software(&origin)).await;
+        self.software.put(&origin, kept.clone()).await;
+        kept.outcome
+    }
+
     /// The actor id that an operator means: `@user@host` or `user@host` by WebFinger, or an actor's URL taken as it is.
     ///
     /// # Errors

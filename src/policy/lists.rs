@@ -3,13 +3,18 @@
 //! ([`diff`]).
 //!
 //! Promises: any bytes are read or refused, never a panic; sizes are bounded; each bad row is named by its line; a name
-//! that was made unreadable (`ev*l.example`) is refused and counted, never guessed.
+//! that was made unreadable (`ev*l.example`) is refused, named and counted, never guessed.
+//!
+//! **The brake.** What a list that is followed would change at once is measured against what it has brought ([`Diff::share`]):
+//! over [`BRAKE`] percent it takes a person to say yes, since a list may be emptied, replaced or taken over where it is
+//! published.
 
 use std::collections::{BTreeMap, HashSet};
 
 use csv::{ByteRecord, ReaderBuilder, StringRecord, Trim};
 use serde::Serialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use super::rules::RuleSet;
 use crate::clock::Timestamp;
@@ -26,6 +31,8 @@ const MAX_COLUMNS: usize = 32;
 const MAX_FIELD: usize = 4096;
 /// Bad rows that are named; more are only counted.
 const MAX_NAMED: usize = 100;
+/// Percent of what a list brought that an update may change without being approved.
+pub const BRAKE: u32 = 10;
 /// What is shown of a bad name.
 const SHOWN: usize = 80;
 
@@ -58,7 +65,7 @@ pub enum ListFault {
 }
 
 /// One row that is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct BadRow {
     /// Its line, from 1.
     pub line: u64,
@@ -90,8 +97,10 @@ pub struct List {
     pub bad: Vec<BadRow>,
     /// How many bad ones there are.
     pub bad_count: usize,
-    /// Rows whose name was made unreadable.
-    pub obfuscated: usize,
+    /// Rows whose name was made unreadable: the first hundred.
+    pub obfuscated: Vec<BadRow>,
+    /// How many of them there are.
+    pub obfuscated_count: usize,
     /// Rows that ask for nothing (`noop`).
     pub noop: usize,
     /// Names that came again; the harsher row counts.
@@ -301,7 +310,11 @@ impl Gathered {
 
     fn take(&mut self, text: &str, severity: Option<Severity>, comment: &str, line: u64) {
         if text.contains('*') {
-            self.list.obfuscated += 1;
+            self.list.obfuscated_count += 1;
+            if self.list.obfuscated.len() < MAX_NAMED {
+                let why = format!("{:?} is obfuscated: nobody can know which server is meant", shown(text));
+                self.list.obfuscated.push(BadRow { line, column: Some("domain"), why });
+            }
             return;
         }
         let name = match server(text) {
@@ -366,6 +379,18 @@ pub struct Diff {
 }
 
 impl Diff {
+    /// How much of what the list has brought is changed, in percent, rounded up. Where it has brought nothing yet, all.
+    #[must_use]
+    pub fn share(&self) -> u32 {
+        let changed = self.add.len() + self.change.len() + self.remove.len();
+        let before = self.same + self.change.len() + self.remove.len();
+        match (changed, before) {
+            (0, _) => 0,
+            (_, 0) => 100,
+            (changed, before) => u32::try_from((changed * 100).div_ceil(before)).unwrap_or(u32::MAX),
+        }
+    }
+
     /// The same as changes to make.
     #[must_use]
     pub fn changes(&self) -> Vec<RuleChange> {
@@ -459,7 +484,8 @@ mod tests {
             [("evil.example", block), ("loud.example", silence), ("xn--bcher-kva.example", block)]
         );
         assert_eq!(list.rows[0].comment, "spam, and \"worse\"");
-        assert_eq!((list.noop, list.obfuscated, list.bad_count), (1, 1, 0));
+        assert_eq!((list.noop, list.obfuscated_count, list.bad_count), (1, 1, 0));
+        assert_eq!(list.obfuscated.iter().map(|row| row.line).collect::<Vec<_>>(), [6], "{:?}", list.obfuscated);
         let turned =
             "public_comment,extra,severity,domain\n,1,suspend,evil.example\n# a comment,,,\n,,silence,#off.example";
         let list = parse(turned.as_bytes()).unwrap();
@@ -477,7 +503,8 @@ mod tests {
         let list = parse(text.as_bytes()).unwrap();
         let expected = ["evil.example", "loud.example", "dot.example", "xn--bcher-kva.example"];
         assert_eq!(names(&list), expected.map(|name| (name, None)));
-        assert_eq!((list.obfuscated, list.bad_count), (2, 0));
+        assert_eq!((list.obfuscated_count, list.bad_count), (2, 0));
+        assert_eq!(list.obfuscated.iter().map(|row| row.line).collect::<Vec<_>>(), [6, 7]);
         assert_eq!(parse(b"").unwrap(), List::default());
         assert_eq!(parse(b"\xef\xbb\xbf\r\n# nothing\r\n").unwrap(), List::default());
     }
@@ -563,6 +590,30 @@ mod tests {
         assert_eq!(says("gone.example"), crate::policy::Verdict::Allow);
         assert_eq!(says("other.example"), crate::policy::Verdict::Block);
         assert_eq!(diff(&list, &source, Severity::Block, true, &after, NOW).changes(), []);
+    }
+
+    #[test]
+    fn what_a_list_changes_is_measured_against_what_it_brought() {
+        let diff = |add: usize, change: usize, same: usize, remove: usize| {
+            let rules = |count| {
+                (0..count).map(|_| Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, NOW))
+            };
+            Diff { add: rules(add).collect(), change: rules(change).collect(), same, remove: rules(remove).collect() }
+        };
+        for (add, change, same, remove, expected) in [
+            (0, 0, 0, 0, 0),
+            (0, 0, 50, 0, 0),
+            (1, 0, 0, 0, 100),
+            (10, 0, 100, 0, 10),
+            (11, 0, 100, 0, 11),
+            (5, 5, 95, 0, 10),
+            (0, 0, 95, 5, 5),
+            (1, 0, 1001, 0, 1),
+            (0, 0, 0, 7, 100),
+            (300, 0, 100, 0, 300),
+        ] {
+            assert_eq!(diff(add, change, same, remove).share(), expected, "{add} {change} {same} {remove}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub use rules::{Active, MAX_KEYWORDS, RuleSet, Ruling, Verdict};
 
 use crate::config;
 use crate::ids::Authority;
-use crate::store::{AuthorityFacts, Rule, RuleChange, Store, StoreError, Tx};
+use crate::store::{Act, AuthorityFacts, Rule, RuleChange, Store, StoreError, Tx};
 
 /// Changes written in one transaction: the inbox waits for it.
 const PER_WRITE: usize = 2000;
@@ -76,6 +76,7 @@ impl Rules {
         &self,
         store: &Store,
         changes: Vec<RuleChange>,
+        act: &Act,
         may: impl FnOnce(&RuleSet) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let _one_at_a_time = self.0.changing.lock().await;
@@ -83,9 +84,11 @@ impl Rules {
         let changes = Arc::new(changes);
         let (mut written, mut done) = (0, Ok(()));
         while done.is_ok() && written < changes.len() {
-            let (part, start) = (changes.clone(), written);
+            let (part, start, act) = (changes.clone(), written, act.clone());
             let write = move |tx: &mut Tx<'_>| {
-                part.iter().skip(start).take(PER_WRITE).try_for_each(|change| tx.change_rule(change))
+                let part = part.get(start..part.len().min(start + PER_WRITE)).unwrap_or_default();
+                tx.audit_rules(&act, part)?;
+                part.iter().try_for_each(|change| tx.change_rule(change))
             };
             done = store.write(write).await;
             if done.is_ok() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::clock::{Clock, Timestamp};
-use crate::store::{ApiToken, Scope, Store, StoreError};
+use crate::store::{Act, ApiToken, Scope, Store, StoreError};
 
 /// What each token begins with: so that people and programs who find one somewhere know what it is.
 const PREFIX: &str = "shearwater_";
@@ -30,6 +30,19 @@ pub struct Made {
     pub token: String,
     /// What was written down of it.
     pub record: ApiToken,
+}
+
+/// Whose a good token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its public half, by which its use is counted.
+    pub id: String,
+    /// What the operator calls it.
+    pub name: String,
+    /// What it opens.
+    pub scope: Scope,
+    /// Until when.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Why a token opens nothing.
@@ -60,7 +73,21 @@ impl Tokens {
     ///
     /// # Errors
     /// A sentence for the operator: about the name, that there is one like it, or the store's.
-    pub async fn make(&self, name: &str, scope: Scope, life: Option<Duration>) -> anyhow::Result<Made> {
+    pub async fn make(&self, name: &str, scope: Scope, life: Option<Duration>, act: &Act) -> anyhow::Result<Made> {
+        self.make_until(name, scope, life.map(|life| self.clock.now().plus(life)), act).await
+    }
+
+    /// The same until a moment.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn make_until(
+        &self,
+        name: &str,
+        scope: Scope,
+        expires_at: Option<Timestamp>,
+        act: &Act,
+    ) -> anyhow::Result<Made> {
         let name = name.trim().to_owned();
         anyhow::ensure!(
             (1..=MAX_NAME).contains(&name.chars().count()) && !name.contains(char::is_control),
@@ -68,10 +95,9 @@ impl Tokens {
         );
         let (id, secret) = (hex(&rand::random::<[u8; 8]>()), hex(&rand::random::<[u8; 32]>()));
         let made_at = self.clock.now();
-        let expires_at = life.map(|life| made_at.plus(life));
         let record = ApiToken { name, scope, hash: hash(&secret), made_at, expires_at, used_on: None };
-        let (row, key) = (record.clone(), id.clone());
-        self.store.write(move |tx| tx.add_token(&key, &row)).await?;
+        let (row, key, act) = (record.clone(), id.clone(), act.clone());
+        self.store.write(move |tx| tx.add_token(&key, &row, &act)).await?;
         Ok(Made { token: format!("{PREFIX}{id}_{secret}"), record })
     }
 
@@ -87,16 +113,16 @@ impl Tokens {
     ///
     /// # Errors
     /// The store's.
-    pub async fn revoke(&self, name: &str) -> Result<bool, StoreError> {
-        let name = name.trim().to_owned();
-        self.store.write(move |tx| tx.revoke_token(&name)).await
+    pub async fn revoke(&self, name: &str, act: &Act) -> Result<bool, StoreError> {
+        let (name, act) = (name.trim().to_owned(), act.clone());
+        self.store.write(move |tx| tx.revoke_token(&name, &act)).await
     }
 
-    /// Whether what somebody shows opens `scope`; its public half, by which its use is counted.
+    /// Whether what somebody shows opens `scope`; whose it is.
     ///
     /// # Errors
     /// [`TokenFault`].
-    pub async fn check(&self, shown: &str, scope: Scope) -> Result<String, TokenFault> {
+    pub async fn check(&self, shown: &str, scope: Scope) -> Result<Holder, TokenFault> {
         let (id, secret) = halves(shown).ok_or(TokenFault::Unknown)?;
         let token: ApiToken = self.store.get(id)?.ok_or(TokenFault::Unknown)?;
         if verify_slices_are_equal(hash(secret).as_bytes(), token.hash.as_bytes()).is_err() {
@@ -113,7 +139,7 @@ impl Tokens {
             // A store that is busy notes it next time; nobody is turned away for it.
             let _ = self.store.write(move |tx| tx.note_token_use(&id, now.day())).await;
         }
-        Ok(id.to_owned())
+        Ok(Holder { id: id.to_owned(), name: token.name, scope: token.scope, expires_at: token.expires_at })
     }
 }
 
@@ -148,24 +174,24 @@ mod tests {
     #[tokio::test]
     async fn a_token_opens_until_it_expires_or_is_revoked() {
         let (_dir, tokens, clock) = tokens();
-        let made = tokens.make(" a reader ", Scope::Search, Some(90 * DAY)).await.unwrap();
-        let lasting = tokens.make("another", Scope::Search, None).await.unwrap();
+        let made = tokens.make(" a reader ", Scope::Search, Some(90 * DAY), &Act::local("")).await.unwrap();
+        let lasting = tokens.make("another", Scope::Search, None, &Act::local("")).await.unwrap();
         assert_eq!(made.record.name, "a reader");
         tokens.check(&made.token, Scope::Search).await.unwrap();
         clock.advance(90 * DAY);
         assert!(matches!(tokens.check(&made.token, Scope::Search).await, Err(TokenFault::Expired(_))));
         tokens.check(&lasting.token, Scope::Search).await.unwrap();
-        assert!(tokens.revoke("another").await.unwrap());
+        assert!(tokens.revoke("another", &Act::local("")).await.unwrap());
         assert!(matches!(tokens.check(&lasting.token, Scope::Search).await, Err(TokenFault::Unknown)));
-        assert!(!tokens.revoke("another").await.unwrap(), "once");
+        assert!(!tokens.revoke("another", &Act::local("")).await.unwrap(), "once");
     }
 
     #[tokio::test]
     async fn what_is_no_token_opens_nothing() {
         let (_dir, tokens, _clock) = tokens();
-        let made = tokens.make("a reader", Scope::Search, None).await.unwrap().token;
+        let made = tokens.make("a reader", Scope::Search, None, &Act::local("")).await.unwrap().token;
         let (head, secret) = made.rsplit_once('_').unwrap();
-        let other = tokens.make("another", Scope::Search, None).await.unwrap().token;
+        let other = tokens.make("another", Scope::Search, None, &Act::local("")).await.unwrap().token;
         let (_, of_other) = other.rsplit_once('_').unwrap();
         let turned = secret.chars().rev().collect::<String>();
         let hash = tokens.list().unwrap().into_iter().find(|(_, one)| one.name == "a reader").unwrap().1.hash;
@@ -189,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn the_store_knows_the_hash_and_the_day_and_no_more() {
         let (dir, tokens, clock) = tokens();
-        let made = tokens.make("a reader", Scope::Search, None).await.unwrap();
+        let made = tokens.make("a reader", Scope::Search, None, &Act::local("")).await.unwrap();
         let secret = made.token.rsplit('_').next().unwrap();
         clock.advance(Duration::from_secs(3723));
         tokens.check(&made.token, Scope::Search).await.unwrap();
@@ -205,11 +231,11 @@ mod tests {
     #[tokio::test]
     async fn names_are_there_once_and_say_something() {
         let (_dir, tokens, _clock) = tokens();
-        tokens.make("a reader", Scope::Search, None).await.unwrap();
-        let again = tokens.make("a reader", Scope::Search, None).await.unwrap_err().to_string();
+        tokens.make("a reader", Scope::Search, None, &Act::local("")).await.unwrap();
+        let again = tokens.make("a reader", Scope::Search, None, &Act::local("")).await.unwrap_err().to_string();
         assert!(again.contains("revoke it first"), "{again}");
         for name in ["", "  ", "a\nb", &"x".repeat(101)] {
-            assert!(tokens.make(name, Scope::Search, None).await.is_err(), "{name:?}");
+            assert!(tokens.make(name, Scope::Search, None, &Act::local("")).await.is_err(), "{name:?}");
         }
         assert_eq!(tokens.list().unwrap().len(), 1);
     }

@@ -270,7 +270,7 @@ impl Relay {
     }
 
     /// Each object once, whoever brings it, and never after its deletion.
-    fn not_again(tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
+    pub(super) fn not_again(tx: &Tx<'_>, draft: &Draft) -> Result<Option<&'static str>, StoreError> {
         if Self::is_deleted(tx, draft)? {
             return Ok(Some("deleted-before"));
         }

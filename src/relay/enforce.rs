@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Relay;
 use super::route::Effect;
@@ -14,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::ids::{Authority, Iri};
 use crate::log::Draft;
 use crate::policy::{MAX_KEYWORDS, RuleSet, Rules, Verdict};
-use crate::store::{ControlRow, Following, MAX_REGISTRATIONS, RuleChange, Severity, StoreError, Tx};
+use crate::store::{Act, ControlRow, Following, MAX_REGISTRATIONS, RuleChange, Severity, StoreError, Tx};
 
 /// Messages read in one go.
 const PAGE: usize = 100;
@@ -27,7 +28,7 @@ const PARTINGS: usize = MAX_REGISTRATIONS;
 const LOGGED: usize = 20;
 
 /// What a change of the rules means for those who are here.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Impact {
     /// Subscribers that are turned away, those that wait for the operator included.
     pub removed: Vec<Authority>,
@@ -146,7 +147,7 @@ impl Relay {
     ///
     /// # Errors
     /// As [`Relay::rules_after`], and the store's.
-    pub async fn change_rules(&self, changes: Vec<RuleChange>) -> anyhow::Result<Impact> {
+    pub async fn change_rules(&self, changes: Vec<RuleChange>, act: &Act) -> anyhow::Result<Impact> {
         let after = self.rules_after(&changes)?;
         let impact = self.impact(&after)?;
         tracing::info!(count = changes.len(), "the operator changes rules");
@@ -154,7 +155,7 @@ impl Relay {
             tracing::info!(rule = ?change, "a rule changes");
         }
         // Asked again: another change may have come between.
-        self.0.rules.change(&self.0.store, changes, |after| self.may_be(after)).await?;
+        self.0.rules.change(&self.0.store, changes, act, |after| self.may_be(after)).await?;
         // A Follow that was judged by the old rules may be on its way to the disk. It is there once this write is.
         self.turn_away(self.unwanted(&self.0.rules.set(), self.0.clock.now())?).await?;
         self.enforce().await?;

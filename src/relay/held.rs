@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Relay;
 use super::screening::AUTHOR_DAYS;
@@ -16,7 +18,7 @@ use crate::ids::{Authority, Iri};
 use crate::log::{Draft, Kind};
 use crate::policy::Verdict;
 use crate::policy::wave::FIRST_DAY;
-use crate::store::{Arrivals, HeldKind, HeldPost, HeldTally, Hold, SeenSet, StoreError, Tx};
+use crate::store::{Act, Arrivals, HeldKind, HeldPost, HeldTally, Hold, SeenSet, StoreError, Tx};
 use crate::wire::text::Features;
 
 /// Posts dealt with in one transaction.
@@ -45,10 +47,18 @@ impl HeldTarget {
         let server = Authority::parse(text).map_err(|fault| anyhow::anyhow!("{text:?} is no host: {fault}"))?;
         Ok(Self::Server(server))
     }
+
+    /// Whose it is: all that the audit log keeps.
+    fn server(&self) -> Authority {
+        match self {
+            Self::Server(server) => server.clone(),
+            Self::Post(id) => id.authority(),
+        }
+    }
 }
 
 /// What a release did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, ToSchema)]
 pub struct Released {
     /// Posts that go on.
     pub released: u64,
@@ -59,7 +69,7 @@ pub struct Released {
 }
 
 /// One server of which something is held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HeldServer {
     /// The server.
     pub host: Authority,
@@ -104,21 +114,38 @@ impl Relay {
     ///
     /// # Errors
     /// If nothing of it is held; the store's.
-    pub async fn release(&self, target: &HeldTarget) -> anyhow::Result<Released> {
+    pub async fn release(&self, target: &HeldTarget, act: &Act) -> anyhow::Result<Released> {
         let mut done = Released::default();
         if let HeldTarget::Server(server) = target {
-            let (relay, server) = (self.clone(), server.clone());
-            done.hold_ended = self.0.store.write(move |tx| relay.end_hold(tx, &server)).await?;
+            let (relay, server, act) = (self.clone(), server.clone(), act.clone());
+            let end = move |tx: &mut Tx<'_>| {
+                let ended = relay.end_hold(tx, &server)?;
+                if ended {
+                    tx.audit(&act, "held.end", server.as_str(), json!({ "held": true }), Value::Null)?;
+                }
+                Ok(ended)
+            };
+            done.hold_ended = self.0.store.write(end).await?;
         }
         let posts = self.held_posts(target)?;
-        anyhow::ensure!(done.hold_ended || !posts.is_empty(), "{}", nothing_held(target));
+        if !done.hold_ended && posts.is_empty() {
+            return Err(nothing_held(target).into());
+        }
         for batch in posts.chunks(BATCH) {
             let (relay, count, batch) = (self.clone(), batch.len() as u64, batch.to_vec());
+            let (server, act) = (target.server(), act.clone());
             let release = move |tx: &mut Tx<'_>| {
                 let mut gone_on = 0;
                 for object in &batch {
                     gone_on += u64::from(relay.let_go(tx, object)?);
                 }
+                tx.audit(
+                    &act,
+                    "held.release",
+                    server.as_str(),
+                    json!({ "posts": batch.len() }),
+                    json!({ "released": gone_on }),
+                )?;
                 Ok(gone_on)
             };
             let gone_on = self.0.store.write(release).await?;
@@ -133,15 +160,17 @@ impl Relay {
     ///
     /// # Errors
     /// If nothing of it is held; the store's.
-    pub async fn discard(&self, target: &HeldTarget, dry_run: bool) -> anyhow::Result<u64> {
+    pub async fn discard(&self, target: &HeldTarget, dry_run: bool, act: &Act) -> anyhow::Result<u64> {
         let posts = self.held_posts(target)?;
-        anyhow::ensure!(!posts.is_empty(), "{}", nothing_held(target));
+        if posts.is_empty() {
+            return Err(nothing_held(target).into());
+        }
         if dry_run {
             return Ok(posts.len() as u64);
         }
         let mut discarded = 0;
         for batch in posts.chunks(BATCH) {
-            let (relay, batch) = (self.clone(), batch.to_vec());
+            let (relay, batch, server, act) = (self.clone(), batch.to_vec(), target.server(), act.clone());
             let discard = move |tx: &mut Tx<'_>| {
                 let mut discarded = 0;
                 for object in &batch {
@@ -152,6 +181,7 @@ impl Relay {
                     relay.take_out(tx, object, "discarded")?;
                     discarded += 1;
                 }
+                tx.audit(&act, "held.discard", server.as_str(), json!({ "posts": discarded }), Value::Null)?;
                 Ok(discarded)
             };
             discarded += self.0.store.write(discard).await?;
@@ -353,12 +383,12 @@ impl Relay {
     }
 }
 
-fn nothing_held(target: &HeldTarget) -> String {
+fn nothing_held(target: &HeldTarget) -> StoreError {
     let what = match target {
         HeldTarget::Server(server) => format!("nothing of {server}"),
         HeldTarget::Post(id) => format!("no post {id}"),
     };
-    format!("{what} is held; `shearwater admin held` lists what is")
+    StoreError::Absent(format!("{what} is held; `shearwater admin held` lists what is"))
 }
 
 fn draft(post: HeldPost, now: Timestamp) -> Draft {

@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use super::Relay;
-use super::resolver;
 use super::screening::{AUTHOR_DAYS, NEWCOMER_DAYS};
 use super::subscribe::SOFTWARE_LIFE;
 use crate::clock::Timestamp;
 use crate::consent::MAX_RETENTION;
 use crate::ids::{Authority, Seq};
 use crate::store::{
-    AuthorityFacts, Edited, Refused, SeenSet, StoreError, Subscriber, SubscriberState, Suppressed, SwitchedOff, Tx,
+    AUDIT_KEPT, AuthorityFacts, Edited, MOST_AUDITED, Refused, SeenSet, StoreError, Subscriber, SubscriberState,
+    Suppressed, SwitchedOff, Tx,
 };
 use crate::supervise::Worker;
 
@@ -27,7 +27,7 @@ const SIGNATURE_HOURS: u32 = 3;
 /// How long a server waits for the operator before its Follow is forgotten. Its admin may ask again.
 const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// How often it is looked who said no so long ago that it may be forgotten.
+/// How often it is looked who said no so long ago that it may be forgotten, and what of the audit log may.
 const NOES_EVERY: Duration = Duration::from_secs(3600);
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
 const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -65,6 +65,7 @@ impl Worker for Housekeeping {
         }
         self.done = true;
         unless_busy(self.relay.tidy().await)?;
+        unless_busy(self.relay.write_down_given().await)?;
         unless_busy(self.tidy_facts().await)?;
         unless_busy(self.tidy_noes().await)?;
         Ok(true)
@@ -80,6 +81,7 @@ impl Housekeeping {
         let now = self.relay.0.clock.now();
         if self.noes_at.is_none_or(|at| now.since(at) >= NOES_EVERY) {
             self.relay.forget_noes(now).await?;
+            self.relay.0.store.forget_audit(now.minus(AUDIT_KEPT), MOST_AUDITED).await?;
             self.noes_at = Some(now);
         }
         Ok(())
@@ -96,7 +98,7 @@ impl Housekeeping {
     }
 }
 
-/// Writes refusals down.
+/// Writes down what was refused, and what servers were told.
 pub struct RefusalKeeper {
     relay: Relay,
 }
@@ -119,6 +121,7 @@ impl Worker for RefusalKeeper {
         let oldest = parts.clock.now().minus(parts.keep.refusals);
         let saved = parts.refusals.save(&parts.store, oldest, parts.keep.refusals_max).await;
         unless_busy(saved.map(|_rows| ()))?;
+        unless_busy(parts.knocks.save(&parts.store, parts.clock.now()).await.map(|_rows| ()))?;
         Ok(false)
     }
 
@@ -162,9 +165,8 @@ impl Relay {
     /// their own. One that stands still does not fill the disk: after a week it loses its place, and that is told.
     async fn trim_log(&self) -> Result<(), StoreError> {
         let (parts, now) = (&self.0, self.0.clock.now());
-        let readers = [resolver::NAME].into_iter().chain(parts.readers.iter().copied());
         let places: Vec<Option<Seq>> =
-            readers.map(|name| parts.store.worker_cursor(name)).collect::<Result<_, StoreError>>()?;
+            self.readers().map(|name| parts.store.worker_cursor(name)).collect::<Result<_, StoreError>>()?;
         let keep_from = places.into_iter().map(Option::unwrap_or_default).min().unwrap_or_default();
         while parts.log.trim(now.minus(parts.keep.retention), keep_from).await? > 0 {}
         let longest = parts.keep.retention.max(LONGEST_WAIT);

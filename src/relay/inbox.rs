@@ -49,7 +49,12 @@ impl Relay {
     async fn take(&self, received: Received, claimed: Option<String>) -> Answer {
         let timer = self.0.metrics.inbound_seconds.start_timer();
         let answer = match self.verify(received).await {
-            Ok(verified) => self.act(verified).await,
+            Ok(verified) => {
+                let server = verified.authority.clone();
+                let answer = self.act(verified).await;
+                self.note_knock(&server, &answer);
+                answer
+            }
             Err(Refused::Ignored(why)) => Answer::Accepted(why),
             Err(Refused::Rejected(rejection)) => Answer::Rejected(rejection),
         };
@@ -80,8 +85,14 @@ impl Relay {
                 effects.iter_mut().for_each(slim);
             }
         }
+        let server = verified.authority.clone();
         match self.perform(verified, effects, actor).await {
-            Ok(done) => self.conclude_request(done),
+            Ok(done) => {
+                if matches!(done.word, "relayed" | "hint" | "held") {
+                    self.0.given.count(&server);
+                }
+                self.conclude_request(&server, done)
+            }
             Err(error) => Answer::Rejected(store_trouble(&error)),
         }
     }
@@ -100,13 +111,13 @@ impl Relay {
     }
 
     /// Tells who has something to do now, and finds the answer.
-    fn conclude_request(&self, done: Outcome) -> Answer {
+    fn conclude_request(&self, server: &Authority, done: Outcome) -> Answer {
         if done.welcome.is_some() || matches!(done.word, "left" | "left-in-one-style" | "search-off") {
             (self.0.signals.control)();
             self.0.survey.notify_one();
         }
         match done.welcome {
-            Some(Welcome::Reject(why)) => Answer::Rejected(not_admitted(why)),
+            Some(Welcome::Reject(why)) => Answer::Rejected(not_admitted(why, &self.check_link(server))),
             _ => Answer::Accepted(done.word),
         }
     }
@@ -121,6 +132,8 @@ impl Relay {
         let facts = Facts {
             subscriber: self.0.store.subscriber(&verified.authority),
             author: self.0.store.subscriber(&author),
+            publishes: self.0.store.publishes(&verified.authority),
+            author_publishes: author != verified.authority && self.0.store.publishes(&author),
             following,
             search: self.search_facts(verified, &author),
             rules: &rules,
@@ -152,6 +165,15 @@ impl Relay {
         let joined = servers.contains_key(&verified.authority);
         let counted = self.0.trends.is_on();
         SearchFacts { on, actor, signer: key(&verified.authority), author: key(author), joined, known, counted }
+    }
+
+    /// Keeps for the server's admin what it was told. What they would ask about is written down soon.
+    fn note_knock(&self, server: &Authority, answer: &Answer) {
+        let (word, status, news) = match answer {
+            Answer::Accepted(word) => (*word, 202, word.starts_with("join") || word.starts_with("search-")),
+            Answer::Rejected(rejection) => (rejection.check, rejection.status, rejection.status < 429),
+        };
+        self.0.knocks.note(server, word, status, news, self.0.clock.now());
     }
 
     /// Counts the answer, and keeps a refusal for the operator.
@@ -236,9 +258,11 @@ fn no_search() -> Rejection {
     Rejection { status: 404, check: "search-off", detail, remedy, retry_after: None }
 }
 
-fn not_admitted(why: &str) -> Rejection {
+/// The link tells all that is known of the server, so it is given only to who signed as it.
+fn not_admitted(why: &str, link: &str) -> Rejection {
     let remedy = "Ask the operator of this relay; its home page names a contact.";
-    Rejection { status: 403, check: "admission", detail: why.to_owned(), remedy, retry_after: None }
+    let detail = format!("{why} What is known of your server: {link}");
+    Rejection { status: 403, check: "admission", detail, remedy, retry_after: None }
 }
 
 fn too_many(wait: Duration) -> Rejection {

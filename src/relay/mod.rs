@@ -1,22 +1,29 @@
 //! The relay's own room: what comes in is verified ([`verify`]), judged ([`trust`], [`route`]), and becomes effects in one
 //! store transaction ([`effects`]). Joining and leaving ([`subscribe`]) are part of that. Two workers finish what must not
 //! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
-//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]).
+//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]); lists that others publish bring such changes ([`lists`]).
 //!
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
 //! What comes for the search comes this way too: servers switch it on and off ([`switch`]), posts are taken for it alone,
 //! and authors go out of it, and out of what trends count (`withdraw`). What is done with them is the business of others, who read the log.
 //!
-//! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as.
+//! Servers that joined may also ask for something ([`reader`]): their requests are signed by whom they joined as. How a server
+//! looks from here is found out by a [`probe`]; what it was told, and why ([`explain`]), its admin is told again by a [`check`].
 //!
 //! Nothing here sends a post: that is what delivery reads the log for.
 
+mod announce;
+pub mod check;
 pub mod effects;
 pub mod enforce;
+pub mod explain;
+mod given;
 pub mod held;
 pub mod housekeeping;
 pub mod inbox;
+pub mod lists;
+pub mod probe;
 pub mod reader;
 pub mod resolver;
 pub mod route;
@@ -37,9 +44,10 @@ use crate::config::{self, Config};
 use crate::identity::Identity;
 use crate::ids::Authority;
 use crate::log::Log;
+use crate::net::SignedClient;
 use crate::peers::Peers;
 use crate::policy::{Limits, Rules, VainLimit};
-use crate::store::{Refusals, Store};
+use crate::store::{Knocks, Refusals, Store};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -55,6 +63,7 @@ struct Parts {
     store: Store,
     log: Log,
     peers: Peers,
+    signed: SignedClient,
     identity: Identity,
     rules: Rules,
     limits: Limits,
@@ -66,11 +75,14 @@ struct Parts {
     supervisor: Supervisor,
     metrics: Metrics,
     refusals: Refusals,
+    knocks: Knocks,
+    desk: check::Desk,
     signals: Signals,
     readers: Vec<&'static str>,
     survey: Notify,
     keep: config::Store,
     screening: screening::Screening,
+    given: given::Given,
 }
 
 /// How the room tells the others that there is something to do, without knowing them.
@@ -87,6 +99,7 @@ pub struct Services {
     pub store: Store,
     pub log: Log,
     pub peers: Peers,
+    pub signed: SignedClient,
     pub identity: Identity,
     pub rules: Rules,
     pub clock: Clock,
@@ -101,11 +114,13 @@ impl Relay {
     /// Puts the room together; nothing runs yet.
     #[must_use]
     pub fn new(config: &Config, services: Services) -> Self {
-        let Services { store, log, peers, identity, rules, clock, supervisor, metrics, signals, readers } = services;
+        let Services { store, log, peers, signed, identity, rules, clock, supervisor, metrics, signals, readers } =
+            services;
         Self(Arc::new(Parts {
             store,
             log,
             peers,
+            signed,
             identity,
             rules,
             limits: Limits::new(&config.policy),
@@ -117,11 +132,14 @@ impl Relay {
             supervisor,
             metrics,
             refusals: Refusals::default(),
+            knocks: Knocks::default(),
+            desk: check::Desk::default(),
             signals,
             readers,
             survey: Notify::new(),
             keep: config.store.clone(),
             screening: screening::Screening::new(config),
+            given: given::Given::default(),
         }))
     }
 
@@ -142,6 +160,8 @@ impl Relay {
         supervisor.start(move || housekeeping::Housekeeping::new(relay.clone()));
         let relay = self.clone();
         supervisor.start(move || housekeeping::RefusalKeeper::new(relay.clone()));
+        let relay = self.clone();
+        supervisor.start(move || lists::ListKeeper::new(relay.clone()));
     }
 
     /// Whether the disk has more room than the reserve, which is for deletions, deliveries and the operator.
@@ -153,6 +173,11 @@ impl Relay {
     /// Whether most of the reserve is gone as well.
     fn is_nearly_full(&self) -> bool {
         self.0.store.free_bytes() < self.0.keep.reserve.as_u64() / 4
+    }
+
+    /// Who reads the log, by the names that their places are kept under.
+    pub fn readers(&self) -> impl Iterator<Item = &'static str> {
+        [resolver::NAME].into_iter().chain(self.0.readers.iter().copied())
     }
 
     /// What was refused lately.

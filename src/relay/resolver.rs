@@ -298,7 +298,7 @@ impl Resolver {
         self.done.extend(done);
     }
 
-    fn count(&self, outcome: &str) {
+    fn count(&self, outcome: &'static str) {
         self.relay.0.metrics.hints.with_label_values(&[outcome]).inc();
     }
 }
@@ -463,6 +463,8 @@ impl Relay {
         let facts = Facts {
             subscriber: None,
             author: None,
+            publishes: false,
+            author_publishes: false,
             following: None,
             search: SearchFacts::none(&self.0.identity.search.actor),
             rules: &rules,

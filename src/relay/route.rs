@@ -45,6 +45,10 @@ pub struct Facts<'a> {
     pub subscriber: Option<Arc<Subscriber>>,
     /// The actor's server, if it joined: the same one, unless somebody else signed.
     pub author: Option<Arc<Subscriber>>,
+    /// The operator lets the server that signed send without having joined,
+    pub publishes: bool,
+    /// and the actor's server.
+    pub author_publishes: bool,
     /// Our Follow of the actor that signed, if there is one.
     pub following: Option<Following>,
     /// How the search stands to both.
@@ -575,6 +579,7 @@ fn may_be_searched(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'stati
 /// Who may publish: an active subscriber's own users, or whom the operator follows.
 fn is_member(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'static str> {
     match &facts.subscriber {
+        _ if facts.publishes => {}
         None if followed_by_operator(facts) => {}
         None => return Err("not-a-subscriber"),
         Some(subscriber) if !subscriber.is_active() => return Err("subscriber-pending"),
@@ -596,7 +601,7 @@ fn is_author_welcome(verified: &Verified, facts: &Facts<'_>) -> Result<(), &'sta
         return Err("our-own");
     }
     may_publish(&actor.authority(), facts)?;
-    let joined = facts.author.as_ref().is_some_and(|author| author.is_active());
+    let joined = facts.author_publishes || facts.author.as_ref().is_some_and(|author| author.is_active());
     if joined || followed_by_operator(facts) { Ok(()) } else { Err("author-not-a-subscriber") }
 }
 

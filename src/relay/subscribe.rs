@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Relay;
 use super::verify::Verified;
@@ -18,8 +18,8 @@ use crate::ids::{Authority, Iri};
 use crate::log::Log;
 use crate::policy::{RuleSet, Verdict};
 use crate::store::{
-    AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Registration, StoreError,
-    Style, Subscriber, SubscriberState, Tx,
+    Act, AuthorityFacts, Directive, FollowState, Following, Health, MAX_REGISTRATIONS, Mode, Paused, Publisher,
+    Registration, StoreError, Style, Subscriber, SubscriberState, Tx,
 };
 use crate::wire::actor::{ActorKind, RemoteActor};
 use crate::wire::{author, discovery};
@@ -239,6 +239,8 @@ impl Relay {
                 seen_at: now,
                 health: Health::default(),
                 vouched_for: false,
+                paused: None,
+                posts: 0,
             },
         };
         subscriber.seen_at = now;
@@ -423,16 +425,17 @@ impl Relay {
     /// The operator lets a waiting server in, or ends the probation of one that is in.
     ///
     /// # Errors
-    /// If it did not ask.
-    pub async fn approve(&self, authority: &Authority) -> anyhow::Result<()> {
-        let (relay, key) = (self.clone(), authority.clone());
+    /// [`StoreError::Absent`] if it did not ask; the store's.
+    pub async fn approve(&self, authority: &Authority, act: &Act) -> Result<(), StoreError> {
+        let (relay, key, act) = (self.clone(), authority.clone(), act.clone());
         let approve = move |tx: &mut Tx<'_>| {
-            let found = relay.settle(tx, &key, Welcome::Accept)?;
+            let before = tx.subscriber(&key)?.ok_or_else(|| did_not_ask(&key))?;
+            relay.settle(tx, &key, Welcome::Accept)?;
             Self::vouch_for(tx, &key)?;
-            Ok(found)
+            let after = tx.subscriber(&key)?;
+            tx.audit(&act, "subscriber.approve", key.as_str(), standing(&before), json!(after.as_ref().map(standing)))
         };
-        let found = self.0.store.write(approve).await?;
-        anyhow::ensure!(found, "{authority} did not ask to join; `shearwater admin subscribers` lists who did");
+        self.0.store.write(approve).await?;
         (self.0.signals.control)();
         Ok(())
     }
@@ -440,13 +443,82 @@ impl Relay {
     /// The operator turns a waiting server away, or removes one that joined; `why` reaches the other admin.
     ///
     /// # Errors
-    /// If it is no subscriber.
-    pub async fn reject(&self, authority: &Authority, why: &str) -> anyhow::Result<()> {
-        let (relay, key, why) = (self.clone(), authority.clone(), why.to_owned());
-        let found = self.0.store.write(move |tx| relay.evict(tx, &key, &why)).await?;
-        anyhow::ensure!(found, "{authority} is no subscriber; `shearwater admin subscribers` lists them");
+    /// [`StoreError::Absent`] if it is no subscriber; the store's.
+    pub async fn reject(&self, authority: &Authority, why: &str, act: &Act) -> Result<(), StoreError> {
+        let (relay, key, why, act) = (self.clone(), authority.clone(), why.to_owned(), act.clone());
+        let reject = move |tx: &mut Tx<'_>| {
+            let before = tx.subscriber(&key)?.ok_or_else(|| no_subscriber(&key))?;
+            let what = if before.is_active() { "subscriber.remove" } else { "subscriber.reject" };
+            relay.evict(tx, &key, &why)?;
+            tx.audit(&act, what, key.as_str(), standing(&before), Value::Null)
+        };
+        self.0.store.write(reject).await?;
         (self.0.signals.control)();
         Ok(())
+    }
+
+    /// Sets what a subscriber gets, and ends a downgrade.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it is no subscriber; the store's.
+    pub async fn set_mode(&self, authority: &Authority, mode: Mode, act: &Act) -> Result<(), StoreError> {
+        let (key, act) = (authority.clone(), act.clone());
+        let set = move |tx: &mut Tx<'_>| {
+            let before = tx.subscriber(&key)?.ok_or_else(|| did_not_ask(&key))?;
+            tx.set_mode(&key, mode)?;
+            let (before, after) = (json!({ "mode": before.mode }), json!({ "mode": mode }));
+            tx.audit(&act, "subscriber.mode", key.as_str(), before, after)
+        };
+        self.0.store.write(set).await
+    }
+
+    /// Has nothing sent to a subscriber until it is resumed, or sent again. What it misses waits for it up to
+    /// `delivery.horizon`; what it sends is taken as before.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it is no subscriber, [`StoreError::Declined`] if that is so already; the store's.
+    pub async fn pause(&self, authority: &Authority, pause: bool, act: &Act) -> Result<(), StoreError> {
+        let (key, act, now) = (authority.clone(), act.clone(), self.0.clock.now());
+        let change = move |tx: &mut Tx<'_>| {
+            let mut subscriber = tx.subscriber(&key)?.ok_or_else(|| no_subscriber(&key))?;
+            let before = json!(subscriber.paused);
+            if subscriber.paused.is_some() == pause {
+                let stands = if pause { "paused already" } else { "not paused by you" };
+                return Err(StoreError::Declined(format!("{key} is {stands}")));
+            }
+            subscriber.paused = pause.then(|| Paused { since: now, reason: act.why.clone() });
+            let (what, after) =
+                (if pause { "subscriber.pause" } else { "subscriber.resume" }, json!(subscriber.paused));
+            tx.put_subscriber(subscriber)?;
+            tx.audit(&act, what, key.as_str(), before, after)
+        };
+        self.0.store.write(change).await
+    }
+
+    /// Lets a server send although it never follows; `act` says why. Nothing is sent to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Declined`] if it is blocked here, or there are too many; the store's.
+    pub async fn add_publisher(&self, authority: &Authority, act: &Act) -> Result<Publisher, StoreError> {
+        if self.is_ours(authority) {
+            return Err(StoreError::Declined(format!("{authority} is this relay itself")));
+        }
+        if self.0.rules.set().verdict(authority, self.0.clock.now()) == Verdict::Block {
+            let blocked =
+                format!("{authority} is blocked here; `shearwater admin rules check {authority}` says by what");
+            return Err(StoreError::Declined(blocked));
+        }
+        let (key, act) = (authority.clone(), act.clone());
+        self.0.store.write(move |tx| tx.add_publisher(&key, &act)).await
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// [`StoreError::Absent`] if it was none; the store's.
+    pub async fn remove_publisher(&self, authority: &Authority, act: &Act) -> Result<(), StoreError> {
+        let (key, act) = (authority.clone(), act.clone());
+        self.0.store.write(move |tx| tx.remove_publisher(&key, &act)).await
     }
 
     /// Ends the waiting of a server: in, or on to the operator. Whether it was there.
@@ -472,6 +544,8 @@ impl Relay {
             tx.queue_control(self.rejection(&one.follow.value(), &one.actor, &one.actor_inbox, why))?;
             self.unfollow_in_return(tx, &one.actor)?;
         }
+        // For its admin, who may ask: the Reject is not shown by every software.
+        self.0.knocks.note(authority, "turned-away", 403, true, self.0.clock.now());
         tx.remove_subscriber(authority)
     }
 
@@ -479,11 +553,16 @@ impl Relay {
     ///
     /// # Errors
     /// If it cannot be found, or is blocked here.
-    pub async fn follow(&self, target: &str, style: Style) -> anyhow::Result<Following> {
+    pub async fn follow(&self, target: &str, style: Style, act: &Act) -> anyhow::Result<Following> {
         let actor = self.find(target).await?;
         self.refuse_to_ask(&actor.id.authority())?;
-        let (relay, id, inbox) = (self.clone(), actor.id.clone(), actor.inbox.clone());
-        self.0.store.write(move |tx| relay.send_follow(tx, id, inbox, style, true)).await?;
+        let (relay, id, inbox, act) = (self.clone(), actor.id.clone(), actor.inbox.clone(), act.clone());
+        let follow = move |tx: &mut Tx<'_>| {
+            let before = tx.get::<Following>(id.as_str())?.map(|one| json!({ "state": one.state }));
+            tx.audit(&act, "following.follow", id.as_str(), json!(before), json!({ "style": style }))?;
+            relay.send_follow(tx, id, inbox, style, true)
+        };
+        self.0.store.write(follow).await?;
         (self.0.signals.control)();
         self.0.store.get(actor.id.as_str())?.context("the Follow is not there after it was written")
     }
@@ -492,15 +571,22 @@ impl Relay {
     ///
     /// # Errors
     /// If the relay does not follow it.
-    pub async fn unfollow(&self, target: &str) -> anyhow::Result<()> {
+    pub async fn unfollow(&self, target: &str, act: &Act) -> anyhow::Result<()> {
         let known = |id: &Iri| self.0.store.get::<Following>(id.as_str());
         let id = match Iri::parse(target) {
             Ok(id) if known(&id)?.is_some() => id,
             _ => self.find(target).await?.id.clone(),
         };
-        let following = known(&id)?.with_context(|| format!("the relay does not follow {id}"))?;
-        let relay = self.clone();
-        self.0.store.write(move |tx| relay.send_unfollow(tx, &following)).await?;
+        let none =
+            || StoreError::Absent(format!("the relay does not follow {id}; `shearwater following` lists whom it does"));
+        let following = known(&id)?.ok_or_else(none)?;
+        let (relay, act) = (self.clone(), act.clone());
+        let unfollow = move |tx: &mut Tx<'_>| {
+            let before = json!({ "style": following.style, "state": following.state });
+            tx.audit(&act, "following.unfollow", following.actor.as_str(), before, Value::Null)?;
+            relay.send_unfollow(tx, &following)
+        };
+        self.0.store.write(unfollow).await?;
         (self.0.signals.control)();
         Ok(())
     }
@@ -526,6 +612,20 @@ impl Relay {
     }
 }
 
+fn did_not_ask(authority: &Authority) -> StoreError {
+    StoreError::Absent(format!("{authority} did not ask to join; `shearwater admin subscribers` lists who did"))
+}
+
+fn no_subscriber(authority: &Authority) -> StoreError {
+    StoreError::Absent(format!("{authority} is no subscriber; `shearwater admin subscribers` lists them"))
+}
+
+/// What the audit log keeps of a subscriber.
+fn standing(subscriber: &Subscriber) -> Value {
+    let actors: Vec<&Iri> = subscriber.registrations.iter().map(|one| &one.actor).collect();
+    json!({ "state": subscriber.state, "mode": subscriber.mode, "vouched_for": subscriber.vouched_for, "actors": actors })
+}
+
 pub(super) fn text(body: Vec<u8>) -> String {
     String::from_utf8(body).unwrap_or_default()
 }
@@ -537,8 +637,6 @@ pub(super) fn unique() -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::config::Config;
 

@@ -6,7 +6,8 @@
 //! return. The answer comes from the search actor, because LitePub servers believe nobody else about a Follow of it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Relay;
 use super::effects::Outcome;
@@ -20,7 +21,7 @@ use crate::config::{self, Admission};
 use crate::ids::{Authority, Iri};
 use crate::policy::{RuleSet, Verdict};
 use crate::store::{
-    AuthorityFacts, Directive, MAX_REASON, MAX_REGISTRATIONS, SearchFollow, SearchServer, StoreError, Subscriber,
+    Act, AuthorityFacts, Directive, MAX_REASON, MAX_REGISTRATIONS, SearchFollow, SearchServer, StoreError, Subscriber,
     SwitchedBy, Tx,
 };
 use crate::wire::actor::RemoteActor;
@@ -70,7 +71,7 @@ pub fn may_switch_on(
 }
 
 /// One server that search is switched on for, as the operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Switched {
     /// The server.
     pub host: Authority,
@@ -215,24 +216,24 @@ impl Relay {
     ///
     /// # Errors
     /// A sentence: there is no search, no reason, a rule against the server, or its admin did it already.
-    pub async fn record_search(&self, authority: &Authority, reason: &str) -> anyhow::Result<()> {
+    pub async fn record_search(&self, authority: &Authority, reason: &str, act: &Act) -> anyhow::Result<()> {
         anyhow::ensure!(self.0.search.is_on(), "there is no search here: `search.api` is \"off\"");
         let reason = reason.trim();
         anyhow::ensure!(!reason.is_empty(), "say on whose word: --reason \"their admin asked by mail, 3 May\"");
         anyhow::ensure!(reason.chars().count() <= MAX_REASON, "a reason has at most {MAX_REASON} characters");
         self.refuse_to_ask(authority)?;
-        let (key, reason, now) = (authority.clone(), reason.to_owned(), self.0.clock.now());
+        let (key, reason, now, act) = (authority.clone(), reason.to_owned(), self.0.clock.now(), act.clone());
         let switch = move |tx: &mut Tx<'_>| {
             let before = tx.search_server(&key)?;
             if before.as_ref().is_some_and(|before| matches!(before.by, SwitchedBy::Admin { .. })) {
-                return Ok(false);
+                return Err(StoreError::Declined(format!("the admin of {key} switched search on already")));
             }
+            let was = json!(before.as_ref().map(|before| json!({ "since": before.since.rfc3339(), "by": "operator" })));
             let since = before.map_or(now, |before| before.since);
             tx.switch_search(&key, Some(SearchServer { since, by: SwitchedBy::Operator, reason, also: Vec::new() }))?;
-            Ok(true)
+            tx.audit(&act, "search.on", key.as_str(), was, json!({ "since": since.rfc3339(), "by": "operator" }))
         };
-        let switched = self.0.store.write(switch).await?;
-        anyhow::ensure!(switched, "the admin of {authority} switched search on already");
+        self.0.store.write(switch).await?;
         tracing::info!(peer.host = %authority, "the operator switches search on");
         Ok(())
     }
@@ -241,11 +242,20 @@ impl Relay {
     ///
     /// # Errors
     /// If it is not on.
-    pub async fn forget_search(&self, authority: &Authority) -> anyhow::Result<()> {
-        let (relay, key) = (self.clone(), authority.clone());
+    pub async fn forget_search(&self, authority: &Authority, act: &Act) -> Result<(), StoreError> {
+        let (relay, key, act) = (self.clone(), authority.clone(), act.clone());
         let why = "The operator of this relay switched search off for your server.";
-        let was_on = self.0.store.write(move |tx| relay.end_search(tx, &key, why)).await?;
-        anyhow::ensure!(was_on, "search is not on for {authority}; `shearwater admin search list` says for whom it is");
+        let end = move |tx: &mut Tx<'_>| {
+            let none = || {
+                StoreError::Absent(format!(
+                    "search is not on for {key}; `shearwater admin search list` says for whom it is"
+                ))
+            };
+            let row = Switched::of(key.clone(), &tx.search_server(&key)?.ok_or_else(none)?);
+            relay.end_search(tx, &key, why)?;
+            tx.audit(&act, "search.off", key.as_str(), json!({ "since": row.since, "by": row.by }), Value::Null)
+        };
+        self.0.store.write(end).await?;
         tracing::info!(peer.host = %authority, "the operator switches search off");
         (self.0.signals.control)();
         Ok(())

@@ -23,6 +23,7 @@ use crate::peers::PeerFault;
 use crate::policy::{Try, Verdict};
 use crate::store::{SearchServer, Subscriber};
 use crate::wire::activity::{Activity, ActivityFault, Kind};
+use crate::wire::key::PublicKey;
 use crate::wire::{http_sig, json, proof};
 
 /// Control messages and messages about actors may be this old, and this far ahead of us. Content may be an hour off
@@ -223,7 +224,7 @@ impl Relay {
             }
             key_refusal(key_id, &fault)
         })?;
-        if claim.verify(&key.key) {
+        if self.holds(claim, &key.key) {
             return Ok(key.owner.clone());
         }
         if look.is_none() {
@@ -231,7 +232,7 @@ impl Relay {
         }
         let fresh = self.0.peers.refetch_key(key_id).await.map_err(|fault| key_refusal(key_id, &fault))?;
         match fresh {
-            Some(fresh) if claim.verify(&fresh.key) => {
+            Some(fresh) if self.holds(claim, &fresh.key) => {
                 let of_subscriber = self.is_registered(&fresh.owner);
                 tracing::info!(key.id = %key_id, actor.id = %fresh.owner, of_subscriber, "an actor has a new key");
                 Ok(fresh.owner.clone())
@@ -244,7 +245,12 @@ impl Relay {
     /// key that we read there still counts for that.
     async fn last_words(&self, claim: &http_sig::Claim, key_id: &Iri) -> Option<Iri> {
         let key = self.0.peers.last_key(key_id).await?;
-        claim.verify(&key.key).then(|| key.owner.clone())
+        self.holds(claim, &key.key).then(|| key.owner.clone())
+    }
+
+    fn holds(&self, claim: &http_sig::Claim, key: &PublicKey) -> bool {
+        let _timer = self.0.metrics.signature_seconds.with_label_values(&["verify"]).start_timer();
+        claim.verify(key)
     }
 
     /// Whose proof the document bears. What cannot be had or does not hold is no proof, and no fault either: the request

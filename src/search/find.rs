@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::HistogramTimer;
 use thiserror::Error;
 
 use super::Search;
@@ -92,6 +93,17 @@ impl Search {
         self.0.index.borrow().clone().filter(|_| self.is_awake())
     }
 
+    /// Whether there is an index to search in.
+    #[must_use]
+    pub fn has_index(&self) -> bool {
+        self.index().is_some()
+    }
+
+    /// Tells how long a search took, when it is dropped.
+    pub(super) fn timer(&self, kind: &'static str) -> HistogramTimer {
+        self.0.metrics.search_seconds.with_label_values(&[kind]).start_timer()
+    }
+
     /// The page of what `text` asks for. Of the newest, `page.above` means the next ones above that id and not the newest
     /// of all, so that somebody can turn pages back. Sensitive posts only if the query names them, or `sensitive` says so.
     /// Blocks, for milliseconds.
@@ -99,6 +111,7 @@ impl Search {
     /// # Errors
     /// [`FindFault`].
     pub fn find(&self, text: &str, page: Page, skip: usize, sensitive: bool) -> Result<Results, FindFault> {
+        let _timer = self.timer("posts");
         let asked = Asked::new(self, text, sensitive)?;
         match asked.query.sort {
             Sort::Newest => asked.newest(page),
@@ -111,6 +124,7 @@ impl Search {
     /// # Errors
     /// [`FindFault`].
     pub fn facets(&self, text: &str, sensitive: bool) -> Result<Facets, FindFault> {
+        let _timer = self.timer("facets");
         Asked::new(self, text, sensitive)?.facets()
     }
 

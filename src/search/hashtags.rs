@@ -46,6 +46,7 @@ impl Search {
     /// # Errors
     /// [`FindFault`]: [`FindFault::Everything`] also if it is no beginning of a tag.
     pub fn hashtags(&self, text: &str, skip: usize, limit: usize) -> Result<Vec<Hashtag>, FindFault> {
+        let _timer = self.timer("hashtags");
         let stem = tag_key(text).filter(|stem| says_something(stem)).ok_or(FindFault::Everything)?;
         let index = self.index().ok_or(FindFault::NoIndex)?;
         let (shown, until) = (Shown::new(self)?, Instant::now() + WITHIN);

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::Search;
 use super::index::{Expunged, Index, Writer};
@@ -46,7 +47,7 @@ const NICE: i32 = 5;
 pub(super) type Order = Box<dyn FnOnce(&Search, &mut Writer) + Send>;
 
 /// How the making of a new index stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum Rebuild {
     /// None was asked for since the relay started.
@@ -305,6 +306,7 @@ impl Search {
         let (stats, now) = (index.stats()?, self.0.clock.now());
         let lag = stats.oldest_delete.map_or(Duration::ZERO, |since| now.since(since));
         self.0.metrics.erasure_lag_seconds.set(i64::try_from(lag.as_secs()).unwrap_or(i64::MAX));
+        self.0.metrics.index_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
         self.0.metrics.indexed_posts.set(i64::try_from(stats.docs).unwrap_or(i64::MAX));
         Ok(lag)
     }

@@ -20,6 +20,7 @@ pub mod indexer;
 pub mod people;
 pub mod purge;
 pub mod query;
+pub mod reach;
 pub mod schema;
 pub mod shelf;
 mod stems;
@@ -201,7 +202,10 @@ impl Search {
         }
     }
 
-    fn count(&self, word: &str) {
+    fn count(&self, word: &'static str) {
         self.0.metrics.gathered.with_label_values(&[word]).inc();
+        if Reason::is_word(word) {
+            self.0.metrics.consent_refusals.with_label_values(&["search", word]).inc();
+        }
     }
 }

@@ -66,6 +66,7 @@ impl Search {
     /// # Errors
     /// [`FindFault::Everything`] if it says nothing; the store's.
     pub fn people(&self, text: &str, skip: usize, limit: usize) -> Result<Vec<Person>, FindFault> {
+        let _timer = self.timer("accounts");
         let shown = Shown::new(self)?;
         let text: String = text.chars().take(500).collect();
         let text = text.trim();

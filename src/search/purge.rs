@@ -2,10 +2,12 @@
 //! search; the workers see to the rest, as with every withdrawal.
 
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Search;
 use crate::ids::{Authority, Iri};
-use crate::store::{IndexedAuthor, StoreError, Tx, Voted};
+use crate::store::{Act, IndexedAuthor, StoreError, Tx, Voted};
 
 /// Authors taken out in one transaction: the inbox waits for it.
 const BATCH: usize = 100;
@@ -26,7 +28,7 @@ enum Target {
 }
 
 /// What went, or would have gone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Purged {
     /// `post`, `author` or `server`.
     pub what: &'static str,
@@ -49,7 +51,7 @@ impl Search {
     ///
     /// # Errors
     /// A sentence about the target, or the store's.
-    pub async fn purge(&self, target: &str, for_good: bool, dry_run: bool) -> anyhow::Result<Purged> {
+    pub async fn purge(&self, target: &str, for_good: bool, dry_run: bool, act: &Act) -> anyhow::Result<Purged> {
         let target = self.target(target.trim())?;
         let (what, name) = match &target {
             Target::Post(id) => ("post", id.to_string()),
@@ -67,11 +69,23 @@ impl Search {
         };
         let authors = if what == "post" { 0 } else { found.len() as u64 };
         if !dry_run {
+            self.note_purge(&target, json!({ "posts": posts, "authors": authors, "for_good": for_good }), act).await?;
             self.take_out(target, found, for_good).await?;
             tracing::info!(what, authors, posts, for_good, "the operator purges");
             self.count("purged");
         }
         Ok(Purged { what, target: name, authors, posts, for_good: for_good || what == "post", done: !dry_run })
+    }
+
+    /// Before it is done, which takes several transactions: one that is cut short was begun. Whom it was about is not kept.
+    async fn note_purge(&self, target: &Target, what: Value, act: &Act) -> Result<(), StoreError> {
+        let (word, server) = match target {
+            Target::Post(id) => ("index.purge.post", id.authority()),
+            Target::Author(id) => ("index.purge.author", id.authority()),
+            Target::Server(host) => ("index.purge.server", host.clone()),
+        };
+        let act = act.clone();
+        self.0.store.write(move |tx| tx.audit(&act, word, server.as_str(), what, Value::Null)).await
     }
 
     fn target(&self, text: &str) -> anyhow::Result<Target> {
@@ -83,9 +97,10 @@ impl Search {
         if text.contains('@') {
             let found = self.0.store.indexed_actor(text.trim_start_matches('@'))?;
             return found.map(Target::Author).ok_or_else(|| {
-                anyhow::anyhow!(
+                let none = format!(
                     "no posts are held of {text}; if you mean an account by another name, give its address (https://…)"
-                )
+                );
+                StoreError::Absent(none).into()
             });
         }
         let host = Authority::parse(text)

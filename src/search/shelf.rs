@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::index::{Index, IndexFault, Stats, Writer};
 use super::indexer::server_number;
@@ -53,7 +54,7 @@ pub(super) struct Followed {
 pub type Progress<'a> = &'a dyn Fn(u64, u64) -> bool;
 
 /// Ledger and index in numbers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Report {
     /// Posts in the ledger, those to be swept included.
     pub posts: u64,
@@ -78,7 +79,7 @@ pub struct Report {
 }
 
 /// The ids in the index beside those of the ledger.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Compared {
     /// Posts that are held.
     pub held: u64,

@@ -55,6 +55,14 @@ impl Awake {
     const ROW: &'static str = "last";
 }
 
+/// The store was put back from a backup: as after the longest sleep.
+///
+/// # Errors
+/// The engine's.
+pub fn oversleep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    tx.put(Awake::ROW, &Awake { at: Timestamp::default() })
+}
+
 /// The worker.
 pub struct Sweeper {
     search: Search,
@@ -128,7 +136,9 @@ impl Sweeper {
     }
 
     async fn hide_all(&self, now: Timestamp) -> Result<(), StoreError> {
-        tracing::warn!("the search slept for more than an hour: nobody is shown before their profile is read anew");
+        tracing::warn!(
+            "the search slept for more than an hour, or a backup was put back: nobody is shown before their profile is read anew"
+        );
         let mut from = String::new();
         loop {
             let page = self.search.0.store.sound_page::<IndexedAuthor>(&from, PAGE)?;

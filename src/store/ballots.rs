@@ -19,9 +19,9 @@ use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 
 /// (hour, post) → ballot.
-const BALLOTS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("trend_ballots");
+pub(super) const BALLOTS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("trend_ballots");
 /// Post → hour.
-const HOURS: TableDefinition<'static, u128, u32> = TableDefinition::new("trend_ballot_hours");
+pub(super) const HOURS: TableDefinition<'static, u128, u32> = TableDefinition::new("trend_ballot_hours");
 /// (author, post).
 const BY_AUTHOR: TableDefinition<'static, (u64, u128), ()> = TableDefinition::new("trend_ballots_by_author");
 /// (what it counts for, hour, post) → the server's number.

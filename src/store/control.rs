@@ -127,7 +127,7 @@ impl Tx<'_> {
 }
 
 /// Where a message to `server` is counted.
-fn tallies(server: &Authority) -> [String; 2] {
+pub(super) fn tallies(server: &Authority) -> [String; 2] {
     [server.as_str().to_owned(), format!("*.{}", server.registrable())]
 }
 

@@ -12,10 +12,10 @@ use tokio::sync::{Notify, watch};
 use super::{Store, StoreError, existing};
 use crate::ids::Seq;
 
-const CURSORS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("cursors");
-const WORKERS: TableDefinition<'static, &str, u64> = TableDefinition::new("worker_cursors");
+pub(super) const CURSORS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("cursors");
+pub(super) const WORKERS: TableDefinition<'static, &str, u64> = TableDefinition::new("worker_cursors");
 const VERSION: u8 = 1;
-const PER_ROW: u32 = 512;
+pub(super) const PER_ROW: u32 = 512;
 const BYTES: usize = 16;
 
 /// A subscriber's place: everything before `next` is done, and of the 64 entries from `next` on those whose bit is set.
@@ -198,7 +198,7 @@ fn pack_row(positions: &[Position]) -> Vec<u8> {
     super::frame(VERSION, &positions.iter().flat_map(pack).collect::<Vec<u8>>())
 }
 
-fn unpack_row(framed: &[u8]) -> Result<Vec<Position>, StoreError> {
+pub(super) fn unpack_row(framed: &[u8]) -> Result<Vec<Position>, StoreError> {
     let (version, bytes) = super::unframe("cursors", framed)?;
     if version > VERSION {
         return Err(StoreError::Newer { table: "cursors", version });

@@ -2,13 +2,14 @@
 //! named.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Record, Style};
 use crate::clock::Timestamp;
 use crate::ids::Iri;
 
 /// What the other side said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FollowState {
     /// Nothing yet.

@@ -5,6 +5,7 @@
 //! [`MAX_HELD_PER_SERVER`] of a server and [`MAX_HELD`] in all, and the counts are written in the same transaction.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -37,7 +38,7 @@ impl Record for Hold {
 }
 
 /// What is held: it decides how it is released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum HeldKind {
     /// A new post.

@@ -29,18 +29,18 @@ use crate::wire::document::Document;
 use crate::wire::searchable::{ActorSignals, Profile};
 
 /// Posts by number, as [`HeldText`] records.
-const POSTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger_posts");
+pub(super) const POSTS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger_posts");
 /// A post's id, hashed → its number.
-const IDS: TableDefinition<'static, u128, u64> = TableDefinition::new("ledger_ids");
+pub(super) const IDS: TableDefinition<'static, u128, u64> = TableDefinition::new("ledger_ids");
 /// (an author's number, a post's number): what is to be swept when the author goes.
-const BY_AUTHOR: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("ledger_by_author");
+pub(super) const BY_AUTHOR: TableDefinition<'static, (u64, u64), ()> = TableDefinition::new("ledger_by_author");
 /// `name@host` in lower case → the actor's id.
-const HANDLES: TableDefinition<'static, &str, &str> = TableDefinition::new("ledger_handles");
+pub(super) const HANDLES: TableDefinition<'static, &str, &str> = TableDefinition::new("ledger_handles");
 /// Changes by number.
-const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger_changes");
+pub(super) const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("ledger_changes");
 /// The counters of [`Tx::next_number`].
 const AUTHORS_EVER: &str = "ledger_authors_ever";
-const LAST_CHANGE: &str = "ledger_last_change";
+pub(super) const LAST_CHANGE: &str = "ledger_last_change";
 /// Milliseconds in which room is looked for, for posts that claim one and the same: four million of them.
 const CROWDED_MILLIS: u64 = 64;
 /// Places looked at in each of them.
@@ -458,7 +458,7 @@ impl Tx<'_> {
 
     /// Numbers of authors up to this one were given already.
     pub(super) fn authors_ever(&self) -> Result<u64, StoreError> {
-        Ok(self.engine().open_table(META)?.get(AUTHORS_EVER)?.map_or(0, |row| tx::number(row.value())))
+        self.number(AUTHORS_EVER)
     }
 
     /// Forgets a post; whether it was held.
@@ -684,7 +684,7 @@ pub fn first_number_at(at: Timestamp) -> u64 {
     u64::try_from(at.millis()).unwrap_or(0) << 16
 }
 
-fn leftover_key(number: u64) -> String {
+pub(super) fn leftover_key(number: u64) -> String {
     format!("{number:016x}")
 }
 

@@ -11,24 +11,32 @@
 //! changed only after the commit that made it true.
 
 mod arrivals;
+mod audit;
 mod authorities;
-mod backup;
 mod ballots;
+mod catalogue;
+mod check;
 mod codec;
 mod control;
 mod cursors;
 mod edited;
+mod export;
 mod file;
 mod following;
 mod held;
+mod knocks;
 mod ledger;
+mod lists;
+mod publishers;
 mod refusals;
 mod refused;
 mod room;
 mod rules;
 mod search_servers;
 mod seen;
+mod snapshot;
 mod subscribers;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -48,28 +56,36 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use arrivals::{Arrivals, HOURS_KEPT};
+pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
 pub use authorities::AuthorityFacts;
-pub use backup::{Exported, NextPlace, export, import};
 pub use ballots::{
     Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
 };
+pub use check::{Fault, Faults, TableSize};
 pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use edited::Edited;
-pub use file::make_private;
+pub use export::{Exported, NextPlace, export, import};
+pub use file::{UNFINISHED, make_private};
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+pub use knocks::{KNOCK_LIFE, Knock, Knocks, Said};
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
 };
+pub use lists::{ListFeed, ListText, ListVersion, MAX_FEEDS};
+pub use publishers::{MAX_PUBLISHERS, Publisher};
 pub use refusals::{Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};
 pub use seen::{Sealed, SeenSet};
-pub use subscribers::{Health, MAX_REGISTRATIONS, Mode, Packed, Registration, Style, Subscriber, SubscriberState};
+pub use snapshot::{Moved, Snapshot, look_through, make_of_rows};
+pub use subscribers::{
+    Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
+};
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
 pub use trends::{Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
 pub use tx::Tx;
@@ -108,6 +124,9 @@ pub enum StoreError {
     /// A job said no for a reason of its own. Nothing of it happened, and the store goes on.
     #[error("{0}")]
     Declined(String),
+    /// What a job was to change is not there. Nothing of it happened, and the store goes on.
+    #[error("{0}")]
+    Absent(String),
     /// A record is not what was written.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -181,6 +200,15 @@ impl Store {
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
         let path = dir.join("shearwater.redb");
         Self::on(file::open(&path)?, path, clock)
+    }
+
+    /// The same, and every page of the file is verified, however large it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_thoroughly(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
+        let path = dir.join("shearwater.redb");
+        Self::on(file::open_thoroughly(&path)?, path, clock)
     }
 
     fn on(db: Database, path: PathBuf, clock: Clock) -> Result<Self, StoreError> {

@@ -8,22 +8,22 @@
 //! act of the person's own, and each stands by itself: a Block of one of our actors is lifted by its Undo and by nothing
 //! else, a removal that was asked for only by who asked for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
 
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Record, SeenSet, Store, StoreError, Tx, codec, seen, table};
+use super::{HeldPost, Record, SeenSet, Store, StoreError, Tx, codec, seen, table};
 use crate::clock::Timestamp;
-use crate::ids::Iri;
+use crate::ids::{Iri, Seq};
 
 /// Rows of people whose profile said no, at most; those whose no lasts are counted apart. Tests write so many, and have not
 /// the time for a million.
 const MOST_PASSING: u64 = if cfg!(test) { 1000 } else { 1_000_000 };
 /// The one row of [`Lasting`].
-const LASTING_ROW: &str = "count";
+pub(super) const LASTING_ROW: &str = "count";
 /// What is remembered of who came back, until their profile is read.
 const RETURNED: &str = "returned";
 
@@ -106,8 +106,8 @@ impl Record for Refused {
 /// How many of them last, in one row: strangers can say no by the million, and what profiles say must leave room for what
 /// people did. Counted once if it is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Lasting {
-    count: u64,
+pub(super) struct Lasting {
+    pub(super) count: u64,
 }
 
 impl Record for Lasting {
@@ -313,21 +313,31 @@ impl Tx<'_> {
         self.change_refusal(actor, self.store.0.clock.now(), |no| no.removed = true)
     }
 
-    /// Takes out what is held of people whose no lasts, and posts that are kept out: they may have come from elsewhere.
-    pub(super) fn heed_refusals(&mut self) -> Result<(), StoreError> {
+    /// Takes out what is held of people whose no lasts, posts that are kept out, what was deleted, and what stands before the
+    /// place in `edited`, which is keyed as [`super::Edited`] is: all this may have been said elsewhere, or since a backup.
+    pub(super) fn heed_what_was_said(&mut self, edited: &HashMap<String, Seq>) -> Result<(), StoreError> {
         let view = self.store.ledger()?;
         let mut from = Some(0);
         while let Some(number) = from {
             let page = view.posts(number, 500)?;
             from = page.next;
             for (_, post) in page.rows {
-                if self.is_suppressed(&post.object)? {
+                let before = edited.get(&self.store.edited_key(&post.object));
+                if before.is_some_and(|before| post.seq < *before)
+                    || self.is_suppressed(&post.object)?
+                    || self.is_deleted(&post.object)?
+                {
                     self.drop_indexed_post(&post.object)?;
                 }
             }
         }
+        for (_, post) in self.store.all::<HeldPost>()? {
+            if self.is_deleted(&post.object)? || self.is_gone(&post.actor)? {
+                self.unhold(&post.object)?;
+            }
+        }
         for actor in self.indexed_actors()? {
-            if self.refused_author(&actor)?.is_some_and(|no| no.lasts()) {
+            if self.refused_author(&actor)?.is_some_and(|no| no.lasts()) || self.is_gone(&actor)? {
                 self.withdraw_author(&actor)?;
             }
         }

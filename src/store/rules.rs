@@ -7,9 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use thiserror::Error;
+use utoipa::ToSchema;
 
-use super::{Record, StoreError, Tx};
+use super::{Act, Record, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::config::Keyword;
 use crate::ids::{Authority, Iri};
@@ -18,6 +20,8 @@ use crate::ids::{Authority, Iri};
 pub const MAX_REASON: usize = 500;
 /// See [`MAX_REASON`].
 pub const MAX_NOTE: usize = 2000;
+/// Changes made together of which the audit log keeps each; of more, how many.
+const AUDITED_ONE_BY_ONE: usize = 20;
 /// The longest name of software and of a list, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -139,7 +143,7 @@ impl Target {
 }
 
 /// What a rule asks for, the mildest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// A server is exempt from what is said of the domain above it, and stands on the list of those who may join.
@@ -258,7 +262,7 @@ impl Record for Rule {
     /// of calling it damaged.
     const VERSION: u8 = 2;
 
-    fn upgrade(version: u8, payload: serde_json::Value) -> Option<serde_json::Value> {
+    fn upgrade(version: u8, payload: Value) -> Option<Value> {
         (version == 1).then_some(payload)
     }
 }
@@ -289,6 +293,14 @@ impl Rule {
     #[must_use]
     pub fn key_of(target: &Target, source: &Source) -> String {
         format!("{source} {target}")
+    }
+
+    /// In a few words: `block domain:evil.example until …`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let trial = if self.dry_run { " (on trial)" } else { "" };
+        let until = self.expires.map_or(String::new(), |at| format!(" until {}", at.rfc3339()));
+        format!("{} {}{until}{trial}", self.severity.as_str(), self.target)
     }
 
     /// Whether it has not expired at `now`.
@@ -345,9 +357,45 @@ impl RuleChange {
             Self::Remove(target, source) => Rule::key_of(target, source),
         }
     }
+
+    /// Who says it.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        match self {
+            Self::Put(rule) => &rule.source,
+            Self::Remove(_, source) => source,
+        }
+    }
 }
 
 impl Tx<'_> {
+    /// Notes changes of the rules that are about to be written: each by itself, or of a long list how many and the first.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged record.
+    pub fn audit_rules(&mut self, act: &Act, changes: &[RuleChange]) -> Result<(), StoreError> {
+        if changes.len() > AUDITED_ONE_BY_ONE {
+            let (put, removed): (Vec<&RuleChange>, Vec<_>) =
+                changes.iter().partition(|change| matches!(change, RuleChange::Put(_)));
+            let first: Vec<String> = changes.iter().take(AUDITED_ONE_BY_ONE).map(RuleChange::key).collect();
+            let source = changes.first().map(|change| change.source().to_string()).unwrap_or_default();
+            let after = json!({ "put": put.len(), "removed": removed.len(), "first": first });
+            return self.audit(act, "rules.change", &source, Value::Null, after);
+        }
+        for change in changes {
+            let before = json!(self.get::<Rule>(&change.key())?);
+            match change {
+                RuleChange::Put(rule) => {
+                    self.audit(act, "rule.put", &rule.target.to_string(), before, json!(rule))?;
+                }
+                RuleChange::Remove(target, _) => {
+                    self.audit(act, "rule.remove", &target.to_string(), before, Value::Null)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a change of the rules. What it means for those who are here is for `relay` to do.
     ///
     /// # Errors

@@ -16,13 +16,14 @@ use sha2::Sha256;
 
 use super::{Store, StoreError, Tx, existing};
 use crate::clock::Timestamp;
+use crate::ids::Iri;
 
 /// Chunks as they came: (set, bucket, number) → hashes one after the other.
 const RECENT: TableDefinition<'static, (u8, u32, u64), &[u8]> = TableDefinition::new("seen_recent");
 /// Sealed buckets: (set, bucket, first hash) → up to `ROW` hashes in order.
 const SEALED: TableDefinition<'static, (u8, u32, u128), &[u8]> = TableDefinition::new("seen_sealed");
 const ROW: usize = 256;
-const HASH: usize = 16;
+pub(super) const HASH: usize = 16;
 
 /// The sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,9 +112,40 @@ impl Tx<'_> {
         }
     }
 
+    /// Whether this object was deleted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn is_deleted(&self, object: &Iri) -> Result<bool, StoreError> {
+        self.has_seen(SeenSet::Tombstones, &[object.as_str()])
+    }
+
+    /// Whether this actor's account was deleted.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(super) fn is_gone(&self, actor: &Iri) -> Result<bool, StoreError> {
+        self.has_seen(SeenSet::Tombstones, &["actor", actor.as_str()])
+    }
+
+    /// Takes over what was deleted on a day, as hashes under the secret of this store.
+    pub(super) fn take_tombstones(&mut self, day: u32, hashes: &[u128]) -> Result<(), StoreError> {
+        let set = SeenSet::Tombstones;
+        let day = day.min(set.bucket(self.store.0.clock.now()));
+        for hash in hashes {
+            if !self.staged.all.contains(&(set, *hash)) && !self.store.seen_hash(set, *hash)? {
+                self.stage_on(set, day, *hash);
+            }
+        }
+        Ok(())
+    }
+
     fn stage(&mut self, set: SeenSet, hash: u128) {
+        self.stage_on(set, set.bucket(self.store.0.clock.now()), hash);
+    }
+
+    fn stage_on(&mut self, set: SeenSet, day: u32, hash: u128) {
         self.staged.all.insert((set, hash));
-        let day = set.bucket(self.store.0.clock.now());
         self.staged.new.entry((set, day)).or_default().push(hash);
         self.noted.push((set, day, hash));
     }
@@ -149,6 +181,31 @@ impl Store {
     /// The engine's.
     pub fn has_seen(&self, set: SeenSet, parts: &[&str]) -> Result<bool, StoreError> {
         self.seen_hash(set, hash(&self.0.secret, set, parts))
+    }
+
+    /// What was deleted, by day, as hashes under the secret of this store.
+    pub(super) fn tombstones(&self) -> Result<BTreeMap<u32, Vec<u128>>, StoreError> {
+        let read = self.0.db.begin_read()?;
+        let wanted = SeenSet::Tombstones as u8;
+        let mut days: BTreeMap<u32, Vec<u128>> = BTreeMap::new();
+        if let Some(table) = existing(read.open_table(RECENT))? {
+            for row in table.range((wanted, 0, 0)..=(wanted, u32::MAX, u64::MAX))? {
+                let (key, value) = row?;
+                days.entry(key.value().1).or_default().extend(unpack(value.value()));
+            }
+        }
+        if let Some(table) = existing(read.open_table(SEALED))? {
+            for row in table.range((wanted, 0, 0)..=(wanted, u32::MAX, u128::MAX))? {
+                let (key, value) = row?;
+                days.entry(key.value().1).or_default().extend(unpack(value.value()));
+            }
+        }
+        Ok(days)
+    }
+
+    /// By what lines of an export are known to be this relay's own. Says nothing about the secret.
+    pub(super) fn mark(&self) -> String {
+        format!("{:032x}", hash(&self.0.secret, SeenSet::Tombstones, &["mark of this relay"]))
     }
 
     /// Seals what is older than the last bucket and forgets what is older than `keep` says: in hours of signatures, in days

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::{AuthorityFacts, Record, Store, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -16,7 +17,7 @@ use crate::ids::{Authority, Iri, Seq};
 pub const MAX_REGISTRATIONS: usize = 8;
 
 /// How a server follows us (FEP-ae0c).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Style {
     /// Follow of the public collection: Mastodon, Misskey, Iceshrimp.NET.
@@ -26,7 +27,7 @@ pub enum Style {
 }
 
 /// What a subscriber gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Forward where its software checks embedded signatures, announce otherwise.
@@ -39,7 +40,7 @@ pub enum Mode {
 }
 
 /// Where a subscriber stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SubscriberState {
     /// It asked; its NodeInfo is being read before the answer.
@@ -168,6 +169,22 @@ pub struct Subscriber {
     /// A person let it in, or looked at its posts and released them: it is not on probation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vouched_for: bool,
+    /// The operator lets nothing be sent to it for now. What it misses waits for it, as for one that does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+    /// Posts that it brought and that were taken, all in all. A stop loses up to a minute's worth.
+    #[serde(default, skip_serializing_if = "is_nought")]
+    pub posts: u64,
+}
+
+/// A pause, by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, for the operator.
+    #[serde(default)]
+    pub reason: String,
 }
 
 impl Record for Subscriber {
@@ -280,6 +297,17 @@ impl Tx<'_> {
             self.put(authority.as_str(), &facts)?;
         }
         Ok(true)
+    }
+
+    /// Every subscriber begins at `start`: the place that it had was one in a log that is no more.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn start_all_at(&mut self, start: Seq) -> Result<(), StoreError> {
+        for subscriber in self.store.subscribers().values() {
+            self.put_subscriber(Subscriber { start, ..Subscriber::clone(subscriber) })?;
+        }
+        Ok(())
     }
 
     /// A place among the cursors that nobody had before.

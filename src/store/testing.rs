@@ -86,6 +86,8 @@ pub(crate) fn subscriber(host: &str) -> Subscriber {
         seen_at: at,
         health,
         vouched_for: false,
+        paused: None,
+        posts: 0,
     }
 }
 

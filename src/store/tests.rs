@@ -281,9 +281,35 @@ fn records_keep_their_golden_bytes() {
         detail: "the digest does not match the body".to_owned(),
         count: 3,
     });
+    check(Knock { at: NOON, said: vec![Said { word: "admission".to_owned(), status: 403, at: NOON, count: 2 }] });
+    let version = |version: &str| Some(ListVersion { version: version.to_owned(), at: NOON });
+    check(ListFeed {
+        url: "https://lists.example/block.csv".to_owned(),
+        severity: Severity::Block,
+        auto: true,
+        skip_bad: true,
+        added: NOON,
+        etag: Some("\"1\"".to_owned()),
+        asked_at: Some(NOON),
+        failures: 2,
+        trouble: Some("its server answers 500".to_owned()),
+        fetched: version("0123456789ab"),
+        applied: version("987654321000"),
+    });
+    check(ListText { text: "evil.example\n".to_owned() });
     check(held("/posts/1", NOON));
     check(Hold { since: NOON, reason: "wave".to_owned(), by: "relay".to_owned() });
     check(ControlTally { messages: 3 });
+    check(Publisher { since: NOON, reason: "a blog".to_owned(), by: "local".to_owned() });
+    check(AuditEntry {
+        at: NOON,
+        who: "token:ada's laptop".to_owned(),
+        what: "subscriber.mode".to_owned(),
+        target: "small.example".to_owned(),
+        why: "they asked".to_owned(),
+        before: serde_json::json!({ "mode": "auto" }),
+        after: serde_json::json!({ "mode": "announce" }),
+    });
     check(HeldTally { posts: 3, since: NOON, reason: "hashtags".to_owned() });
     check(ApiToken {
         name: "a reader".to_owned(),

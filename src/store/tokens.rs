@@ -5,28 +5,59 @@
 
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{Record, StoreError, Tx, codec, table};
+use super::{Act, Record, StoreError, Tx, codec, table};
 use crate::clock::Timestamp;
 
 /// How many there may be.
 pub const MAX_TOKENS: usize = 1000;
 
 /// What a token opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The search, and trends with it.
     Search,
     /// Trends alone.
     Trends,
+    /// The operator's own doors: looking at everything, changing nothing.
+    Read,
+    /// And letting in, turning away, rules, what is held: what is done every day.
+    Moderate,
+    /// And all else: tokens, keys, the index, whom the relay follows, the whole state.
+    Admin,
 }
 
 impl Scope {
     /// Whether a token of this scope opens what asks for that one.
     #[must_use]
     pub fn opens(self, wanted: Self) -> bool {
-        self == wanted || self == Self::Search
+        let level = |scope| match scope {
+            Self::Trends | Self::Read => 1,
+            Self::Search | Self::Moderate => 2,
+            Self::Admin => 3,
+        };
+        self.is_operators() == wanted.is_operators() && level(self) >= level(wanted)
+    }
+
+    /// Whether it is for the operator's own doors. Such a token does not search, nor the other way round.
+    #[must_use]
+    pub const fn is_operators(self) -> bool {
+        matches!(self, Self::Read | Self::Moderate | Self::Admin)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Trends => "trends",
+            Self::Read => "read",
+            Self::Moderate => "moderate",
+            Self::Admin => "admin",
+        }
     }
 }
 
@@ -59,7 +90,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// [`StoreError::Declined`] if there is one of this name, or as many as may be; the engine's, or a damaged record.
-    pub fn add_token(&mut self, id: &str, token: &ApiToken) -> Result<(), StoreError> {
+    pub fn add_token(&mut self, id: &str, token: &ApiToken, act: &Act) -> Result<(), StoreError> {
         let all = self.tokens()?;
         if all.iter().any(|(_, one)| one.name == token.name) {
             return Err(StoreError::Declined(format!("there is a token named {:?}: revoke it first", token.name)));
@@ -67,6 +98,7 @@ impl Tx<'_> {
         if all.len() >= MAX_TOKENS {
             return Err(StoreError::Declined(format!("there are {MAX_TOKENS} tokens already: revoke some first")));
         }
+        self.audit(act, "token.create", &token.name, Value::Null, shown(token))?;
         self.put(id, token)
     }
 
@@ -74,9 +106,10 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// The engine's, or a damaged record.
-    pub fn revoke_token(&mut self, name: &str) -> Result<bool, StoreError> {
+    pub fn revoke_token(&mut self, name: &str, act: &Act) -> Result<bool, StoreError> {
         let all = self.tokens()?;
-        let Some((id, _)) = all.iter().find(|(_, one)| one.name == name) else { return Ok(false) };
+        let Some((id, token)) = all.iter().find(|(_, one)| one.name == name) else { return Ok(false) };
+        self.audit(act, "token.revoke", name, shown(token), Value::Null)?;
         self.remove::<ApiToken>(id)
     }
 
@@ -100,4 +133,9 @@ impl Tx<'_> {
         });
         rows.collect()
     }
+}
+
+/// What the audit log keeps of a token: nothing that opens, and nothing that finds it.
+fn shown(token: &ApiToken) -> Value {
+    json!({ "scope": token.scope, "expires_at": token.expires_at.map(Timestamp::rfc3339) })
 }

@@ -6,6 +6,7 @@
 
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Arrivals, Record, Store, StoreError, Subject, Subscriber, Tx, existing, frame, unframe};
 use crate::clock::Timestamp;
@@ -77,7 +78,7 @@ pub struct UsualHour {
 }
 
 /// People, servers, and the reach in millionths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct Usual {
     /// People.
     pub people: u32,

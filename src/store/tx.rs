@@ -95,10 +95,25 @@ impl<'db> Tx<'db> {
     /// # Errors
     /// The engine's.
     pub fn next_number(&mut self, name: &str) -> Result<u64, StoreError> {
-        let last = self.engine.open_table(META)?.get(name)?.map_or(0, |row| number(row.value()));
-        let next = last.saturating_add(1);
-        self.insert(META, name, next.to_be_bytes().as_slice())?;
+        let next = self.number(name)?.saturating_add(1);
+        self.set_number(name, next)?;
         Ok(next)
+    }
+
+    /// A number that is kept by name; 0 if none is.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn number(&self, name: &str) -> Result<u64, StoreError> {
+        Ok(self.engine.open_table(META)?.get(name)?.map_or(0, |row| number(row.value())))
+    }
+
+    /// Keeps a number by name.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn set_number(&mut self, name: &str, value: u64) -> Result<(), StoreError> {
+        self.insert(META, name, value.to_be_bytes().as_slice())
     }
 
     /// How often this job has written so far: whether something changed between two moments of it.

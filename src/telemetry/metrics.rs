@@ -1,86 +1,232 @@
-//! The numbers at `/metrics`. Counters end in `_total`, times are in seconds. Label values come from enums and fixed words
-//! only: a stranger cannot make a new series.
+//! The numbers at `/metrics`. Counters end in `_total`, times are in seconds, sizes in bytes. Label values are words of the
+//! program: a stranger cannot make a new series.
+//!
+//! One table lists them all: what a line says above a number is its help text. Dashboards and alerts read these names
+//! (`deploy/`), so a name that goes takes a panel with it; a test knows which.
 
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// Buckets of times from a millisecond to an hour, in seconds.
-const SECONDS: [f64; 16] =
-    [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
+use prometheus::{Counter, Encoder as _, Gauge, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
+
+use super::series::{Counters, Gauges, Histograms, Listed, Number, Spans};
+
+/// From a millisecond to an hour: requests, and what they wait for.
+const SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
+/// From a fiftieth of a millisecond on: arithmetic with keys.
+const CRYPTO: &[f64] = &[0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1];
+/// To the end of `delivery.horizon`: a subscriber that was off for a day still gets what it was promised.
+const DELIVERY: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0, 14_400.0, 43_200.0, 172_800.0,
+];
+
+/// One line each: what it counts, what we call it, its kind, its name for the world, and what it is told apart by.
+macro_rules! numbers {
+    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident = $name:literal
+        $(by [$($label:literal),+])? $(in $buckets:ident)?;)+) => {
+        /// Every number by its name in this program.
+        pub struct Numbers {
+            registry: Registry,
+            $($(#[doc = $help])+ pub $field: $kind,)+
+        }
+
+        impl Numbers {
+            fn new() -> prometheus::Result<Self> {
+                let registry = Registry::new();
+                $(
+                    let $field = <$kind as Number>::make(&Listed {
+                        name: $name,
+                        help: concat!($($help),+).trim(),
+                        labels: &[$($($label),+)?],
+                        buckets: &[$($buckets)?],
+                    })?;
+                    registry.register($field.collector())?;
+                )+
+                Ok(Self { registry, $($field),+ })
+            }
+        }
+    };
+}
+
+numbers! {
+    // What comes in.
+    /// Requests to the inbox by result (accepted, ignored, refused) and reason.
+    inbound: Counters = "shearwater_inbound_total" by ["result", "reason"];
+    /// Time to verify, decide and store one request of the inbox, in seconds.
+    inbound_seconds: Histogram = "shearwater_inbound_seconds" in SECONDS;
+    /// Time of one signature, in seconds, made (sign) or checked (verify); waiting for a thread or a key is not in it.
+    signature_seconds: Histograms = "shearwater_signature_seconds" by ["work"] in CRYPTO;
+    /// Bytes of request bodies held in memory.
+    inbox_bytes: IntGauge = "shearwater_inbox_bytes";
+    /// Open connections from the world.
+    connections: IntGauge = "shearwater_connections";
+    /// Connections closed because there were too many.
+    connections_refused: IntCounter = "shearwater_connections_refused_total";
+    /// What became of posts that others told us of, by outcome.
+    hints: Counters = "shearwater_hints_total" by ["outcome"];
+
+    // What goes out.
+    /// Entries by what became of them at one subscriber: delivered, dropped (a final no), later (tried again), expired
+    /// (too old), blocked (a rule keeps it back); downgraded: a server that gets no more forwards for a month.
+    deliveries: Counters = "shearwater_deliveries_total" by ["result"];
+    /// Time from accepted to delivered, in seconds, first attempt or not.
+    lag_seconds: Histogram = "shearwater_delivery_lag_seconds" in DELIVERY;
+    /// Age of the oldest entry that a subscriber has not got yet, in seconds, by the state of its lane; 0: none waits.
+    oldest_seconds: Spans = "shearwater_delivery_oldest_seconds" by ["state"];
+    /// Entries that wait, one for each subscriber that has not got it, by the state of its lane. Some may not be for it.
+    backlog: Gauges = "shearwater_delivery_backlog" by ["state"];
+    /// Delivery lanes, one for each subscriber, by state.
+    lanes: Gauges = "shearwater_lanes" by ["state"];
+    /// Messages to one server (accept, reject, follow, undo, update) by kind and result.
+    control: Counters = "shearwater_control_total" by ["kind", "result"];
+    /// Requests that we sent, by method and what was answered: 2xx to 5xx, or why nothing was.
+    requests_sent: Counters = "shearwater_requests_sent_total" by ["method", "result"];
+    /// Time from a request of ours to its whole answer, in seconds, by method.
+    request_seconds: Histograms = "shearwater_request_seconds" by ["method"] in SECONDS;
+    /// Documents that we wanted to read, by kind (document, key, json) and result.
+    fetches: Counters = "shearwater_fetches_total" by ["kind", "result"];
+
+    // Who is there, and by which rules.
+    /// Subscribers by state.
+    subscribers: Gauges = "shearwater_subscribers" by ["state"];
+    /// Decisions to hold a post by reason and mode (hold, dry-run).
+    policy_decisions: Counters = "shearwater_policy_decisions_total" by ["reason", "mode"];
+    /// What became of held posts: held, released, dropped, discarded, deleted, expired, refused.
+    held_posts_total: Counters = "shearwater_held_posts_total" by ["outcome"];
+    /// Posts that wait for the operator.
+    held_posts: IntGauge = "shearwater_held_posts";
+    /// Servers held as a whole until the operator releases them.
+    held_servers: IntGauge = "shearwater_held_servers";
+    /// What the operator's rules did (enforced), or would have done were they not on trial (would), by target and severity.
+    rules: Counters = "shearwater_rules_total" by ["target", "severity", "effect"];
+
+    // What is kept.
+    /// The place of the last log entry: entries ever taken.
+    log_head: IntGauge = "shearwater_log_head";
+    /// Entries that the log keeps.
+    log_entries: IntGauge = "shearwater_log_entries";
+    /// Bytes of the bodies that were added to the log since the start.
+    log_bytes: IntCounter = "shearwater_log_appended_bytes_total";
+    /// Age of the oldest entry that the log keeps, in seconds. Much more than store.retention: a reader is behind.
+    log_oldest_seconds: Gauge = "shearwater_log_oldest_seconds";
+    /// Age of the first entry that a reader of the log has not done, in seconds; 0 if it keeps up.
+    reader_lag_seconds: Spans = "shearwater_reader_lag_seconds" by ["reader"];
+    /// Size of the store's file in bytes.
+    store_bytes: IntGauge = "shearwater_store_bytes";
+    /// Bytes free on the store's disk.
+    store_free_bytes: IntGauge = "shearwater_store_free_bytes";
+    /// Bytes that are to stay free (store.reserve): below it posts, edits and joins are not taken.
+    store_reserve_bytes: IntGauge = "shearwater_store_reserve_bytes";
+
+    // Search.
+    /// What search made of posts and authors, in a word: indexed, or why not.
+    gathered: Counters = "shearwater_search_gathered_total" by ["outcome"];
+    /// Posts and authors that may not be found (use search) or counted (use trends), by the reason that stands against it.
+    consent_refusals: Counters = "shearwater_consent_refusals_total" by ["use", "reason"];
+    /// Time of one search, in seconds, by what was searched for (posts, facets, accounts, hashtags).
+    search_seconds: Histograms = "shearwater_search_seconds" by ["kind"] in SECONDS;
+    /// Posts in the search index.
+    indexed_posts: IntGauge = "shearwater_search_posts";
+    /// Size of the index's files in bytes.
+    index_bytes: IntGauge = "shearwater_search_index_bytes";
+    /// Changes of the ledger that are not in the index yet.
+    index_lag: IntGauge = "shearwater_search_index_lag";
+    /// How long something that was removed is in the files of the index already, in seconds.
+    erasure_lag_seconds: IntGauge = "shearwater_search_erasure_lag_seconds";
+    /// Time from a removal in the ledger, final for every search, to its commit in the index, in seconds.
+    purge_latency_seconds: Histogram = "shearwater_search_purge_latency_seconds" in SECONDS;
+    /// Rows of the ledger that could not be read, and are cleared away. Any is a failing disk, or a bug: please report it.
+    ledger_damage: IntCounter = "shearwater_search_ledger_damage_total";
+
+    // Trends.
+    /// What trends made of posts and authors, in a word: counted, or why not.
+    rolled: Counters = "shearwater_trends_rolled_total" by ["outcome"];
+    /// Hashtags and links that are counted.
+    trend_things: IntGauge = "shearwater_trends_things";
+    /// Memory of the counts in bytes, nearly.
+    trend_bytes: IntGauge = "shearwater_trends_bytes";
+    /// Things forgotten since the start because trends.memory had no room for more.
+    trend_evicted: IntGauge = "shearwater_trends_evicted";
+    /// Things that trend and are not shown, by the reason.
+    trends_withheld: Gauges = "shearwater_trends_withheld" by ["reason"];
+
+    // The daemon itself.
+    /// Whether it takes and keeps what it is sent, and every worker works: what /health/ready says.
+    ready: IntGauge = "shearwater_ready";
+    /// What is wrong, by the words of /health/ready: 1 if it is so.
+    troubles: Gauges = "shearwater_troubles" by ["reason"];
+    /// Workers by state: 1 at the state that each is in.
+    workers: Gauges = "shearwater_worker_state" by ["worker", "state"];
+    /// Times that a worker fell and was made anew.
+    worker_restarts: Counters = "shearwater_worker_restarts_total" by ["worker"];
+    /// Units of work that a worker did.
+    worker_units: Counters = "shearwater_worker_units_total" by ["worker"];
+    /// Panics caught in a request. Any is a bug: please report it.
+    panics: IntCounter = "shearwater_panics_total";
+    /// The release that runs; always 1.
+    build: Gauges = "shearwater_build_info" by ["version"];
+
+    // By the names that every program has them under.
+    /// Memory in use, in bytes.
+    resident_bytes: IntGauge = "process_resident_memory_bytes";
+    /// Descriptors in use: files and connections.
+    open_descriptors: IntGauge = "process_open_fds";
+    /// How many descriptors there may be.
+    most_descriptors: IntGauge = "process_max_fds";
+    /// Threads.
+    threads: IntGauge = "process_threads";
+    /// Time on processors, in seconds.
+    processor_seconds: Counter = "process_cpu_seconds_total";
+    /// When the daemon was started, in seconds since 1970.
+    started: IntGauge = "process_start_time_seconds";
+}
+
+impl Numbers {
+    /// All exist from the start, with the words that are looked at for their increase: the first one that counts would be
+    /// missed else, and a panel would be empty instead of at zero.
+    fn begin(&self) {
+        let counters: [(&Counters, &[&[&'static str]]); 12] = [
+            (
+                &self.deliveries,
+                &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
+            ),
+            (
+                &self.inbound,
+                &[&["accepted", "relayed"], &["refused", "overload"], &["refused", "disk"], &["refused", "date"]],
+            ),
+            (&self.hints, &[&["relayed"]]),
+            (&self.control, &[&["accept", "delivered"]]),
+            (&self.requests_sent, &[&["get", "2xx"], &["post", "2xx"], &["post", "4xx"], &["post", "5xx"]]),
+            (&self.fetches, &[&["document", "ok"], &["key", "ok"], &["json", "ok"]]),
+            (&self.policy_decisions, &[&["wave", "hold"]]),
+            (&self.held_posts_total, &[&["held"], &["released"]]),
+            (&self.rules, &[&["domain", "block", "enforced"]]),
+            (&self.gathered, &[&["indexed"]]),
+            (&self.consent_refusals, &[&["search", "not-indexable"], &["trends", "not-discoverable"]]),
+            (&self.rolled, &[&["counted"]]),
+        ];
+        for (counter, series) in counters {
+            series.iter().for_each(|words| counter.with_label_values(words).inc_by(0));
+        }
+        for work in ["sign", "verify"] {
+            let _ = self.signature_seconds.with_label_values(&[work]);
+        }
+        for method in ["get", "post"] {
+            let _ = self.request_seconds.with_label_values(&[method]);
+        }
+        for kind in ["posts", "facets", "accounts", "hashtags"] {
+            let _ = self.search_seconds.with_label_values(&[kind]);
+        }
+        self.trends_withheld.with_label_values(&["hidden"]).set(0);
+        self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    }
+}
 
 /// All numbers of one daemon. Cheap to clone.
 #[derive(Clone)]
-pub struct Metrics {
-    registry: Registry,
-    /// Requests to the inbox by result (`accepted`, `ignored`, `refused`) and reason (`relayed`, `digest`, `overload`).
-    pub inbound: IntCounterVec,
-    /// Time to verify and store one request of the inbox.
-    pub inbound_seconds: Histogram,
-    /// Attempts to deliver by result (`delivered`, `dropped`, `later`, `expired`, `downgraded`), and
-    /// entries that a rule keeps back (`blocked`).
-    pub deliveries: IntCounterVec,
-    /// Time from accepted to delivered, first attempt or not.
-    pub lag_seconds: Histogram,
-    /// Control messages by kind and result.
-    pub control: IntCounterVec,
-    /// Subscribers by state.
-    pub subscribers: IntGaugeVec,
-    /// Lanes by state.
-    pub lanes: IntGaugeVec,
-    /// Hints by outcome.
-    pub hints: IntCounterVec,
-    /// Decisions to hold a post by reason and mode (`hold`, `dry-run`).
-    pub policy_decisions: IntCounterVec,
-    /// What became of held posts (`held`, `released`, `dropped`, `discarded`, `deleted`, `expired`, `refused`).
-    pub held_posts_total: IntCounterVec,
-    /// Posts that wait for the operator.
-    pub held_posts: IntGauge,
-    /// Servers held as a whole.
-    pub held_servers: IntGauge,
-    /// What the operator's rules did (`enforced`), or would have done were they not on trial (`would`), by target and
-    /// severity.
-    pub rules: IntCounterVec,
-    /// The place of the last log entry.
-    pub log_head: IntGauge,
-    /// Entries that the log keeps.
-    pub log_entries: IntGauge,
-    /// Size of the store's file.
-    pub store_bytes: IntGauge,
-    /// Bytes free on the store's disk. Below `store.reserve` posts are not taken.
-    pub store_free_bytes: IntGauge,
-    /// Bytes of request bodies held in memory.
-    pub inbox_bytes: IntGauge,
-    /// Open connections from the world.
-    pub connections: IntGauge,
-    /// Connections closed because there were too many.
-    pub connections_refused: IntCounter,
-    /// What search made of posts and authors, in a word: `indexed`, or why not.
-    pub gathered: IntCounterVec,
-    /// Posts in the search index.
-    pub indexed_posts: IntGauge,
-    /// Changes of the ledger that are not in the index yet.
-    pub index_lag: IntGauge,
-    /// How long something that was removed is in the index's files already.
-    pub erasure_lag_seconds: IntGauge,
-    /// Time from a removal in the ledger to its commit in the index.
-    pub purge_latency_seconds: Histogram,
-    /// Rows of the ledger that could not be read, and are cleared away.
-    pub ledger_damage: IntCounter,
-    /// What trends made of posts and authors, in a word: `counted`, or why not.
-    pub rolled: IntCounterVec,
-    /// Things that are counted.
-    pub trend_things: IntGauge,
-    /// Memory of the counts.
-    pub trend_bytes: IntGauge,
-    /// Things forgotten for lack of room since the start.
-    pub trend_evicted: IntGauge,
-    /// Things that trend and are not shown, by the reason.
-    pub trends_withheld: IntGaugeVec,
-    /// Panics caught in a request.
-    pub panics: IntCounter,
-}
+pub struct Metrics(Arc<Numbers>);
 
 impl Metrics {
     /// All at zero, in a registry of their own: a process may hold several daemons.
@@ -90,100 +236,9 @@ impl Metrics {
     #[must_use]
     #[expect(clippy::expect_used, reason = "fixed names that differ; a test makes one")]
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let add = |metric: Box<dyn prometheus::core::Collector>| registry.register(metric).expect("a name of its own");
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let metric =
-                IntCounterVec::new(Opts::new(format!("shearwater_{name}"), help), labels).expect("a valid name");
-            add(Box::new(metric.clone()));
-            metric
-        };
-        let gauges = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(format!("shearwater_{name}"), help), labels).expect("a valid name");
-            add(Box::new(metric.clone()));
-            metric
-        };
-        let gauge = |name: &str, help: &str| {
-            let metric = IntGauge::new(format!("shearwater_{name}"), help).expect("a valid name");
-            add(Box::new(metric.clone()));
-            metric
-        };
-        let counter = |name: &str, help: &str| {
-            let metric = IntCounter::new(format!("shearwater_{name}"), help).expect("a valid name");
-            add(Box::new(metric.clone()));
-            metric
-        };
-        let seconds = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(format!("shearwater_{name}"), help).buckets(SECONDS.to_vec());
-            let metric = Histogram::with_opts(opts).expect("a valid name");
-            add(Box::new(metric.clone()));
-            metric
-        };
-        Self {
-            inbound: counters("inbound_total", "Requests to the inbox by result and reason.", &["result", "reason"]),
-            inbound_seconds: seconds("inbound_seconds", "Time to verify and store one request of the inbox."),
-            deliveries: counters("deliveries_total", "Attempts to deliver by result.", &["result"]),
-            lag_seconds: seconds("delivery_lag_seconds", "Time from accepted to delivered."),
-            control: counters("control_total", "Control messages by kind and result.", &["kind", "result"]),
-            subscribers: gauges("subscribers", "Subscribers by state.", &["state"]),
-            lanes: gauges("lanes", "Delivery lanes by state.", &["state"]),
-            hints: counters("hints_total", "Hints by outcome.", &["outcome"]),
-            policy_decisions: counters(
-                "policy_decisions_total",
-                "Decisions to hold a post by reason and mode.",
-                &["reason", "mode"],
-            ),
-            held_posts_total: counters("held_posts_total", "What became of held posts.", &["outcome"]),
-            held_posts: gauge("held_posts", "Posts that wait for the operator."),
-            held_servers: gauge("held_servers", "Servers held as a whole until the operator releases them."),
-            rules: counters(
-                "rules_total",
-                "What the operator's rules did, or would have done, by target and severity.",
-                &["target", "severity", "effect"],
-            ),
-            log_head: gauge("log_head", "The place of the last log entry."),
-            log_entries: gauge("log_entries", "Entries that the log keeps."),
-            store_bytes: gauge("store_bytes", "Size of the store's file in bytes."),
-            store_free_bytes: gauge(
-                "store_free_bytes",
-                "Bytes free on the store's disk. Below store.reserve posts are not taken.",
-            ),
-            inbox_bytes: gauge("inbox_bytes", "Bytes of request bodies held in memory."),
-            connections: gauge("connections", "Open connections from the world."),
-            connections_refused: counter(
-                "connections_refused_total",
-                "Connections closed because there were too many.",
-            ),
-            gathered: counters("search_gathered_total", "What search made of posts and authors.", &["outcome"]),
-            indexed_posts: gauge("search_posts", "Posts in the search index."),
-            index_lag: gauge("search_index_lag", "Changes of the ledger that are not in the index yet."),
-            erasure_lag_seconds: gauge(
-                "search_erasure_lag_seconds",
-                "How long something that was removed is in the files of the index already.",
-            ),
-            purge_latency_seconds: seconds(
-                "search_purge_latency_seconds",
-                "Time from a removal in the ledger, final for every search, to its commit in the index.",
-            ),
-            ledger_damage: counter(
-                "search_ledger_damage_total",
-                "Rows of the ledger that could not be read. Any is a failing disk, or a bug: please report it.",
-            ),
-            rolled: counters("trends_rolled_total", "What trends made of posts and authors.", &["outcome"]),
-            trend_things: gauge("trends_things", "Hashtags and links that are counted."),
-            trend_bytes: gauge("trends_bytes", "Memory of the counts in bytes, nearly."),
-            trend_evicted: gauge(
-                "trends_evicted",
-                "Things forgotten since the start because trends.memory had no room for more.",
-            ),
-            trends_withheld: gauges(
-                "trends_withheld",
-                "Things that trend and are not shown, by the reason.",
-                &["reason"],
-            ),
-            panics: counter("panics_total", "Panics caught in a request. Any is a bug: please report it."),
-            registry,
-        }
+        let all = Numbers::new().expect("every number has a valid name of its own");
+        all.begin();
+        Self(Arc::new(all))
     }
 
     /// Everything in the text format of Prometheus.
@@ -203,6 +258,20 @@ impl Default for Metrics {
     }
 }
 
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Deref for Metrics {
+    type Target = Numbers;
+
+    fn deref(&self) -> &Numbers {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +280,18 @@ mod tests {
     fn numbers_are_rendered_under_their_names() {
         let metrics = Metrics::new();
         metrics.inbound.with_label_values(&["refused", "digest"]).inc();
+        metrics.signature_seconds.with_label_values(&["sign"]).observe(0.000_3);
         let text = metrics.render();
-        assert!(text.contains("shearwater_inbound_total{reason=\"digest\",result=\"refused\"} 1"), "{text}");
+        for line in [
+            "# HELP shearwater_deliveries_total Entries by what became of them at one subscriber: delivered, dropped",
+            "# TYPE shearwater_delivery_lag_seconds histogram",
+            "shearwater_inbound_total{reason=\"digest\",result=\"refused\"} 1\n",
+            "shearwater_inbound_total{reason=\"relayed\",result=\"accepted\"} 0\n",
+            "shearwater_signature_seconds_bucket{work=\"sign\",le=\"0.0005\"} 1\n",
+            "shearwater_signature_seconds_bucket{work=\"sign\",le=\"0.0002\"} 0\n",
+            "shearwater_delivery_lag_seconds_bucket{le=\"172800\"} 0\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 }

@@ -3,5 +3,9 @@
 
 pub mod logs;
 mod metrics;
+mod process;
+mod series;
 
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Numbers};
+pub use process::Usage;
+pub use series::{Counters, Gauges, Histograms, Spans};

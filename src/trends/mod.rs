@@ -37,10 +37,11 @@ use self::lists::{Asked, Entry, List};
 use self::rulings::{Ruled, Rulings, Withheld};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::consent::Reason;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::policy::{RuleSet, Rules};
-use crate::store::{BallotKey, Store, StoreError, Subject, TrendRuling, TrendServed};
+use crate::store::{Act, BallotKey, Store, StoreError, Subject, TrendRuling, TrendServed};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -271,7 +272,7 @@ impl Trends {
     ///
     /// # Errors
     /// A sentence about it, or the store's.
-    pub async fn rule(&self, subject: &Ruled, ruling: Option<TrendRuling>) -> anyhow::Result<bool> {
+    pub async fn rule(&self, subject: &Ruled, ruling: Option<TrendRuling>, act: &Act) -> anyhow::Result<bool> {
         let row = subject.row();
         match &ruling {
             Some(one) => tracing::info!(
@@ -279,7 +280,7 @@ impl Trends {
             ),
             None => tracing::info!(subject = row, "the operator takes back a ruling on a trend"),
         }
-        let changed = rulings::rule(&self.0.store, subject, ruling).await?;
+        let changed = rulings::rule(&self.0.store, subject, ruling, act).await?;
         let all = Rulings::load(&self.0.store, &self.0.config.deny, self.0.config.review)?;
         *self.0.rulings.write().unwrap_or_else(PoisonError::into_inner) = all;
         self.0.ruled.notify_one();
@@ -313,7 +314,10 @@ impl Trends {
         Ok(())
     }
 
-    fn count(&self, word: &str) {
+    fn count(&self, word: &'static str) {
         self.0.metrics.rolled.with_label_values(&[word]).inc();
+        if Reason::is_word(word) {
+            self.0.metrics.consent_refusals.with_label_values(&["trends", word]).inc();
+        }
     }
 }

@@ -9,12 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::rules::{link_key, tag};
 use super::votes::Count;
 use crate::clock::Timestamp;
 use crate::ids::Authority;
-use crate::store::{Record as _, Store, StoreError, Subject, TrendRuling, ruling_key};
+use crate::store::{Act, Record as _, Store, StoreError, Subject, TrendRuling, ruling_key};
 
 /// Characters of a reason.
 const MAX_REASON: usize = 500;
@@ -167,8 +168,8 @@ impl Ruled {
 ///
 /// # Errors
 /// A sentence about it, or the store's.
-pub async fn rule(store: &Store, subject: &Ruled, ruling: Option<TrendRuling>) -> anyhow::Result<bool> {
-    let row = subject.row();
+pub async fn rule(store: &Store, subject: &Ruled, ruling: Option<TrendRuling>, act: &Act) -> anyhow::Result<bool> {
+    let (row, act) = (subject.row(), act.clone());
     if let Some(ruling) = &ruling {
         let length = ruling.reason.chars().count();
         anyhow::ensure!((1..=MAX_REASON).contains(&length), "it needs a reason, of at most {MAX_REASON} characters");
@@ -178,10 +179,16 @@ pub async fn rule(store: &Store, subject: &Ruled, ruling: Option<TrendRuling>) -
             if tx.count::<TrendRuling>()? >= MOST_RULINGS as u64 {
                 return Err(StoreError::Declined(format!("there are {MOST_RULINGS} {} already", TrendRuling::TABLE)));
             }
+            let before = tx.get::<TrendRuling>(&row)?;
+            tx.audit(&act, "trend.rule", &row, json!(before), json!(ruling))?;
             tx.put(&row, &ruling)?;
             Ok(true)
         }
-        None => tx.remove::<TrendRuling>(&row),
+        None => {
+            let Some(before) = tx.get::<TrendRuling>(&row)? else { return Ok(false) };
+            tx.audit(&act, "trend.unrule", &row, json!(before), Value::Null)?;
+            tx.remove::<TrendRuling>(&row)
+        }
     };
     Ok(store.write(write).await?)
 }
@@ -206,12 +213,16 @@ mod tests {
         let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
         let until = NOON.plus(Duration::from_secs(3600));
         let ruling = |hidden| TrendRuling { hidden, reason: "a name".to_owned(), at: NOON, until: Some(until) };
-        assert!(rule(&store, &Ruled::parse("#Cats").unwrap(), Some(ruling(true))).await.unwrap());
-        assert!(rule(&store, &Ruled::parse("birds").unwrap(), Some(ruling(false))).await.unwrap());
-        assert!(rule(&store, &Ruled::parse("site:news.example").unwrap(), Some(ruling(true))).await.unwrap());
-        assert!(!rule(&store, &Ruled::parse("fish").unwrap(), None).await.unwrap());
+        assert!(rule(&store, &Ruled::parse("#Cats").unwrap(), Some(ruling(true)), &Act::local("")).await.unwrap());
+        assert!(rule(&store, &Ruled::parse("birds").unwrap(), Some(ruling(false)), &Act::local("")).await.unwrap());
+        assert!(
+            rule(&store, &Ruled::parse("site:news.example").unwrap(), Some(ruling(true)), &Act::local(""))
+                .await
+                .unwrap()
+        );
+        assert!(!rule(&store, &Ruled::parse("fish").unwrap(), None, &Act::local("")).await.unwrap());
         let nameless = TrendRuling { reason: String::new(), ..ruling(true) };
-        assert!(rule(&store, &Ruled::parse("fish").unwrap(), Some(nameless)).await.is_err());
+        assert!(rule(&store, &Ruled::parse("fish").unwrap(), Some(nameless), &Act::local("")).await.is_err());
         let check = |rulings: &Rulings, subject, key: &str, count: &Count, now, expected| {
             assert_eq!(rulings.withheld(subject, key, count, now), expected, "{key}");
         };

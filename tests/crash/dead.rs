@@ -143,6 +143,8 @@ fn dead_one(number: usize, clock: &Clock, start: shearwater::ids::Seq) -> anyhow
             ..Health::default()
         },
         vouched_for: false,
+        paused: None,
+        posts: 0,
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use shearwater::config::Access;
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec};
 use shearwater::ids::Iri;
-use shearwater::store::{IndexedPost, Scope, Tx};
+use shearwater::store::{Act, IndexedPost, Scope, Tx};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::searching::{found, member, searching};
@@ -32,10 +32,23 @@ impl Answer {
 }
 
 /// Asks without a signature, with these header lines.
-async fn ask(addr: std::net::SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+pub(crate) async fn ask(addr: std::net::SocketAddr, method: &str, path: &str, headers: &str) -> Answer {
+    ask_with(addr, method, path, headers, "").await
+}
+
+/// The same with a body.
+pub(crate) async fn ask_with(
+    addr: std::net::SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}\r\n");
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{length}{headers}\r\n");
     stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(body.as_bytes()).await.expect("sent");
     let mut text = String::new();
     stream.read_to_string(&mut text).await.expect("an answer");
     let (head, body) = text.split_once("\r\n\r\n").expect("a head");
@@ -562,7 +575,14 @@ async fn every_answer_is_one_that_the_description_names() {
             yes.post(spec).await.expect("an answer");
         }
         eventually("all are found", || found(&relay, "petrel").len() == 60).await;
-        let made = relay.server.app().state.tokens.make("schemathesis", Scope::Search, None).await.expect("a token");
+        let made = relay
+            .server
+            .app()
+            .state
+            .tokens
+            .make("schemathesis", Scope::Search, None, &Act::local("a test"))
+            .await
+            .expect("a token");
         let url = format!("{}/api/v1/openapi.json", relay.url());
         let mut command = std::process::Command::new(&program);
         command.args(["run", &url, "--max-examples", "200", "--no-color", "--continue-on-failure"]);

@@ -15,6 +15,7 @@ use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::Listen;
 use shearwater::demo::{Family, Instance, Options};
 use shearwater::ids::{Authority, Seq};
+use shearwater::store::Act;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -332,7 +333,7 @@ impl Scene {
             let joined = || self.relay.store().subscriber(&authority).is_some_and(|one| one.is_active());
             eventually("the host is a subscriber", joined).await;
             wrong.extend(self.served_elsewhere(&authority));
-            self.relay.relay().reject(&authority, "that was a test").await.expect("it leaves");
+            self.relay.relay().reject(&authority, "that was a test", &Act::local("a test")).await.expect("it leaves");
         }
         if case.expect.hint.is_some() {
             let read = || self.relay.metric("shearwater_hints_total{") > before.hints.values().sum();

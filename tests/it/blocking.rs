@@ -11,7 +11,7 @@ use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, W
 use shearwater::ids::{Iri, Seq};
 use shearwater::relay::enforce::Impact;
 use shearwater::relay::resolver::WaitingHint;
-use shearwater::store::{ControlRow, Directive, Following, Rule, RuleChange, Severity, Source, Style, Target};
+use shearwater::store::{Act, ControlRow, Directive, Following, Rule, RuleChange, Severity, Source, Style, Target};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, publish, receipts_of};
 
@@ -25,12 +25,12 @@ fn on(instance: &Instance, severity: Severity) -> Rule {
 }
 
 async fn put(relay: &TestRelay, rule: Rule) -> Impact {
-    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("the rule is made")
+    relay.relay().change_rules(vec![RuleChange::Put(rule)], &Act::local("a test")).await.expect("the rule is made")
 }
 
 async fn take_out(relay: &TestRelay, target: &str) {
     let change = RuleChange::Remove(target.parse().expect("a target"), Source::Operator);
-    relay.relay().change_rules(vec![change]).await.expect("the rule is taken out");
+    relay.relay().change_rules(vec![change], &Act::local("a test")).await.expect("the rule is taken out");
 }
 
 async fn stranger(family: Family, name: &str) -> Instance {
@@ -154,7 +154,11 @@ async fn blocking_a_domain_takes_effect_at_once_everywhere() {
     let fetched = evil.fetches();
     let url = Some(format!("{}/inbox", relay.url()));
     evil.send_raw("{}", &As::Author("nobody we saw".to_owned()), &Tweaks { url, ..Tweaks::default() }).await.ok();
-    relay.relay().follow(&evil.actor(&As::Server), Style::Litepub).await.expect_err("it is blocked");
+    relay
+        .relay()
+        .follow(&evil.actor(&As::Server), Style::Litepub, &Act::local("a test"))
+        .await
+        .expect_err("it is blocked");
     assert_eq!(evil.fetches(), fetched);
 
     // And when it is taken back, all is as it was.
@@ -196,7 +200,11 @@ async fn what_a_blocked_server_says_or_holds_is_not_read() {
     let (good, reader) = (relay.joined(Family::Mastodon, "good").await, relay.joined(Family::Mastodon, "reader").await);
     let evil = stranger(Family::Mastodon, "evil").await;
     let carrier = stranger(Family::Akkoma, "carrier").await;
-    relay.relay().follow(&carrier.actor(&As::Server), Style::Litepub).await.expect("a Follow is sent");
+    relay
+        .relay()
+        .follow(&carrier.actor(&As::Server), Style::Litepub, &Act::local("a test"))
+        .await
+        .expect("a Follow is sent");
     let announce = async |object: &str, name: &str| {
         let announce = serde_json::json!({
             "@context": "https://www.w3.org/ns/activitystreams", "id": format!("{}/announce/{name}", carrier.origin()),
@@ -384,7 +392,7 @@ async fn a_rule_that_would_hit_the_relay_itself_is_refused() {
     for rule in wrong {
         let changes =
             vec![RuleChange::Put(on(&stranger(Family::Mastodon, "s").await, Severity::Block)), RuleChange::Put(rule)];
-        relay.relay().change_rules(changes).await.expect_err("refused");
+        relay.relay().change_rules(changes, &Act::local("a test")).await.expect_err("refused");
     }
     assert!(relay.relay().rules().set().is_empty() && relay.store().all::<Rule>().expect("rows").is_empty());
 }
@@ -402,14 +410,15 @@ fn said(output: &Output) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_changes_at_once_do_not_make_more_keywords_than_may_be() {
     let relay = TestRelay::start().await;
+    let act = Act::local("a test");
     let words = |name: &str| -> Vec<RuleChange> {
         (0..150).map(|n| RuleChange::Put(rule(&format!("keyword:{name}{n}"), Severity::Block))).collect()
     };
     let (one, other) =
-        tokio::join!(relay.relay().change_rules(words("one")), relay.relay().change_rules(words("other")));
+        tokio::join!(relay.relay().change_rules(words("one"), &act), relay.relay().change_rules(words("other"), &act));
     assert_eq!((one.is_ok(), other.is_ok()), (true, false), "{one:?} {other:?}");
     assert_eq!(relay.relay().rules().set().keywords(), 150);
-    relay.relay().change_rules(words("one")).await.expect("the same again");
+    relay.relay().change_rules(words("one"), &Act::local("a test")).await.expect("the same again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -460,7 +469,10 @@ async fn the_commands_tell_what_they_would_do_and_do_it() {
         &["+ block domain:bad.example", "2 new", "unreadable with `*`"],
     );
     check(&["rules", "list", "bad.example"], true, &["None."]);
-    check(&["rules", "import", path], true, &["+ silence domain:loud.example", "Done at once"]);
+    check(&["rules", "import", path], false, &["line 4, column domain", "l*ud.example", "nothing is changed"]);
+    check(&["rules", "list", "bad.example"], true, &["None."]);
+    check(&["rules", "import", path, "--skip-bad"], true, &["+ silence domain:loud.example", "Done at once"]);
+    check(&["rules", "note", "bad.example", "ticket 9", "--source", "list:domain-blocks"], true, &["ticket 9"]);
     check(&["rules", "list", "loud"], true, &["list:domain-blocks"]);
     check(&["rules", "export"], true, &["#domain,#severity", "bad.example,suspend,false,false,spam,false"]);
     write("#domain,#severity\nbad.example,destroy\nworse.example,suspend\n");

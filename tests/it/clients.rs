@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use shearwater::config::Access;
 use shearwater::demo::{As, Family, Instance, Options, PostSpec, Tweaks, Visibility};
-use shearwater::store::Scope;
+use shearwater::store::{Act, Scope};
 
 use crate::searching::{eventually, found, gathered, held, member, tell_profile};
 use crate::support::{TestRelay, json as parse};
@@ -114,7 +114,15 @@ async fn sample(instance: &Instance, may_any: bool) -> BTreeSet<String> {
 #[ignore = "needs Mastodon.py and toot: tests/clients/run"]
 async fn what_people_search_with_finds_what_may_be_found_and_nothing_else() {
     let relay = TestRelay::start_with(|config| (config.search.api, config.search.rate) = (Access::Tokens, 0)).await;
-    let token = relay.server.app().state.tokens.make("clients", Scope::Search, None).await.expect("a token").token;
+    let token = relay
+        .server
+        .app()
+        .state
+        .tokens
+        .make("clients", Scope::Search, None, &Act::local("a test"))
+        .await
+        .expect("a token")
+        .token;
     let authors = || (0..stances().len()).map(|n| shearwater::demo::Author::named(&format!("person{n}"))).collect();
     let server = |name: &str| Options { name: name.to_owned(), authors: authors(), ..Options::default() };
     let on = relay.joined_with(Family::Mastodon, server("on")).await;

@@ -1,7 +1,7 @@
 //! The relay subscribes too: to instances and to other relays, in both styles.
 
 use shearwater::demo::{As, Family, Instance, Options, Tweaks};
-use shearwater::store::{FollowState, Following, Style};
+use shearwater::store::{Act, FollowState, Following, Style};
 
 use crate::support::{TestRelay, arrival, eventually, publish, silence_about};
 
@@ -14,7 +14,7 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
     let relay = TestRelay::start().await;
     let akkoma = Instance::start(Family::Akkoma, Options::default()).await.unwrap();
     let actor = akkoma.actor(&As::Server);
-    relay.relay().follow(&actor, Style::Litepub).await.expect("a Follow is sent");
+    relay.relay().follow(&actor, Style::Litepub, &Act::local("a test")).await.expect("a Follow is sent");
     assert_eq!(state(&relay, &actor), Some(FollowState::Pending));
     eventually("the Follow arrives", || akkoma.received().iter().any(|one| one.kind == "Follow")).await;
     let follow = akkoma.received().into_iter().find(|one| one.kind == "Follow").expect("a Follow");
@@ -30,12 +30,13 @@ async fn the_relay_follows_by_id_and_by_handle_and_lets_go_again() {
             .expect("an answer");
         assert_eq!(state(&relay, &actor), Some(expected));
     }
-    relay.relay().unfollow(&actor).await.expect("an Undo is sent");
+    relay.relay().unfollow(&actor, &Act::local("a test")).await.expect("an Undo is sent");
     assert_eq!(state(&relay, &actor), None);
     eventually("the Undo arrives", || akkoma.received().iter().any(|one| one.kind == "Undo")).await;
     // A handle is looked up by WebFinger, over https: where that cannot be had, the error names the handle.
     let handle = "@relay@127.0.0.1";
-    let error = relay.relay().follow(handle, Style::Litepub).await.expect_err("nobody answers there");
+    let error =
+        relay.relay().follow(handle, Style::Litepub, &Act::local("a test")).await.expect_err("nobody answers there");
     assert!(format!("{error:#}").contains(handle), "{error:#}");
 }
 
@@ -46,7 +47,7 @@ async fn a_followed_relay_brings_posts_of_servers_that_never_joined_here() {
     let here = near.joined(Family::Mastodon, "here").await;
     let there = far.joined(Family::Mastodon, "there").await;
     let actor = format!("{}/actor", far.url());
-    near.relay().follow(&actor, Style::Litepub).await.expect("a Follow is sent");
+    near.relay().follow(&actor, Style::Litepub, &Act::local("a test")).await.expect("a Follow is sent");
     eventually("the Accept", || state(&near, &actor) == Some(FollowState::Accepted)).await;
     let post = publish(&there, "from far away").await;
     arrival(&here, &post.id).await;
@@ -59,7 +60,7 @@ async fn two_relays_joined_to_each_other_end_in_silence() {
     let (one, two) = (TestRelay::start_with(open).await, TestRelay::start_with(open).await);
     for (from, to) in [(&one, &two), (&two, &one)] {
         let actor = format!("{}/actor", to.url());
-        from.relay().follow(&actor, Style::Litepub).await.expect("a Follow is sent");
+        from.relay().follow(&actor, Style::Litepub, &Act::local("a test")).await.expect("a Follow is sent");
         eventually("the Accept", || state(from, &actor) == Some(FollowState::Accepted)).await;
     }
     let poster = one.joined(Family::Mastodon, "poster").await;
@@ -89,7 +90,11 @@ async fn a_followed_server_cannot_keep_an_authors_post_away() {
     let (author, reader) =
         (relay.joined(Family::Mastodon, "author").await, relay.joined(Family::Mastodon, "reader").await);
     let carrier = Instance::start(Family::Akkoma, Options::default()).await.unwrap();
-    relay.relay().follow(&carrier.actor(&As::Server), Style::Litepub).await.expect("a Follow is sent");
+    relay
+        .relay()
+        .follow(&carrier.actor(&As::Server), Style::Litepub, &Act::local("a test"))
+        .await
+        .expect("a Follow is sent");
     let post = author.compose(&shearwater::demo::PostSpec::public("mine"));
     let mut forged = post.activity.clone();
     forged["object"] = format!("{}/notes/missing", author.origin()).into();

@@ -52,7 +52,7 @@ async fn below_the_reserve_posts_are_refused_and_deletions_deliveries_and_the_op
     assert_eq!(state.log.head(), head, "nothing was kept");
     assert!(relay.store().subscriber(&authority(&late)).is_none() && relay.store().search_servers().is_empty());
     let ready = ops(&relay, "/health/ready").await;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\"room\":false"), "{ready}");
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("\"reason\":\"disk-full\""), "{ready}");
     assert!(ops(&relay, "/metrics").await.contains("shearwater_store_free_bytes "));
     let deletion = sender.delete(&before.id).await.expect("an answer");
     assert_eq!(deletion.status(), 202, "deletions go on");

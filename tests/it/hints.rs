@@ -8,7 +8,7 @@ use shearwater::config::Admission;
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Where};
 use shearwater::relay::housekeeping::Housekeeping;
 use shearwater::relay::resolver::WaitingHint;
-use shearwater::store::{StoreError, SubscriberState};
+use shearwater::store::{Act, StoreError, SubscriberState};
 use shearwater::supervise::Worker as _;
 use tokio::task::JoinSet;
 
@@ -191,7 +191,7 @@ async fn a_server_that_was_not_answered_for_a_month_is_forgotten() {
         let pending = || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending);
         eventually("it waits", pending).await;
     }
-    relay.relay().approve(&authority(&member)).await.expect("approved");
+    relay.relay().approve(&authority(&member), &Act::local("a test")).await.expect("approved");
     clock.advance(Duration::from_secs(29 * 24 * 3600));
     relay.relay().tidy().await.expect("tidied");
     assert!(relay.store().subscriber(&authority(&waits)).is_some());

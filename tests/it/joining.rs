@@ -5,7 +5,9 @@ use std::time::Duration;
 use shearwater::clock::{Clock, Timestamp};
 use shearwater::config::Admission;
 use shearwater::demo::{As, Family, Fault, Instance, Options, Outcome, Tweaks};
-use shearwater::store::{AuthorityFacts, ControlRow, Following, SearchServer, Style, SubscriberState, SwitchedBy, Tx};
+use shearwater::store::{
+    Act, AuthorityFacts, ControlRow, Following, SearchServer, Style, SubscriberState, SwitchedBy, Tx,
+};
 
 use crate::support::{LONG, TestRelay, arrival, authority, eventually, json, publish, receipts_of};
 
@@ -169,14 +171,18 @@ async fn approval_holds_a_server_until_the_operator_says_yes() {
     eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending))
         .await;
     let early = publish(&waits, "too early").await;
-    relay.relay().approve(&host).await.expect("approved");
+    relay.relay().approve(&host, &Act::local("a test")).await.expect("approved");
     assert!(waits.wait_accepted(LONG).await);
     let other = Instance::start(Family::Mastodon, Options { name: "turned away".to_owned(), ..Options::default() })
         .await
         .unwrap();
     other.join(relay.url()).await.expect("an answer");
     eventually("it waits", || relay.store().subscriber(&authority(&other)).is_some()).await;
-    relay.relay().reject(&authority(&other), "We are full of cats already.").await.expect("rejected");
+    relay
+        .relay()
+        .reject(&authority(&other), "We are full of cats already.", &Act::local("a test"))
+        .await
+        .expect("rejected");
     eventually("the Reject", || other.is_rejected()).await;
     let reject = other.received().into_iter().find(|one| one.kind == "Reject").expect("a Reject");
     assert!(reject.body.contains("full of cats"), "the other admin can read why: {}", reject.body);
@@ -217,12 +223,20 @@ async fn an_allowlist_turns_others_away_with_a_reason_in_the_answer_and_in_a_rej
 #[tokio::test(flavor = "multi_thread")]
 async fn another_relay_waits_for_the_operator_even_when_all_are_welcome() {
     let (relay, other) = (TestRelay::start().await, TestRelay::start().await);
-    other.relay().follow(&format!("{}/actor", relay.url()), Style::Litepub).await.expect("a Follow is sent");
+    other
+        .relay()
+        .follow(&format!("{}/actor", relay.url()), Style::Litepub, &Act::local("a test"))
+        .await
+        .expect("a Follow is sent");
     let host = shearwater::ids::Authority::parse(other.url().trim_start_matches("http://")).unwrap();
     eventually("it waits", || relay.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Pending))
         .await;
     let open = TestRelay::start_with(|config| config.relay.allow_relays = true).await;
-    other.relay().follow(&format!("{}/actor", open.url()), Style::Mastodon).await.expect("a Follow is sent");
+    other
+        .relay()
+        .follow(&format!("{}/actor", open.url()), Style::Mastodon, &Act::local("a test"))
+        .await
+        .expect("a Follow is sent");
     eventually("it joins", || open.store().subscriber(&host).is_some_and(|one| one.state == SubscriberState::Active))
         .await;
 }

@@ -8,7 +8,7 @@ use shearwater::clock::{Clock, Timestamp};
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Posted, Tweaks};
 use shearwater::relay::held::{HeldServer, HeldTarget, Released};
 use shearwater::relay::resolver::WaitingHint;
-use shearwater::store::{Arrivals, HeldKind, HeldPost, HeldTally, Hold, MAX_HELD_PER_SERVER};
+use shearwater::store::{Act, Arrivals, HeldKind, HeldPost, HeldTally, Hold, MAX_HELD_PER_SERVER};
 
 use crate::support::{TestRelay, arrival, authority, eventually, publish, receipts_of, silence_about};
 
@@ -80,15 +80,15 @@ async fn a_held_post_survives_a_restart_is_listed_and_goes_on_once_when_it_is_re
     assert_eq!((posts[0].object.as_str(), posts[0].text.starts_with("look at me")), (composed.id.as_str(), true));
     eventually("the gauge is right again", || relay.metric("shearwater_held_posts ") == 1.0).await;
 
-    let released = relay.relay().release(&server(&poster)).await.expect("released");
+    let released = relay.relay().release(&server(&poster), &Act::local("a test")).await.expect("released");
     assert_eq!(released, Released { released: 1, dropped: 0, hold_ended: false });
     assert_eq!(arrival(&reader, &composed.id).await[0].kind, "Create", "as its author signed it");
-    assert!(relay.relay().release(&server(&poster)).await.is_err(), "there is nothing left");
+    assert!(relay.relay().release(&server(&poster), &Act::local("a test")).await.is_err(), "there is nothing left");
     assert!(relay.metric("shearwater_held_posts ").abs() < f64::EPSILON);
     // Were it held a second time, that would change nothing.
     let row = posts.remove(0);
     relay.store().write(move |tx| tx.hold(row)).await.expect("written");
-    let again = relay.relay().release(&server(&poster)).await.expect("released");
+    let again = relay.relay().release(&server(&poster), &Act::local("a test")).await.expect("released");
     assert_eq!((again.released, again.dropped), (0, 1));
     // Whoever brings it again, under whatever name: it is known.
     let mut again = composed.activity.clone();
@@ -111,7 +111,7 @@ async fn a_deletion_reaches_a_held_post_and_an_edit_changes_it() {
     let posts = held(&relay, &poster);
     assert_eq!(posts.len(), 1, "{posts:?}");
     assert!(posts[0].text.starts_with("misspelt"), "{}", posts[0].text);
-    relay.relay().release(&server(&poster)).await.expect("released");
+    relay.relay().release(&server(&poster), &Act::local("a test")).await.expect("released");
     // The bytes of the Create say what its author no longer does, so readers are sent to the origin.
     assert_eq!(arrival(&reader, &edited.id).await[0].kind, "Announce");
     eventually("the reader read it there", || reader.shown().iter().any(|one| one.id == edited.id)).await;
@@ -211,7 +211,7 @@ async fn an_edit_is_screened_like_a_post() {
     let marker = publish(&poster, "a marker").await;
     arrival(&reader, &marker.id).await;
     assert_eq!(receipts_of(&reader, &post.id).len(), 1, "the edit waits");
-    relay.relay().release(&server(&poster)).await.expect("released");
+    relay.relay().release(&server(&poster), &Act::local("a test")).await.expect("released");
     let there = |receipts: &[shearwater::demo::Receipt]| receipts.iter().any(|one| one.kind == "Update");
     assert!(reader.wait_received(crate::support::LONG, there).await, "{:#?}", reader.received());
 }
@@ -239,7 +239,7 @@ async fn a_wave_holds_one_server_and_not_its_neighbour() {
     let relay = relay.restart_with(|config| config.policy.wave_floor = 3).await;
     let still = taken(&flooded, PostSpec::public("after the restart").by("p1")).await;
     silence_about(&still.id, &neighbour, &[&reader]).await;
-    let released = relay.relay().release(&server(&flooded)).await.expect("released");
+    let released = relay.relay().release(&server(&flooded), &Act::local("a test")).await.expect("released");
     assert_eq!(released, Released { released: 5, dropped: 0, hold_ended: true });
     for post in posts[3..].iter().chain([&late, &still]) {
         assert_eq!(arrival(&reader, &post.id).await.len(), 1);
@@ -349,12 +349,12 @@ async fn a_server_on_probation_receives_and_its_posts_wait_until_somebody_vouche
     let relay = TestRelay::start_with(|config| config.policy.probation = true).await;
     let (newcomer, member) =
         (relay.joined(Family::Mastodon, "newcomer").await, relay.joined(Family::Mastodon, "member").await);
-    relay.relay().approve(&authority(&member)).await.expect("approved");
+    relay.relay().approve(&authority(&member), &Act::local("a test")).await.expect("approved");
     let waiting = taken(&newcomer, PostSpec::public("hello?")).await;
     let received = publish(&member, "hello").await;
     arrival(&newcomer, &received.id).await;
     assert!((decisions(&relay, "probation", "hold") - 1.0).abs() < f64::EPSILON);
-    relay.relay().release(&server(&newcomer)).await.expect("released");
+    relay.relay().release(&server(&newcomer), &Act::local("a test")).await.expect("released");
     let marker = publish(&newcomer, "a marker").await;
     for post in [&waiting, &marker] {
         assert_eq!(arrival(&member, &post.id).await.len(), 1);
@@ -443,7 +443,7 @@ async fn a_wave_is_a_wave_even_where_no_more_is_kept() {
     relay.store().write(move |tx| tx.remove::<HeldTally>(&key)).await.expect("removed");
     taken(&flooded, PostSpec::public("when there is room").by("p0")).await;
     assert_eq!(held(&relay, &flooded).len(), 1);
-    let released = relay.relay().release(&server(&flooded)).await.expect("released");
+    let released = relay.relay().release(&server(&flooded), &Act::local("a test")).await.expect("released");
     assert_eq!(released, Released { released: 1, dropped: 0, hold_ended: true });
 }
 
@@ -461,7 +461,7 @@ async fn what_is_only_heard_of_is_screened_when_it_is_read_and_not_even_read_fro
     assert_eq!(held(&relay, &akkoma).len(), 2);
     let path = unread.id.strip_prefix(akkoma.origin()).expect("its own post");
     assert_eq!(akkoma.fetches().get(path), None);
-    let released = relay.relay().release(&server(&akkoma)).await.expect("released");
+    let released = relay.relay().release(&server(&akkoma), &Act::local("a test")).await.expect("released");
     assert_eq!((released.released, released.hold_ended), (2, true));
     for post in [&loud, &unread] {
         assert_eq!(arrival(&reader, &post.id).await.len(), 1);
@@ -489,9 +489,9 @@ async fn what_is_discarded_never_comes_back_and_a_dry_run_discards_nothing() {
     let composed = poster.compose(&shouting("rubbish"));
     poster.send(&composed).await.expect("an answer");
     let one = HeldTarget::parse(&composed.id).expect("an id");
-    assert_eq!(relay.relay().discard(&one, true).await.expect("counted"), 1);
+    assert_eq!(relay.relay().discard(&one, true, &Act::local("a test")).await.expect("counted"), 1);
     assert_eq!(held(&relay, &poster).len(), 1);
-    assert_eq!(relay.relay().discard(&one, false).await.expect("discarded"), 1);
+    assert_eq!(relay.relay().discard(&one, false, &Act::local("a test")).await.expect("discarded"), 1);
     let mut again = composed.activity.clone();
     again["id"] = format!("{}/again", composed.activity_id).into();
     again["object"]["tag"] = json!([]);
@@ -525,12 +525,12 @@ async fn a_server_that_is_blocked_meanwhile_stays_where_it_is_and_old_bytes_are_
     row.at = now().minus(2 * DAY);
     relay.store().write(move |tx| tx.hold(row)).await.expect("written");
     let one = HeldTarget::parse(&old.id).expect("an id");
-    relay.relay().release(&one).await.expect("released");
+    relay.relay().release(&one, &Act::local("a test")).await.expect("released");
     assert_eq!(arrival(&reader, &old.id).await[0].kind, "Announce");
     let blocked = taken(&poster, shouting("rubbish")).await;
     let before = relay.server.app().state.log.head();
     let relay = relay.restart_with(|config| config.policy.silence = vec!["127.0.0.1".to_owned()]).await;
-    let released = relay.relay().release(&server(&poster)).await.expect("released");
+    let released = relay.relay().release(&server(&poster), &Act::local("a test")).await.expect("released");
     assert_eq!((released.released, released.dropped), (0, 1));
     assert_eq!(relay.server.app().state.log.head(), before);
     assert!(receipts_of(&reader, &blocked.id).is_empty());

@@ -9,7 +9,7 @@ use shearwater::config::Access;
 use shearwater::demo::{Family, Instance, PostSpec, Tweaks, Visibility};
 use shearwater::search::find::FindFault;
 use shearwater::search::index::Page;
-use shearwater::store::{Leftover, Rule, RuleChange, SearchServer, Severity, Source, SwitchedBy};
+use shearwater::store::{Act, Leftover, Rule, RuleChange, SearchServer, Severity, Source, SwitchedBy};
 
 use crate::support::{TestRelay, authority, publish};
 
@@ -52,7 +52,7 @@ pub(crate) async fn eventually(relay: &TestRelay, what: &str, done: impl FnMut()
 }
 
 /// How often the gatherer came to this.
-pub(crate) fn gathered(relay: &TestRelay, word: &str) -> u64 {
+pub(crate) fn gathered(relay: &TestRelay, word: &'static str) -> u64 {
     relay.server.app().state.metrics.gathered.with_label_values(&[word]).get()
 }
 
@@ -272,7 +272,7 @@ async fn a_keyword_hides_what_is_held_by_its_warning_too() {
     eventually(&relay, "it is found", || found(&relay, "albatross is:sensitive").contains(&composed.id)).await;
     let target = "keyword:albatross".parse().expect("a target");
     let rule = Rule::new(target, Severity::NoSearch, Source::Operator, Timestamp::default());
-    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    relay.relay().change_rules(vec![RuleChange::Put(rule)], &Act::local("a test")).await.expect("a rule");
     assert!(found(&relay, "razorbill is:sensitive").is_empty() && found(&relay, "albatross is:sensitive").is_empty());
 }
 

@@ -203,7 +203,10 @@ fn a_relay_is_started_asked_and_stopped() {
     let workers = run(dir.path(), &["admin", "workers", "--json"]);
     let table = json(&workers.stdout);
     for worker in ["resolver", "survey", "housekeeping", "refusals", "control", "cursors"] {
-        assert!(table[worker]["state"].is_string(), "{worker} in {table}");
+        assert!(
+            table.as_array().is_some_and(|rows| rows.iter().any(|row| row["worker"] == worker)),
+            "{worker} in {table}"
+        );
     }
     assert!(text(&run(dir.path(), &["admin", "subscribers"]).stdout).contains("None"));
     assert!(text(&run(dir.path(), &["following"]).stdout).contains("None"));
@@ -286,10 +289,10 @@ async fn the_operator_sets_what_a_subscriber_gets_and_ends_a_downgrade() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
-    let before = admin(&["subscribers"]);
+    let before = admin(&["subscribers", "--long"]);
     assert!(before.contains("ANNOUNCE UNTIL") && before.contains("2099-01-01") && before.contains("auto"), "{before}");
     assert!(admin(&["mode", host.as_str(), "forward"]).contains("mode: forward"));
-    let after = admin(&["subscribers"]);
+    let after = admin(&["subscribers", "--long"]);
     assert!(after.contains("forward") && !after.contains("2099"), "{after}");
 }
 

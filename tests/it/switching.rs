@@ -10,7 +10,7 @@ use shearwater::demo::{Answer, As, Family, Fault, Instance, Options, Outcome, Po
 use shearwater::ids::{Iri, Seq};
 use shearwater::log::{Entry, Kind};
 use shearwater::store::{
-    ControlRow, Following, IndexedAuthor, IndexedPost, Refused, Rule, RuleChange, SearchServer, Severity, Source,
+    Act, ControlRow, Following, IndexedAuthor, IndexedPost, Refused, Rule, RuleChange, SearchServer, Severity, Source,
     SwitchedBy,
 };
 use shearwater::wire::document::Document;
@@ -332,13 +332,17 @@ async fn who_is_not_welcome_is_told_why() {
         Timestamp::default(),
     );
     let rule = Rule { reason: "You sent spam.".to_owned(), ..rule };
-    let impact = relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    let impact = relay.relay().change_rules(vec![RuleChange::Put(rule)], &Act::local("a test")).await.expect("a rule");
     assert_eq!(impact.search_ended, [authority(&evil)]);
     assert!(search_of(&relay, &evil).is_none(), "it is off before the call returns");
     eventually("the Reject", || evil.is_rejected()).await;
     let answer = evil.join_search(relay.url()).await.expect("an answer");
     assert_eq!((answer.status, parse(&answer.body)["check"].as_str()), (403, Some("blocked")));
-    relay.relay().record_search(&authority(&evil), "they asked").await.expect_err("it is blocked");
+    relay
+        .relay()
+        .record_search(&authority(&evil), "they asked", &Act::local("a test"))
+        .await
+        .expect_err("it is blocked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -355,7 +359,11 @@ async fn while_search_is_off_there_is_no_search_actor() {
     let problem = parse(&answer.body);
     assert_eq!((answer.status, problem["check"].as_str()), (404, Some("search-off")), "{problem}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-    relay.relay().record_search(&authority(&one), "they asked").await.expect_err("there is no search");
+    relay
+        .relay()
+        .record_search(&authority(&one), "they asked", &Act::local("a test"))
+        .await
+        .expect_err("there is no search");
 
     let relay = relay.restart_with(|config| config.search.api = Access::Public).await;
     let get = async |path: &str| one.fetch(&format!("{}{path}", relay.url())).await.expect("an answer");

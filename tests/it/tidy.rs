@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 11] = [
     &["server"],
     &["app"],
     &["http"],
-    &["relay", "delivery", "search", "trends", "demo"],
+    &["relay", "delivery", "search", "trends", "backup", "demo"],
     &["identity", "peers", "policy", "consent"],
     &["log"],
     &["store", "cache", "net"],

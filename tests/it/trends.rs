@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shearwater::config::{Access, Config};
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Tweaks};
-use shearwater::store::{Rule, RuleChange, Severity, Source, Subject, TrendRuling};
+use shearwater::store::{Act, Rule, RuleChange, Severity, Source, Subject, TrendRuling};
 use shearwater::trends::assess::Window;
 use shearwater::trends::rulings::Ruled;
 
@@ -72,16 +72,21 @@ fn names(answer: &Answer) -> Vec<String> {
 
 /// Waits until this is the list.
 async fn listed(relay: &TestRelay, expected: &[&str]) -> Answer {
+    listed_so(relay, &format!("{expected:?}"), |answer| names(answer) == expected).await
+}
+
+/// Waits until the list is as it is wanted: it is made anew a moment after what it is made of.
+async fn listed_so(relay: &TestRelay, what: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
     let waited = tokio::time::timeout(crate::support::LONG, async {
         loop {
             let answer = get(relay, "/api/v1/trends/tags").await;
-            if answer.status == 200 && names(&answer) == expected {
+            if answer.status == 200 && is_so(&answer) {
                 return answer;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("{expected:?} never was the list"))
+    waited.await.unwrap_or_else(|_| panic!("{what} never was the list"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,11 +96,13 @@ async fn what_people_on_several_servers_speak_of_trends_and_says_why() {
     all_say(&servers, "BlackPetrels").await;
     say(&servers[0], "ada", &["blackpetrels", "alone"]).await;
     counted(&relay, "blackpetrels", 10).await;
-    let answer = listed(&relay, &["BlackPetrels"]).await;
-    let tag = &answer.json()[0];
-    let history = tag["history"].as_array().expect("days");
-    assert_eq!(history.len(), 7);
-    assert_eq!((&history[0]["accounts"], &history[0]["uses"]), (&json!("10"), &json!("11")));
+    let today = |answer: &Answer| answer.json()[0]["history"][0].clone();
+    let answer = listed_so(&relay, "BlackPetrels, by all who say it", |answer| {
+        (&today(answer)["accounts"], &today(answer)["uses"]) == (&json!("10"), &json!("11"))
+    })
+    .await;
+    assert_eq!(names(&answer), ["BlackPetrels"]);
+    assert_eq!(answer.json()[0]["history"].as_array().map(Vec::len), Some(7));
     assert_eq!(answer.header("cache-control"), "public, max-age=15");
     assert_eq!(names(&get(&relay, "/api/v1/trends").await), ["BlackPetrels"], "by the older path");
     assert!(names(&get(&relay, "/api/v1/trends/tags?language=fr").await).is_empty());
@@ -165,7 +172,7 @@ async fn what_is_taken_back_is_as_if_it_had_never_been_seen() {
     down_to(9);
     // A rule on a server.
     let rule = Rule { severity: Severity::NoSearch, ..rule(&crate::support::authority(&servers[3]).to_string()) };
-    relay.relay().change_rules(vec![RuleChange::Put(rule)]).await.expect("a rule");
+    relay.relay().change_rules(vec![RuleChange::Put(rule)], &Act::local("a test")).await.expect("a rule");
     down_to(7);
     let view = || relay.store().ballots().expect("the store reads").len().expect("it counts");
     eventually("it is out of the journal, too", || view() == 8).await;
@@ -258,7 +265,11 @@ async fn what_the_operator_hides_is_not_shown_and_whoever_asks_is_told_why() {
     let rule = async |hidden: bool, reason: &str| {
         let at = relay.trends().now();
         let ruling = TrendRuling { hidden, reason: reason.to_owned(), at, until: None };
-        relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), Some(ruling)).await.expect("written");
+        relay
+            .trends()
+            .rule(&Ruled::parse("petrels").expect("a tag"), Some(ruling), &Act::local("a test"))
+            .await
+            .expect("written");
     };
     let why = async || get(&relay, "/api/v1/trends/explain?tag=petrels").await.json()["withheld"]["why"].clone();
     assert_eq!(why().await, "review");
@@ -270,7 +281,7 @@ async fn what_the_operator_hides_is_not_shown_and_whoever_asks_is_told_why() {
     assert_eq!(told["withheld"], json!({ "why": "hidden", "reason": "harassment of a person" }));
     let list = get(&relay, "/api/v1/trends/list").await.json();
     assert_eq!((&list["total"], &list["withheld"]), (&json!(0), &json!({ "hidden": 1 })));
-    relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), None).await.expect("written");
+    relay.trends().rule(&Ruled::parse("petrels").expect("a tag"), None, &Act::local("a test")).await.expect("written");
     assert_eq!(why().await, "review");
 }
 

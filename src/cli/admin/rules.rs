@@ -68,8 +68,10 @@ enum RulesCommand {
     Check(CheckArgs),
     /// Take in a list: Mastodon's domain blocks (CSV), or one name per line. Prints what it changes first.
     Import(ImportArgs),
+    /// Note something on a rule, for you alone. It stays when the list that brought the rule is applied again.
+    Note(NoteArgs),
     /// Print the domain rules as the CSV that Mastodon reads.
-    Export(super::ConfigArg),
+    Export(super::AtArgs),
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +95,19 @@ struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+struct NoteArgs {
+    /// The target, as `admin rules` lists it.
+    target: String,
+    /// The note; empty takes it out.
+    note: String,
+    /// Whose rule ("operator", "list:NAME").
+    #[arg(long, default_value = "operator")]
+    source: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
 struct ImportArgs {
     /// The file; "-" is standard input.
     file: PathBuf,
@@ -106,7 +121,7 @@ struct ImportArgs {
     /// Take out what this list brought before and does not have any more.
     #[arg(long)]
     replace: bool,
-    /// Take the good rows although some are bad; without it a bad row stops it all.
+    /// Take the good rows although some are bad, or were made unreadable with `*`; without it one such row stops it all.
     #[arg(long)]
     skip_bad: bool,
     /// Change nothing; tell what it would do.
@@ -139,6 +154,10 @@ pub(in crate::cli) fn run(args: &RulesArgs) -> anyhow::Result<()> {
             one(&args.list, "GET", &format!("rules/check?target={}", encoded(&args.target)), None)
         }
         Some(RulesCommand::Import(args)) => import(args),
+        Some(RulesCommand::Note(args)) => {
+            let body = json!({ "target": args.target, "source": args.source, "note": args.note });
+            one(&args.list, "POST", "rules/note", Some(body))
+        }
         Some(RulesCommand::Export(config)) => print(&call(config, "GET", "rules/export", None)?),
     }
 }
@@ -184,7 +203,7 @@ fn plain(stem: &str) -> String {
     stem.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).take(64).collect()
 }
 
-fn show(list: &ListArgs, text: &str) -> anyhow::Result<()> {
+pub(super) fn show(list: &ListArgs, text: &str) -> anyhow::Result<()> {
     if list.json {
         return print(&format!("{text}\n"));
     }
@@ -192,7 +211,7 @@ fn show(list: &ListArgs, text: &str) -> anyhow::Result<()> {
 }
 
 /// What a list changes, as lines of a diff; what it holds that is not taken.
-fn difference(done: &Value) -> String {
+pub(super) fn difference(done: &Value) -> String {
     let mut text = String::new();
     for (sign, key) in [('+', "add"), ('~', "change"), ('-', "remove")] {
         for rule in done[key].as_array().into_iter().flatten() {
@@ -200,7 +219,8 @@ fn difference(done: &Value) -> String {
         }
     }
     let left = &done["left_out"];
-    for row in left["bad"].as_array().into_iter().flatten() {
+    let rows = ["bad", "obfuscated_rows"].into_iter().flat_map(|kind| left[kind].as_array().into_iter().flatten());
+    for row in rows {
         let column = row["column"].as_str().map_or(String::new(), |name| format!(", column {name}"));
         text.push_str(&format!("! line {}{column}: {}\n", row["line"], cell(row.get("why"))));
     }
@@ -229,7 +249,7 @@ fn difference(done: &Value) -> String {
 }
 
 /// What a change does, or would do, in sentences.
-fn told(done: &Value) -> String {
+pub(super) fn told(done: &Value) -> String {
     let dry = done["dry_run"].as_bool().unwrap_or_default();
     let mut text = String::new();
     for rule in done["changes"].as_array().into_iter().flatten() {
@@ -265,6 +285,14 @@ fn told(done: &Value) -> String {
             "{verb} {least}{} that waited",
             if kept == 1 { "1 delivery".to_owned() } else { format!("{} deliveries", counted(kept)) }
         ));
+    }
+    let (posts, authors) = (&done["search"]["posts"], &done["search"]["authors"]);
+    if posts.as_u64().is_some_and(|posts| posts > 0) || done["search"]["complete"] == false {
+        let least = if done["search"]["complete"] == false { "at least " } else { "" };
+        let (posts, authors) = (posts.as_u64().unwrap_or_default(), authors.as_u64().unwrap_or_default());
+        let verb = if dry { "take" } else { "took" };
+        let posts = several(posts, "indexed post");
+        effects.push(format!("{verb} {least}{posts} of {} out of search", several(authors, "author")));
     }
     let effects = if effects.is_empty() { "nothing to who is here now".to_owned() } else { effects.join("; ") };
     text.push_str(&if dry {

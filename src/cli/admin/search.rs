@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{HostArgs, ListArgs, one, table};
+use super::{HostArgs, ListArgs, encoded, one, table};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SearchArgs {
@@ -35,10 +35,10 @@ struct OnArgs {
 pub(in crate::cli) fn run(args: SearchArgs) -> anyhow::Result<()> {
     match args.command {
         SearchCommand::On(args) => {
-            let path = format!("search/servers/{}", args.host);
+            let path = format!("search/servers/{}", encoded(&args.host));
             one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
         }
-        SearchCommand::Off(args) => one(&args.list, "DELETE", &format!("search/servers/{}", args.host), None),
+        SearchCommand::Off(args) => one(&args.list, "DELETE", &format!("search/servers/{}", encoded(&args.host)), None),
         SearchCommand::List(list) => {
             table(&list, "GET", "search/servers", None, &["host", "since", "by", "actor", "reason"])
         }

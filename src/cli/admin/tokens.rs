@@ -1,4 +1,4 @@
-//! The commands about tokens of programs.
+//! The commands about tokens of programs and people.
 
 use std::time::Duration;
 
@@ -32,8 +32,9 @@ struct CreateArgs {
     /// For how long it opens: 90d, 1year. Without it, until it is revoked.
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
     expires: Option<Duration>,
-    /// What it opens: the search and trends with it, or trends alone.
-    #[arg(long, default_value = "search", value_parser = ["search", "trends"])]
+    /// What it opens. For programs: the search and trends with it, or trends alone. For people who look after this relay
+    /// from elsewhere: read, or also moderate (joins, rules, what is held), or all of it (admin).
+    #[arg(long, default_value = "search", value_parser = ["search", "trends", "read", "moderate", "admin"])]
     scope: String,
     #[command(flatten)]
     list: ListArgs,

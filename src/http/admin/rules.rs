@@ -1,27 +1,52 @@
-//! The operator's rules, as the command line asks about them: listed, made, taken out, exchanged as lists. What a change
-//! would mean is told before it is made, if `dry_run` is said.
+//! The operator's rules: listed, made, taken out, exchanged as lists. What a change would mean is told before it is made, if
+//! `dry_run` is said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRef, State};
+use axum::http::{HeaderName, header};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::answer;
+use super::asked::{Asked, Rows, Told};
+use super::operator::Operator;
+use super::problem::{Changing, Problem, Usual};
 use crate::clock::Timestamp;
 use crate::delivery::Delivery;
-use crate::policy::{Active, RuleSet, Ruling, Verdict, lists};
+use crate::http::state::HttpState;
+use crate::policy::{Active, Ruling, Verdict, lists};
 use crate::relay::Relay;
 use crate::relay::enforce::Impact;
-use crate::store::{Rule, RuleChange, Severity, Source, Target};
+use crate::relay::lists::{Left, in_words};
+use crate::search::Search;
+use crate::search::reach::Reach;
+use crate::store::{Act, Rule, RuleChange, Severity, Source, Target};
 
 /// The largest list that is read.
 pub(in crate::http) const IMPORT_BYTES: usize = lists::MAX_BYTES;
 
-#[derive(Deserialize)]
+/// Who is asked what a change of the rules means.
+#[derive(Clone)]
+pub(in crate::http) struct Rooms {
+    pub(super) relay: Relay,
+    delivery: Delivery,
+    search: Search,
+}
+
+impl FromRef<HttpState> for Rooms {
+    fn from_ref(state: &HttpState) -> Self {
+        Self { relay: state.relay.clone(), delivery: state.delivery.clone(), search: state.search.clone() }
+    }
+}
+
+/// Which rules.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Filter {
     /// Only rules whose target holds this.
     #[serde(default)]
@@ -31,43 +56,88 @@ pub(in crate::http) struct Filter {
     source: String,
 }
 
-/// Every rule, those of the configuration included.
-pub(in crate::http) async fn list(State(relay): State<Relay>, Query(filter): Query<Filter>) -> Response {
+/// A rule.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Rule)]
+pub(in crate::http) struct Shown {
+    /// Whom or what it is about: `domain:evil.example`, `actor:https://…`, `software:name`, `keyword:pattern`.
+    target: String,
+    /// What it asks for.
+    severity: Severity,
+    /// Who brought it: `config`, `operator`, `list:NAME`.
+    source: String,
+    /// It is on trial: it counts and does nothing.
+    dry_run: bool,
+    /// It has not expired.
+    in_force: bool,
+    /// How often it did something since the relay started, or would have.
+    hits: u64,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    since: Option<String>,
+    /// From when on it means nothing.
+    #[schema(format = DateTime)]
+    expires: Option<String>,
+    /// Why, for those it concerns.
+    reason: String,
+    /// Why, for the operator alone.
+    note: String,
+}
+
+impl Shown {
+    fn of(one: &Active, now: Timestamp) -> Self {
+        let Rule { target, severity, reason, note, since, expires, source, dry_run } = &one.rule;
+        Self {
+            target: target.to_string(),
+            severity: *severity,
+            source: source.to_string(),
+            dry_run: *dry_run,
+            in_force: one.rule.is_in_force(now),
+            hits: one.hits(),
+            since: (*source != Source::Config).then(|| since.rfc3339()),
+            expires: expires.map(Timestamp::rfc3339),
+            reason: reason.clone(),
+            note: note.clone(),
+        }
+    }
+}
+
+/// List the rules, those of the configuration included.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/rules",
+    tag = "rules",
+    operation_id = "list_rules",
+    params(Filter),
+    responses((status = 200, description = "All that fit.", body = Vec<Shown>), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn list(State(relay): State<Relay>, Asked(filter): Asked<Filter>) -> Rows<Shown> {
     let (rules, now) = (relay.rules().set(), relay.clock().now());
-    let wanted = |one: &&std::sync::Arc<Active>| {
+    let wanted = |one: &&Arc<Active>| {
         (filter.source.is_empty() || one.rule.source.to_string() == filter.source)
             && (filter.like.is_empty() || one.rule.target.to_string().contains(&filter.like))
     };
-    Json(rules.iter().filter(wanted).map(|one| row(one, now)).collect::<Vec<_>>()).into_response()
+    Rows::all(rules.iter().filter(wanted).map(|one| Shown::of(one, now)).collect())
 }
 
-fn row(one: &Active, now: Timestamp) -> Value {
-    let Rule { target, severity, reason, note, since, expires, source, dry_run } = &one.rule;
-    let made = (*source != Source::Config).then(|| since.rfc3339());
-    json!({
-        "target": target,
-        "severity": severity,
-        "source": source,
-        "dry_run": dry_run,
-        "in_force": one.rule.is_in_force(now),
-        "hits": one.hits(),
-        "since": made,
-        "expires": expires.map(Timestamp::rfc3339),
-        "reason": reason,
-        "note": note,
-    })
-}
-
-#[derive(Deserialize)]
+/// A rule that is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct NewRule {
+    /// Whom or what it is about.
     target: String,
+    /// What it asks for.
     severity: Severity,
+    /// Why, for those it concerns: they are told.
     #[serde(default)]
     reason: String,
+    /// Why, for the operator alone.
     #[serde(default)]
     note: String,
     /// How long it is in force: "30d".
     #[serde(default, with = "humantime_serde")]
+    #[schema(value_type = Option<String>)]
     expires_in: Option<Duration>,
     /// The rule is on trial: it counts and does nothing.
     #[serde(default)]
@@ -77,59 +147,79 @@ pub(in crate::http) struct NewRule {
     dry_run: bool,
 }
 
-/// Makes a rule, in place of what the operator said of this target before.
+/// Make a rule, in place of what the operator said of this target before.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/rules",
+    tag = "rules",
+    operation_id = "put_rule",
+    request_body = NewRule,
+    responses((status = 200, description = "What it did, or would do.", body = Changed), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
 pub(in crate::http) async fn put(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
-    Json(new): Json<NewRule>,
-) -> Response {
-    answer(put_rule(&relay, &delivery, new).await)
-}
-
-async fn put_rule(relay: &Relay, delivery: &Delivery, new: NewRule) -> anyhow::Result<Value> {
-    let now = relay.clock().now();
+    State(rooms): State<Rooms>,
+    operator: Operator,
+    Told(new): Told<NewRule>,
+) -> Result<Json<Changed>, Problem> {
+    let act = operator.act(&new.reason);
+    let now = rooms.relay.clock().now();
     let rule = Rule {
         reason: new.reason.trim().to_owned(),
         note: new.note.trim().to_owned(),
         expires: new.expires_in.map(|span| now.plus(span)),
         dry_run: new.trial,
-        ..Rule::new(new.target.parse::<Target>()?, new.severity, Source::Operator, now)
+        ..Rule::new(target(&new.target)?, new.severity, Source::Operator, now)
     };
     let changes = vec![RuleChange::Put(rule.clone())];
-    let after = relay.rules_after(&changes)?;
+    let after = rooms.relay.rules_after(&changes)?;
     if let (Severity::Allow, false, Target::Domain(name)) = (rule.severity, rule.dry_run, &rule.target) {
         let left = after.name(name, now);
         let by = left.by.as_ref().map_or(String::new(), |one| one.rule.source.to_string());
-        anyhow::ensure!(
-            left.verdict == Verdict::Allow,
-            "{name} itself is named by a rule of {by}, which an allow does not lift: take that rule out"
-        );
+        if left.verdict != Verdict::Allow {
+            return Err(Problem::conflict(format!(
+                "{name} itself is named by a rule of {by}, which an allow does not lift: take that rule out"
+            )));
+        }
     }
-    change(relay, delivery, changes, &after, new.dry_run).await
+    change(&rooms, changes, Trial(new.dry_run), &act).await.map(Json)
 }
 
-#[derive(Deserialize)]
+/// Which rules are to go.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Unwanted {
+    /// Whom or what they are about.
     target: String,
     /// Only the rule of this source; else those of all, but for the configuration's.
     #[serde(default)]
     source: String,
+    /// Nothing is changed: the answer says what would be.
     #[serde(default)]
     dry_run: bool,
+    /// Why, for the audit log.
+    #[serde(default)]
+    reason: String,
 }
 
-/// Takes out the rules on a target.
+/// Take out the rules on a target.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/rules",
+    tag = "rules",
+    operation_id = "remove_rules",
+    params(Unwanted),
+    responses((status = 200, description = "What it did, or would do.", body = Changed), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
 pub(in crate::http) async fn remove(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
-    Query(unwanted): Query<Unwanted>,
-) -> Response {
-    answer(remove_rules(&relay, &delivery, &unwanted).await)
-}
-
-async fn remove_rules(relay: &Relay, delivery: &Delivery, unwanted: &Unwanted) -> anyhow::Result<Value> {
-    let target = unwanted.target.parse::<Target>()?;
-    let before = relay.rules().set();
+    State(rooms): State<Rooms>,
+    operator: Operator,
+    Asked(unwanted): Asked<Unwanted>,
+) -> Result<Json<Changed>, Problem> {
+    let target = target(&unwanted.target)?;
+    let before = rooms.relay.rules().set();
     let on_target: Vec<Source> =
         before.iter().filter(|one| one.rule.target == target).map(|one| one.rule.source.clone()).collect();
     let wanted = |source: &&Source| unwanted.source.is_empty() || source.to_string() == unwanted.source;
@@ -139,184 +229,319 @@ async fn remove_rules(relay: &Relay, delivery: &Delivery, unwanted: &Unwanted) -
         .filter(|source| **source != Source::Config)
         .map(|source| RuleChange::Remove(target.clone(), source.clone()))
         .collect();
-    if changes.is_empty() {
-        anyhow::ensure!(
-            !on_target.contains(&Source::Config),
+    if changes.is_empty() && on_target.contains(&Source::Config) {
+        return Err(Problem::conflict(format!(
             "the rule on {target} stands in the configuration file: take it out there and restart the relay"
-        );
-        anyhow::bail!("there is no such rule on {target}; `shearwater admin rules` lists all");
+        )));
     }
-    let after = before.with(&changes);
-    change(relay, delivery, changes, &after, unwanted.dry_run).await
+    if changes.is_empty() {
+        return Err(Problem::absent(format!("there is no such rule on {target}; `shearwater admin rules` lists all")));
+    }
+    change(&rooms, changes, Trial(unwanted.dry_run), &operator.act(&unwanted.reason)).await.map(Json)
 }
+
+/// A note on a rule.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct NewNote {
+    /// Whom or what the rule is about.
+    target: String,
+    /// Whose rule: `operator`, or `list:NAME`.
+    #[serde(default = "by_operator")]
+    #[schema(value_type = Option<String>)]
+    source: String,
+    /// Why, for the operator alone. Empty: no note.
+    note: String,
+    /// Why it is noted, for the audit log.
+    #[serde(default)]
+    reason: String,
+}
+
+fn by_operator() -> String {
+    Source::Operator.to_string()
+}
+
+/// Note something on a rule, for the operator alone. It stays when the list that brought the rule is applied again.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/rules/note",
+    tag = "rules",
+    operation_id = "note_rule",
+    request_body = NewNote,
+    responses((status = 200, description = "The rule.", body = Shown), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn note(
+    State(relay): State<Relay>,
+    operator: Operator,
+    Told(new): Told<NewNote>,
+) -> Result<Json<Shown>, Problem> {
+    let (target, now) = (target(&new.target)?, relay.clock().now());
+    let rules = relay.rules().set();
+    let is_meant = |one: &&Arc<Active>| one.rule.target == target && one.rule.source.to_string() == new.source;
+    let Some(one) = rules.iter().find(is_meant) else {
+        return Err(Problem::absent(format!("there is no rule of {} on {target}", new.source)));
+    };
+    if one.rule.source == Source::Config {
+        return Err(Problem::conflict("the rule stands in the configuration file: note it there"));
+    }
+    let rule = Rule { note: new.note.trim().to_owned(), ..one.rule.clone() };
+    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act(&new.reason)).await?;
+    let rules = relay.rules().set();
+    let noted = rules.iter().find(|one| one.rule.key() == rule.key());
+    noted.map(|one| Json(Shown::of(one, now))).ok_or_else(|| Problem::absent("the rule was taken out meanwhile"))
+}
+
+fn target(text: &str) -> Result<Target, Problem> {
+    text.parse::<Target>().map_err(|fault| Problem::unread(fault.to_string()))
+}
+
+/// What a change of the rules did, or would do.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulesChanged)]
+pub(in crate::http) struct Changed {
+    /// Nothing was changed.
+    dry_run: bool,
+    /// The rules as they are now, or would be, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<String>,
+    /// What that means for those who are here.
+    impact: Impact,
+    /// Deliveries that wait and are not made.
+    deliveries_kept_back: u64,
+    /// Those are all; else there may be more.
+    deliveries_all_counted: bool,
+    /// What goes out of the search.
+    search: Reach,
+}
+
+impl Changed {
+    /// The same, told otherwise.
+    pub(super) fn without_changes(self) -> Self {
+        Self { changes: Vec::new(), ..self }
+    }
+
+    /// The same after it was done, which meant this.
+    pub(super) fn done(self, impact: Impact) -> Self {
+        Self { impact, ..self }
+    }
+}
+
+/// Whether it is only asked what would be.
+#[derive(Clone, Copy)]
+pub(super) struct Trial(pub(super) bool);
 
 /// Makes the changes, or says what they would mean.
-async fn change(
-    relay: &Relay,
-    delivery: &Delivery,
-    changes: Vec<RuleChange>,
-    after: &RuleSet,
-    dry_run: bool,
-) -> anyhow::Result<Value> {
-    let (kept_back, complete) = delivery.would_keep_back(after).await?;
-    let words: Vec<String> = changes.iter().map(said).collect();
-    let impact = if dry_run { relay.impact(after)? } else { relay.change_rules(changes).await? };
-    Ok(report(dry_run, &words, &impact, kept_back, complete))
+async fn change(rooms: &Rooms, changes: Vec<RuleChange>, trial: Trial, act: &Act) -> Result<Changed, Problem> {
+    let told = weighed(rooms, &changes, trial).await?;
+    if trial.0 {
+        return Ok(told);
+    }
+    Ok(told.done(rooms.relay.change_rules(changes, act).await?))
 }
 
-fn report(dry_run: bool, changes: &[String], impact: &Impact, kept_back: u64, complete: bool) -> Value {
-    json!({
-        "dry_run": dry_run,
-        "changes": changes,
-        "impact": impact,
-        "deliveries_kept_back": kept_back,
-        "deliveries_all_counted": complete,
-    })
+/// What the changes would mean.
+pub(super) async fn weighed(rooms: &Rooms, changes: &[RuleChange], trial: Trial) -> Result<Changed, Problem> {
+    let after = rooms.relay.rules_after(changes)?;
+    let (deliveries_kept_back, deliveries_all_counted) = rooms.delivery.would_keep_back(&after).await?;
+    let (search, rules) = (rooms.search.clone(), after.clone());
+    let search = tokio::task::spawn_blocking(move || search.would_take_out(&rules)).await??;
+    let impact = rooms.relay.impact(&after)?;
+    let changes = changes.iter().map(said).collect();
+    Ok(Changed { dry_run: trial.0, changes, impact, deliveries_kept_back, deliveries_all_counted, search })
 }
 
 fn said(change: &RuleChange) -> String {
     match change {
-        RuleChange::Put(rule) => put_in_words(rule),
+        RuleChange::Put(rule) => rule.in_words(),
         RuleChange::Remove(target, source) => format!("no rule of {source} on {target}"),
     }
 }
 
-fn put_in_words(rule: &Rule) -> String {
-    let trial = if rule.dry_run { " (on trial)" } else { "" };
-    let until = rule.expires.map_or(String::new(), |at| format!(" until {}", at.rfc3339()));
-    format!("{} {}{until}{trial}", rule.severity.as_str(), rule.target)
-}
-
-#[derive(Deserialize)]
+/// Of whom.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct About {
+    /// A server, or an actor's id.
     target: String,
 }
 
+/// What the rules say of somebody.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulesSaid)]
+pub(in crate::http) struct Said {
+    /// Of whom.
+    target: String,
+    /// `allow`, `silence` or `block`.
+    verdict: &'static str,
+    /// The rule that says it.
+    rule: Option<String>,
+    /// A rule on trial that would say more.
+    rule_on_trial: Option<String>,
+    /// Why, as they are told.
+    reason: String,
+    /// No rule keeps it out of search and trends.
+    may_be_found: bool,
+    /// The rule that does.
+    rule_on_search: Option<String>,
+    /// What the server runs, if that is known.
+    software: Option<String>,
+    /// An allow names it, or the configuration's list.
+    on_the_list_of_those_who_may_join: bool,
+}
+
+impl Said {
+    fn of(target: &str, [ruling, search]: [&Ruling; 2], software: Option<String>, listed: bool) -> Self {
+        let verdict = match ruling.verdict {
+            Verdict::Allow => "allow",
+            Verdict::Silence => "silence",
+            Verdict::Block => "block",
+        };
+        let named = |one: &Option<Arc<Active>>| {
+            one.as_ref().map(|one| format!("{} (by {})", one.rule.in_words(), one.rule.source))
+        };
+        Self {
+            target: target.to_owned(),
+            verdict,
+            rule: named(&ruling.by),
+            rule_on_trial: named(&ruling.would),
+            reason: ruling.reason().to_owned(),
+            may_be_found: search.verdict == Verdict::Allow,
+            rule_on_search: named(&search.by).filter(|_| search.verdict != Verdict::Allow),
+            software,
+            on_the_list_of_those_who_may_join: listed,
+        }
+    }
+}
+
 /// What the rules say of a server or an actor, and which rule says it.
-pub(in crate::http) async fn check(State(relay): State<Relay>, Query(about): Query<About>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/rules/check",
+    tag = "rules",
+    operation_id = "check_rules",
+    params(About),
+    responses((status = 200, description = "What they say.", body = Said), Changing, Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn check(
+    State(relay): State<Relay>,
+    Asked(about): Asked<About>,
+) -> Result<Json<Said>, Problem> {
     let (rules, now) = (relay.rules().set(), relay.clock().now());
-    let checked = about.target.parse::<Target>().map_err(anyhow::Error::from).and_then(|target| match target {
+    match target(&about.target)? {
         Target::Domain(name) => {
             let software = rules.runs(&name).map(|name| name.to_string());
             let search = rules.searchable_server(&name, now);
-            Ok(verdict(&about.target, [&rules.server(&name, now), &search], software, rules.is_listed(&name, now)))
+            let listed = rules.is_listed(&name, now);
+            Ok(Json(Said::of(&about.target, [&rules.server(&name, now), &search], software, listed)))
         }
         Target::Actor(id) => {
             let (post, search) = (rules.post(&id, &id, &id.authority(), now), rules.searchable(&id, "", now));
-            Ok(verdict(&about.target, [&post, &search], None, false))
+            Ok(Json(Said::of(&about.target, [&post, &search], None, false)))
         }
-        Target::Software(_) | Target::Keyword(_) => anyhow::bail!("give a server or an actor's id"),
-    });
-    answer(checked)
+        Target::Software(_) | Target::Keyword(_) => Err(Problem::unfit("give a server or an actor's id")),
+    }
 }
 
-fn verdict(target: &str, [ruling, search]: [&Ruling; 2], software: Option<String>, listed: bool) -> Value {
-    let verdict = match ruling.verdict {
-        Verdict::Allow => "allow",
-        Verdict::Silence => "silence",
-        Verdict::Block => "block",
-    };
-    let named = |one: &Option<std::sync::Arc<Active>>| {
-        one.as_ref().map(|one| format!("{} (by {})", put_in_words(&one.rule), one.rule.source))
-    };
-    json!({
-        "target": target,
-        "verdict": verdict,
-        "rule": named(&ruling.by),
-        "rule_on_trial": named(&ruling.would),
-        "reason": ruling.reason(),
-        "may_be_found": search.verdict == Verdict::Allow,
-        "rule_on_search": named(&search.by).filter(|_| search.verdict != Verdict::Allow),
-        "software": software,
-        "on_the_list_of_those_who_may_join": listed,
-    })
-}
-
-#[derive(Deserialize)]
+/// How a list is taken in.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Import {
     /// The list's name: its rules are known by it.
     name: String,
     /// What rows ask for that do not say.
     #[serde(default = "block")]
+    #[param(value_type = Option<Severity>)]
     severity: Severity,
     /// Take out what the list does not have any more.
     #[serde(default)]
     replace: bool,
-    /// Take the good rows although there are bad ones.
+    /// Take the good rows although there are bad or obfuscated ones.
     #[serde(default)]
     skip_bad: bool,
+    /// Nothing is changed: the answer says what would be.
     #[serde(default)]
     dry_run: bool,
+    /// Why, for the audit log.
+    #[serde(default)]
+    reason: String,
 }
 
-const fn block() -> Severity {
+pub(super) const fn block() -> Severity {
     Severity::Block
 }
 
-/// What a list holds that is not taken.
-#[derive(Serialize)]
-struct Left {
-    bad: Vec<lists::BadRow>,
-    bad_count: usize,
-    obfuscated: usize,
-    noop: usize,
-    repeated: usize,
-    ours: usize,
+/// What a list changed, or would change.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListTaken)]
+pub(in crate::http) struct Taken {
+    /// What follows from it.
+    #[serde(flatten)]
+    changed: Changed,
+    /// The list.
+    list: String,
+    /// Rules that are new.
+    add: Vec<String>,
+    /// Rules that change.
+    change: Vec<String>,
+    /// Rules that go.
+    remove: Vec<String>,
+    /// How many are as before.
+    same: usize,
+    /// What is not taken.
+    left_out: Left,
 }
 
-/// Takes in a list, or says what it would change.
+/// Take in a list: Mastodon's domain blocks (CSV), or one name in each line.
+///
+/// A row that is bad, or that was made unreadable with `*`, stops it all, unless `skip_bad` is said.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/rules/import",
+    tag = "rules",
+    operation_id = "import_rules",
+    params(Import),
+    request_body(content = String, content_type = "text/csv"),
+    responses((status = 200, description = "What it changed, or would change.", body = Taken), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
 pub(in crate::http) async fn import(
-    State(relay): State<Relay>,
-    State(delivery): State<Delivery>,
-    Query(import): Query<Import>,
-    body: Bytes,
-) -> Response {
-    answer(import_list(&relay, &delivery, &import, &body).await)
-}
-
-async fn import_list(relay: &Relay, delivery: &Delivery, import: &Import, body: &[u8]) -> anyhow::Result<Value> {
-    let source = Source::list(&import.name)?;
-    let mut list = lists::parse(body)?;
-    let rows = list.rows.len();
-    // Somebody's list may name us, or a domain above us. That is for us to know and not to do.
-    list.rows.retain(|row| !relay.is_ours(&row.name));
-    let ours = rows - list.rows.len();
-    let before = relay.rules().set();
-    let diff = lists::diff(&list, &source, import.severity, import.replace, &before, relay.clock().now());
-    let left = Left {
-        bad: list.bad,
-        bad_count: list.bad_count,
-        obfuscated: list.obfuscated,
-        noop: list.noop,
-        repeated: list.repeated,
-        ours,
-    };
-    if left.bad_count > 0 && !import.skip_bad && !import.dry_run {
-        anyhow::bail!("{} rows are bad, so nothing is changed:\n{}", left.bad_count, bad_rows(&left.bad));
+    State(rooms): State<Rooms>,
+    operator: Operator,
+    Asked(import): Asked<Import>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Taken>, Problem> {
+    let (body, act) = (body?, operator.act(&import.reason));
+    let source = Source::list(&import.name).map_err(|fault| Problem::unread(fault.to_string()))?;
+    let plan = rooms.relay.plan(&body, &source, import.severity, import.replace)?;
+    if plan.left.is_in_the_way() && !import.skip_bad && !import.dry_run {
+        return Err(Problem::unfit(plan.left.said()));
     }
-    let changes = diff.changes();
-    let after = relay.rules_after(&changes)?;
-    let words = |rules: &[Rule]| rules.iter().map(put_in_words).collect::<Vec<_>>();
-    let parts = (words(&diff.add), words(&diff.change), words(&diff.remove));
-    let mut done = change(relay, delivery, changes, &after, import.dry_run).await?;
-    if let Some(members) = done.as_object_mut() {
-        members.remove("changes");
-    }
-    (done["add"], done["change"], done["remove"]) = (json!(parts.0), json!(parts.1), json!(parts.2));
-    (done["list"], done["same"], done["left_out"]) = (json!(import.name), json!(diff.same), json!(left));
-    Ok(done)
-}
-
-fn bad_rows(bad: &[lists::BadRow]) -> String {
-    let line = |row: &lists::BadRow| {
-        let column = row.column.map_or(String::new(), |name| format!(", column {name}"));
-        format!("  line {}{column}: {}", row.line, row.why)
-    };
-    bad.iter().map(line).collect::<Vec<_>>().join("\n")
+    let done = change(&rooms, plan.diff.changes(), Trial(import.dry_run), &act).await?;
+    Ok(Json(Taken {
+        changed: done.without_changes(),
+        list: import.name,
+        add: in_words(&plan.diff.add),
+        change: in_words(&plan.diff.change),
+        remove: in_words(&plan.diff.remove),
+        same: plan.diff.same,
+        left_out: plan.left,
+    }))
 }
 
 /// The domain rules as the CSV that Mastodon reads.
-pub(in crate::http) async fn export(State(relay): State<Relay>) -> Response {
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/rules/export",
+    tag = "rules",
+    operation_id = "export_rules",
+    responses((status = 200, description = "The list.", body = String, content_type = "text/csv"), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn export(State(relay): State<Relay>) -> ([(HeaderName, &'static str); 1], Vec<u8>) {
     let text = lists::export(&relay.rules().set(), relay.clock().now());
-    ([("content-type", "text/csv; charset=utf-8")], text).into_response()
+    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text)
 }

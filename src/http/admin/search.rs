@@ -1,36 +1,80 @@
-//! What the command line asks about search: for which servers it is switched on, and to switch it on or off for one.
+//! For which servers search is switched on, and to switch it on or off for one.
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::response::Response;
-use serde_json::json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Why, answer, host};
+use super::asked::{Asked, Host, Rows, Told};
+use super::operator::Operator;
+use super::problem::{Changing, Problem, Usual};
+use super::{Because, Why};
+use crate::ids::Authority;
 use crate::relay::Relay;
+use crate::relay::switch::Switched;
 
-/// Servers that search is switched on for, by name.
-pub(in crate::http) async fn list(State(relay): State<Relay>) -> Response {
-    answer(Ok(json!(relay.search_switched_on())))
+/// List the servers that search is switched on for.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/search/servers",
+    tag = "search",
+    operation_id = "list_search_servers",
+    responses((status = 200, description = "All of them, by name.", body = Vec<Switched>), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn list(State(relay): State<Relay>) -> Rows<Switched> {
+    Rows::all(relay.search_switched_on())
 }
 
-/// Writes down, with the reason, that search is on for a server.
+/// How it stands with one server.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Switch {
+    /// `on` or `off`.
+    search: &'static str,
+    /// The server.
+    host: Authority,
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
+}
+
+/// Write down that search is on for a server, on whose word.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/search/servers/{host}",
+    tag = "search",
+    operation_id = "switch_search_on",
+    params(("host" = Authority, Path, description = "The server.")),
+    request_body = Why,
+    responses((status = 200, description = "It is on.", body = Switch), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
 pub(in crate::http) async fn on(
     State(relay): State<Relay>,
-    Path(authority): Path<String>,
-    Json(why): Json<Why>,
-) -> Response {
-    let done = match host(&authority) {
-        Ok(authority) => relay.record_search(&authority, &why.reason).await,
-        Err(error) => Err(error),
-    };
-    answer(done.map(|()| json!({ "search": "on", "host": authority, "reason": why.reason })))
+    Host(host): Host,
+    operator: Operator,
+    Told(why): Told<Why>,
+) -> Result<Json<Switch>, Problem> {
+    relay.record_search(&host, &why.reason, &operator.act(&why.reason)).await?;
+    Ok(Json(Switch { search: "on", host, reason: why.reason }))
 }
 
-/// Switches search off for a server, whoever switched it on.
-pub(in crate::http) async fn off(State(relay): State<Relay>, Path(authority): Path<String>) -> Response {
-    let done = match host(&authority) {
-        Ok(authority) => relay.forget_search(&authority).await,
-        Err(error) => Err(error),
-    };
-    answer(done.map(|()| json!({ "search": "off", "host": authority })))
+/// Switch search off for a server, whoever switched it on.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/search/servers/{host}",
+    tag = "search",
+    operation_id = "switch_search_off",
+    params(("host" = Authority, Path, description = "The server."), Because),
+    responses((status = 200, description = "It is off.", body = Switch), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn off(
+    State(relay): State<Relay>,
+    Host(host): Host,
+    operator: Operator,
+    Asked(because): Asked<Because>,
+) -> Result<Json<Switch>, Problem> {
+    relay.forget_search(&host, &operator.act(&because.reason)).await?;
+    Ok(Json(Switch { search: "off", host, reason: because.reason }))
 }

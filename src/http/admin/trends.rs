@@ -1,144 +1,290 @@
-//! What the command line asks about trends: what trends, what is kept back and why, what the operator ruled; to rule; to have
-//! the served lists made from the journal once more.
+//! Trends: what trends, what is kept back and why, what the operator ruled; to rule; to have the served lists made from the
+//! journal once more.
+
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
-use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use super::answer;
+use super::asked::{Asked, Rows, Told};
+use super::operator::Operator;
+use super::problem::{Changing, Problem, Usual};
 use crate::store::{Subject, TrendRuling};
 use crate::trends::Trends;
 use crate::trends::assess::Window;
-use crate::trends::lists::{Asked, Entry};
+use crate::trends::lists::{Asked as AskedFor, Entry};
 use crate::trends::rulings::Ruled;
 
 /// Which list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(in crate::http) struct Which {
+    /// The window in hours: 1, 6, 24 or 168.
+    #[param(example = 6)]
     within: Option<u32>,
+    /// Only what is said in this language.
     language: Option<String>,
+    /// `tag`, `link` or `post`.
+    #[param(example = "tag")]
     subject: Option<String>,
 }
 
 impl Which {
-    fn list(self) -> anyhow::Result<Asked> {
+    fn list(self) -> Result<AskedFor, Problem> {
         let window = match self.within {
             None => Window::default(),
             Some(hours) => {
-                Window::of_hours(hours).ok_or_else(|| anyhow::anyhow!("the window is 1, 6, 24 or 168 hours"))?
+                Window::of_hours(hours).ok_or_else(|| Problem::unread("the window is 1, 6, 24 or 168 hours"))?
             }
         };
         let subject = match self.subject.as_deref() {
             None => Subject::Tag,
-            Some(name) => Subject::named(name).ok_or_else(|| anyhow::anyhow!("there are tag, link and post"))?,
+            Some(name) => Subject::named(name).ok_or_else(|| Problem::unread("there are tag, link and post"))?,
         };
-        Ok(Asked { subject, window, language: self.language })
+        Ok(AskedFor { subject, window, language: self.language })
     }
 }
 
-/// A ruling that is to be.
-#[derive(Debug, Deserialize)]
+/// Something that trends.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Trend {
+    /// Its commonest spelling.
+    name: String,
+    /// What all its spellings have in common.
+    key: String,
+    /// From 1 to 100.
+    rank: u32,
+    /// The score.
+    score: f64,
+    /// People who speak of it.
+    people: u32,
+    /// Servers that they are on.
+    servers: u32,
+    /// What is usual.
+    usual_people: u32,
+    /// What is usual.
+    usual_servers: u32,
+    /// Why it is not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'static str>,
+}
+
+impl Trend {
+    fn of(entry: &Entry, why: Option<&'static str>) -> Self {
+        Self {
+            name: entry.name.clone(),
+            key: entry.key.clone(),
+            rank: entry.rank,
+            score: (entry.z * 1000.0).round() / 1000.0,
+            people: entry.people,
+            servers: entry.servers,
+            usual_people: entry.usual.people,
+            usual_servers: entry.usual.servers,
+            why,
+        }
+    }
+}
+
+fn there_are(trends: &Trends) -> Result<(), Problem> {
+    if trends.is_on() { Ok(()) } else { Err(Problem::unfit("there are no trends here: `trends.api` is \"off\"")) }
+}
+
+/// List what trends.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/trends",
+    tag = "trends",
+    operation_id = "list_trends",
+    params(Which),
+    responses((status = 200, description = "The first one first.", body = Vec<Trend>), Changing, Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn list(
+    State(trends): State<Trends>,
+    Asked(which): Asked<Which>,
+) -> Result<Rows<Trend>, Problem> {
+    let asked = which.list()?;
+    there_are(&trends)?;
+    let list = tokio::task::spawn_blocking(move || trends.list(&asked)).await??;
+    Ok(Rows::all(list.entries.iter().map(|entry| Trend::of(entry, None)).collect()))
+}
+
+/// List what trends and is not shown.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/trends/withheld",
+    tag = "trends",
+    operation_id = "list_withheld",
+    params(Which),
+    responses((status = 200, description = "Each with the reason.", body = Vec<Trend>), Changing, Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn withheld(
+    State(trends): State<Trends>,
+    Asked(which): Asked<Which>,
+) -> Result<Rows<Trend>, Problem> {
+    let asked = which.list()?;
+    there_are(&trends)?;
+    let rows = tokio::task::spawn_blocking(move || trends.held_back(&asked)).await??;
+    Ok(Rows::all(rows.iter().map(|(entry, why)| Trend::of(entry, Some(why.as_str()))).collect()))
+}
+
+/// What the operator said of something.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Ruling)]
 pub(in crate::http) struct Said {
+    /// What it is about: `tag:cats`.
     target: String,
+    /// `hidden` or `shown`.
+    ruling: &'static str,
+    /// Why, for whoever asks.
+    reason: String,
+    /// When it was said.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Until when it holds.
+    #[schema(format = DateTime)]
+    until: Option<String>,
+}
+
+/// List what the operator said that holds.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/trends/rulings",
+    tag = "trends",
+    operation_id = "list_rulings",
+    responses((status = 200, description = "All of it.", body = Vec<Said>), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn rulings(State(trends): State<Trends>) -> Rows<Said> {
+    let rulings = trends.rulings();
+    let rows = rulings.all(trends.now()).into_iter().map(|(target, ruling)| Said {
+        target: target.to_string(),
+        ruling: if ruling.hidden { "hidden" } else { "shown" },
+        reason: ruling.reason.clone(),
+        at: ruling.at.rfc3339(),
+        until: ruling.until.map(|until| until.rfc3339()),
+    });
+    Rows::all(rows.collect())
+}
+
+/// A ruling that is to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RulingWish)]
+pub(in crate::http) struct Wish {
+    /// A hashtag (`cats`), a link (`https://…`) or a site with those below it (`site:news.example`).
+    target: String,
+    /// Hide it; else let it through, although a rule or a review would keep it back.
     hidden: bool,
+    /// Why, for whoever asks.
     reason: String,
     /// For so many seconds; without it, until it is taken back.
     seconds: Option<u64>,
 }
 
-/// What a ruling is about.
-#[derive(Debug, Deserialize)]
-pub(in crate::http) struct About {
+/// How it stands with something.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RulingStands)]
+pub(in crate::http) struct Stands {
+    /// What it is about.
     target: String,
+    /// `hidden`, `shown` or `none`.
+    ruling: &'static str,
 }
 
-/// What trends.
-pub(in crate::http) async fn list(State(trends): State<Trends>, Query(which): Query<Which>) -> Response {
-    let made = counted(trends, which, |trends, asked| {
-        let list = trends.list(asked)?;
-        Ok(list.entries.iter().map(|entry| row(entry, None)).collect())
-    });
-    answer(made.await)
+/// Hide something, or let it through.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/trends/rulings",
+    tag = "trends",
+    operation_id = "rule_on_trend",
+    request_body = Wish,
+    responses((status = 200, description = "It is said.", body = Stands), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn rule(
+    State(trends): State<Trends>,
+    operator: Operator,
+    Told(wish): Told<Wish>,
+) -> Result<Json<Stands>, Problem> {
+    let target = Ruled::parse(&wish.target)?;
+    let at = trends.now();
+    let until = wish.seconds.map(|seconds| at.plus(Duration::from_secs(seconds)));
+    let reason = wish.reason.trim().to_owned();
+    let act = operator.act(&reason);
+    trends.rule(&target, Some(TrendRuling { hidden: wish.hidden, reason, at, until }), &act).await?;
+    Ok(Json(Stands { target: target.row(), ruling: if wish.hidden { "hidden" } else { "shown" } }))
 }
 
-/// What trends and is not shown.
-pub(in crate::http) async fn withheld(State(trends): State<Trends>, Query(which): Query<Which>) -> Response {
-    let made = counted(trends, which, |trends, asked| {
-        let rows = trends.held_back(asked)?;
-        Ok(rows.iter().map(|(entry, why)| row(entry, Some(why.as_str()))).collect())
-    });
-    answer(made.await)
+/// What a ruling is about.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct About {
+    /// As it was given to rule.
+    target: String,
+    /// Why, for the audit log.
+    #[serde(default)]
+    reason: String,
 }
 
-async fn counted(
-    trends: Trends,
-    which: Which,
-    make: impl FnOnce(&Trends, &Asked) -> anyhow::Result<Vec<Value>> + Send + 'static,
-) -> anyhow::Result<Value> {
-    let asked = which.list()?;
-    Ok(json!(tokio::task::spawn_blocking(move || make(&trends, &asked)).await??))
-}
-
-fn row(entry: &Entry, why: Option<&str>) -> Value {
-    let mut row = json!({
-        "name": entry.name,
-        "key": entry.key,
-        "rank": entry.rank,
-        "score": (entry.z * 1000.0).round() / 1000.0,
-        "people": entry.people,
-        "servers": entry.servers,
-        "usual_people": entry.usual.people,
-        "usual_servers": entry.usual.servers,
-    });
-    if let Some(why) = why {
-        row["why"] = why.into();
+/// Take back what was said.
+#[utoipa::path(
+    delete,
+    path = "/api/admin/v1/trends/rulings",
+    tag = "trends",
+    operation_id = "unrule_trend",
+    params(About),
+    responses((status = 200, description = "It is taken back.", body = Stands), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn unrule(
+    State(trends): State<Trends>,
+    operator: Operator,
+    Asked(about): Asked<About>,
+) -> Result<Json<Stands>, Problem> {
+    let target = Ruled::parse(&about.target)?;
+    if trends.rule(&target, None, &operator.act(&about.reason)).await? {
+        return Ok(Json(Stands { target: target.row(), ruling: "none" }));
     }
-    row
+    Err(Problem::absent(format!("nothing was said about {}", target.row())))
 }
 
-/// What the operator said that holds.
-pub(in crate::http) async fn rulings(State(trends): State<Trends>) -> Response {
-    let rulings = trends.rulings();
-    let rows = rulings.all(trends.now()).into_iter().map(|(target, ruling)| {
-        json!({
-            "target": target,
-            "ruling": if ruling.hidden { "hidden" } else { "shown" },
-            "reason": ruling.reason,
-            "at": ruling.at.rfc3339(),
-            "until": ruling.until.map(|until| until.rfc3339()),
-        })
+/// A list that was served, made again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct Remade {
+    /// Which one: its subject, window and language.
+    list: String,
+    /// The same bytes came out.
+    equal: bool,
+    /// Changes of the journal since it was served. With none, and no new ruling, it must be equal.
+    changes_since: u64,
+    /// As it was served.
+    #[schema(value_type = Object)]
+    served: crate::trends::lists::List,
+    /// As it is now.
+    #[schema(value_type = Object)]
+    again: crate::trends::lists::List,
+}
+
+/// Make the lists again that were served last.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/trends/replay",
+    tag = "trends",
+    operation_id = "replay_trends",
+    responses((status = 200, description = "Each as it was and as it is.", body = Vec<Remade>), Changing, Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn replay(State(trends): State<Trends>) -> Result<Rows<Remade>, Problem> {
+    let replayed = tokio::task::spawn_blocking(move || trends.replay()).await??;
+    let rows = replayed.into_iter().map(|one| {
+        let crate::trends::replay::Replayed { list, equal, changes_since, served, again } = one;
+        Remade { list, equal, changes_since, served, again }
     });
-    answer(Ok(rows.collect()))
-}
-
-/// Hides something, or lets it through.
-pub(in crate::http) async fn rule(State(trends): State<Trends>, Json(said): Json<Said>) -> Response {
-    let done = async {
-        let target = Ruled::parse(&said.target)?;
-        let at = trends.now();
-        let until = said.seconds.map(|seconds| at.plus(std::time::Duration::from_secs(seconds)));
-        let reason = said.reason.trim().to_owned();
-        trends.rule(&target, Some(TrendRuling { hidden: said.hidden, reason, at, until })).await?;
-        Ok(json!({ "target": target.row(), "ruling": if said.hidden { "hidden" } else { "shown" } }))
-    };
-    answer(done.await)
-}
-
-/// Takes back what was said.
-pub(in crate::http) async fn unrule(State(trends): State<Trends>, Query(about): Query<About>) -> Response {
-    let done = async {
-        let target = Ruled::parse(&about.target)?;
-        let row = target.row();
-        anyhow::ensure!(trends.rule(&target, None).await?, "nothing was said about {row}");
-        Ok(json!({ "target": row, "ruling": "none" }))
-    };
-    answer(done.await)
-}
-
-/// Makes the lists again that were served last.
-pub(in crate::http) async fn replay(State(trends): State<Trends>) -> Response {
-    let done = tokio::task::spawn_blocking(move || trends.replay()).await;
-    answer(done.map_err(Into::into).and_then(|replayed| Ok(json!(replayed?))))
+    Ok(Rows::all(rows.collect()))
 }

@@ -33,6 +33,8 @@ struct Scene {
     /// Whether posts of the actor may be found.
     known: bool,
     counted: bool,
+    /// Whether the operator lets both servers send although they never follow.
+    publishes: bool,
     /// Whether the last activity's proof was worth looking at.
     matters: Cell<bool>,
 }
@@ -51,6 +53,7 @@ impl Default for Scene {
             search: None,
             known: false,
             counted: false,
+            publishes: false,
             matters: Cell::default(),
         }
     }
@@ -91,6 +94,8 @@ impl Scene {
                 seen_at: NOW,
                 health: Health::default(),
                 vouched_for: false,
+                paused: None,
+                posts: 0,
             })
         };
         let author = verified.activity.actor.authority();
@@ -116,6 +121,8 @@ impl Scene {
         let facts = Facts {
             subscriber,
             author,
+            publishes: self.publishes,
+            author_publishes: self.publishes,
             following: self.following.clone(),
             search,
             rules: &rules,

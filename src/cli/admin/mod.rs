@@ -1,19 +1,22 @@
-//! Commands that talk to a running relay, over the Unix socket in its `data_dir`: no token, since only the operator can
-//! open it.
+//! Commands that ask a running relay by its API ([`client`] says which): a line for each here, one file for each noun that
+//! has several. What comes is shown as a table, or as it is with `--json`.
 
+mod client;
+mod lists;
 mod rules;
 mod search;
+mod subscribers;
 mod tokens;
 mod trends;
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ConfigArg, block_on, print};
+pub(super) use client::{AtArgs, Socket, ask_socket, download};
+
+use super::{ConfigArg, block_on, print, tell};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::Log;
@@ -44,22 +47,26 @@ pub(super) struct ListArgs {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
-    pub(super) config: ConfigArg,
+    pub(super) config: AtArgs,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct HostArgs {
-    /// The server: small.example.
-    host: String,
+pub(super) struct PageArgs {
+    /// So many rows at most.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on behind this row, as the command said that printed the rows before.
+    #[arg(long)]
+    after: Option<String>,
     #[command(flatten)]
     list: ListArgs,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RejectArgs {
-    /// The server: small.example.
-    host: String,
-    /// What the other admin gets to read.
+pub(super) struct AnnounceArgs {
+    /// The post's id (https://small.example/users/ada/statuses/1).
+    target: String,
+    /// Why, for the audit log.
     #[arg(long, default_value = "")]
     reason: String,
     #[command(flatten)]
@@ -67,13 +74,37 @@ pub(super) struct RejectArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ModeArgs {
+pub(super) struct LogArgs {
+    /// Only by who is called this: local, token:NAME.
+    #[arg(long)]
+    who: Option<String>,
+    /// Only what is called this or begins so: rule, subscriber.approve.
+    #[arg(long)]
+    what: Option<String>,
+    /// Only what is about something that holds this.
+    target: Option<String>,
+    /// With what was there before and is there since.
+    #[arg(long, short)]
+    long: bool,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RefusalsArgs {
+    /// Only of who claimed to be of this server.
+    host: Option<String>,
+    /// Only by this check: digest, blocked.
+    #[arg(long)]
+    check: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HostArgs {
     /// The server: small.example.
     host: String,
-    /// "auto": forward what its software takes, announce the rest. "announce": always announce. "forward": always forward
-    /// what can be forwarded.
-    #[arg(value_parser = ["auto", "announce", "forward"])]
-    mode: String,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -110,14 +141,38 @@ pub(super) struct DiscardArgs {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AdminCommand {
+    /// The relay at a glance, and what wants your attention.
+    Stats(ListArgs),
     /// List servers that joined or wait, and how delivery to them fares.
-    Subscribers(ListArgs),
-    /// Let a waiting server in.
-    Approve(HostArgs),
-    /// Turn a waiting server away, or remove one that joined.
-    Reject(RejectArgs),
+    Subscribers(subscribers::SubscribersArgs),
+    /// All that is known of one server that joined or waits.
+    Subscriber(HostArgs),
+    /// List the servers that wait for you to let them in.
+    Pending(PageArgs),
+    /// Let a waiting server in, or end the probation of one that is in.
+    Approve(subscribers::ReasonArgs),
+    /// Turn a waiting server away; its admin reads the reason.
+    Reject(subscribers::ReasonArgs),
+    /// Remove a server that joined; its admin reads the reason. It may ask again: `block` is for good.
+    Remove(subscribers::ReasonArgs),
+    /// Send a server nothing until it is resumed. What it misses waits for it, for two days or as `delivery.horizon` says.
+    Pause(subscribers::ReasonArgs),
+    /// Send it again what waits, and what comes.
+    Resume(subscribers::ReasonArgs),
     /// Set what a server gets. Also ends a downgrade: the time in which all is announced because it refused a forward.
-    Mode(ModeArgs),
+    Mode(subscribers::ModeArgs),
+    /// Servers that may send although they never follow: list them, add or remove one.
+    Publisher(subscribers::PublisherArgs),
+    /// Look at a server now, step by step: its actor, WebFinger, NodeInfo, and whether it takes a signed message of ours.
+    /// Nothing is changed, here or there.
+    Probe(subscribers::ProbeArgs),
+    /// List how deliveries fare: who is behind, who is tried again and when.
+    Deliveries(subscribers::DeliveriesArgs),
+    /// Try a server now, whatever its deliveries wait for.
+    Retry(HostArgs),
+    /// Pass a post of a server that joined on to everybody, as if it had come just now. It is no way to say something to
+    /// subscribers.
+    Announce(AnnounceArgs),
     /// Block a server, an actor, software or a keyword, at once and everywhere: nothing comes in from it or goes out to it.
     Block(rules::RuleArgs),
     /// Silence a server, or all that run some software: it receives, and its posts are not relayed.
@@ -132,14 +187,19 @@ pub(super) enum AdminCommand {
     Unrule(rules::UnruleArgs),
     /// List the rules, exchange them as lists, or ask what they say of somebody.
     Rules(rules::RulesArgs),
+    /// Lists of servers that others publish: follow them by their address, look at what they would change, apply it.
+    Lists(lists::ListsArgs),
     /// The servers whose posts may be searched here: list them, switch search on or off for one.
     Search(search::SearchArgs),
     /// What people talk about: list it, hide or let through something, see what is kept back.
     Trends(trends::TrendsArgs),
-    /// Tokens of programs that may search here (`search.api = "tokens"`): make, list and revoke them.
+    /// Tokens, of programs that may search here and of people who look after this relay from elsewhere: make, list, revoke.
     Token(tokens::TokenArgs),
     /// List what was refused lately, and why; the newest first.
-    Refusals(ListArgs),
+    Refusals(RefusalsArgs),
+    /// Tell what this relay last saw of a server, step by step, and what its admin has to mend; with the address of the page
+    /// that tells it to them.
+    Check(HostArgs),
     /// List what is held back for you to look at, and why: servers, or the posts of one.
     Held(HeldArgs),
     /// End the hold of a server and relay its held posts after all; or relay one post.
@@ -148,40 +208,33 @@ pub(super) enum AdminCommand {
     Discard(DiscardArgs),
     /// List the background workers and how they fare.
     Workers(ListArgs),
+    /// List what was changed, by whom and why; the newest first.
+    Log(LogArgs),
     /// Print the whole state as NDJSON.
-    Export(ConfigArg),
+    Export(AtArgs),
     /// Read what `export` printed from standard input. The relay must not be running.
     Import(ConfigArg),
 }
 
 pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
     match command {
-        AdminCommand::Subscribers(list) => {
-            let columns = [
-                "host",
-                "state",
-                "mode",
-                "announce_until",
-                "styles",
-                "software",
-                "version",
-                "search",
-                "search_since",
-                "health",
-                "lag",
-                "last_reason",
-                "seen_at",
-            ];
-            table(&list, "GET", "subscribers", None, &columns)
-        }
-        AdminCommand::Approve(args) => one(&args.list, "POST", &format!("subscribers/{}/approve", args.host), None),
-        AdminCommand::Reject(args) => {
-            let path = format!("subscribers/{}/reject", args.host);
-            one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
-        }
-        AdminCommand::Mode(args) => {
-            let path = format!("subscribers/{}/mode", args.host);
-            one(&args.list, "POST", &path, Some(json!({ "mode": args.mode })))
+        AdminCommand::Stats(list) => stats(&list),
+        AdminCommand::Subscribers(args) => subscribers::list(&args),
+        AdminCommand::Subscriber(args) => subscribers::show(&args),
+        AdminCommand::Pending(args) => subscribers::pending(&args),
+        AdminCommand::Approve(args) => subscribers::change(&args, "approve"),
+        AdminCommand::Reject(args) => subscribers::change(&args, "reject"),
+        AdminCommand::Remove(args) => subscribers::remove(&args),
+        AdminCommand::Pause(args) => subscribers::change(&args, "pause"),
+        AdminCommand::Resume(args) => subscribers::change(&args, "resume"),
+        AdminCommand::Mode(args) => subscribers::mode(&args),
+        AdminCommand::Publisher(args) => subscribers::publisher(&args),
+        AdminCommand::Probe(args) => subscribers::probe(&args),
+        AdminCommand::Deliveries(args) => subscribers::deliveries(&args),
+        AdminCommand::Retry(args) => subscribers::retry(&args),
+        AdminCommand::Announce(args) => {
+            let body = json!({ "target": args.target, "reason": args.reason });
+            one(&args.list, "POST", "announce", Some(body))
         }
         AdminCommand::Block(args) => rules::make("block", &args),
         AdminCommand::Silence(args) => rules::make("silence", &args),
@@ -189,19 +242,32 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Allow(args) => rules::make("allow", &args),
         AdminCommand::Unrule(args) => rules::unrule(&args),
         AdminCommand::Rules(args) => rules::run(&args),
+        AdminCommand::Lists(args) => lists::run(&args),
         AdminCommand::Search(args) => search::run(args),
         AdminCommand::Trends(args) => trends::run(args),
         AdminCommand::Token(args) => tokens::run(args),
-        AdminCommand::Refusals(list) => {
-            table(&list, "GET", "refusals", None, &["at", "claimed", "status", "check", "count", "detail"])
+        AdminCommand::Refusals(args) => {
+            let query = Query::new().with("host", args.host.as_deref()).with("check", args.check.as_deref());
+            page(&args.page, "refusals", query, &["at", "claimed", "status", "check", "count", "detail", "mend"])
         }
+        AdminCommand::Check(args) => check(&args),
         AdminCommand::Held(args) => held(&args),
         AdminCommand::Release(args) => one(&args.list, "POST", "held/release", Some(json!({ "target": args.target }))),
         AdminCommand::Discard(args) => {
             let body = json!({ "target": args.target, "dry_run": args.dry_run });
             one(&args.list, "POST", "held/discard", Some(body))
         }
-        AdminCommand::Workers(list) => workers(&list),
+        AdminCommand::Workers(list) => {
+            table(&list, "GET", "workers", None, &["worker", "state", "units", "restarts", "since", "last_error"])
+        }
+        AdminCommand::Log(args) => {
+            let query = Query::new()
+                .with("who", args.who.as_deref())
+                .with("what", args.what.as_deref())
+                .with("target", args.target.as_deref());
+            let columns = ["at", "who", "what", "target", "why", "before", "after"];
+            page(&args.page, "log", query, if args.long { &columns } else { &columns[..5] })
+        }
         AdminCommand::Export(arg) => print(&call(&arg, "GET", "export", None)?),
         AdminCommand::Import(arg) => read_in(&arg),
     }
@@ -219,12 +285,23 @@ pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
     table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
 }
 
+fn check(args: &HostArgs) -> anyhow::Result<()> {
+    let text = call(&args.list.config, "GET", &format!("check/{}", encoded(&args.host)), None)?;
+    if args.list.json {
+        return print(&format!("{text}\n"));
+    }
+    let stands: Value = serde_json::from_str(&text)?;
+    let steps = stands["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    print(&render(steps, &["about", "outcome", "found", "remedy", "count", "at"]))?;
+    print(&format!("\nFor its admin, and nobody else: {}\n", cell(stands.get("link"))))
+}
+
 fn held(args: &HeldArgs) -> anyhow::Result<()> {
     let Some(host) = &args.host else {
         return table(&args.list, "GET", "held", None, &["host", "held", "reason", "since", "posts"]);
     };
     let host = encoded(host);
-    let path = format!("held?host={host}&text={}", args.text);
+    let path = format!("held/{host}?text={}", args.text);
     let columns = ["id", "author", "kind", "reason", "at", "text"];
     table(&args.list, "GET", &path, None, if args.text { &columns } else { &columns[..5] })
 }
@@ -233,17 +310,50 @@ fn encoded(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-fn workers(list: &ListArgs) -> anyhow::Result<()> {
-    let text = call(&list.config, "GET", "workers", None)?;
+/// The relay at a glance; what wants attention comes last, where the eye is.
+fn stats(list: &ListArgs) -> anyhow::Result<()> {
+    let text = call(&list.config, "GET", "stats", None)?;
     if list.json {
         return print(&format!("{text}\n"));
     }
-    let all: serde_json::Map<String, Value> = serde_json::from_str(&text)?;
-    let rows = all.into_iter().map(|(name, mut row)| {
-        row["worker"] = name.into();
-        row
-    });
-    print(&render(&rows.collect::<Vec<_>>(), &["worker", "state", "units", "restarts", "last_error"]))
+    let mut document: Value = serde_json::from_str(&text)?;
+    let attention = document.as_object_mut().and_then(|members| members.remove("attention")).unwrap_or_default();
+    let attention = attention.as_array().map(Vec::as_slice).unwrap_or_default();
+    let said: String = attention.iter().map(|one| format!("* {}\n", cell(Some(one)))).collect();
+    let said = if said.is_empty() { "Nothing wants your attention.\n".to_owned() } else { said };
+    print(&format!("{}\n{said}", lines(&document)))
+}
+
+/// The parameters of a question.
+struct Query(url::form_urlencoded::Serializer<'static, String>);
+
+impl Query {
+    fn new() -> Self {
+        Self(url::form_urlencoded::Serializer::new(String::new()))
+    }
+
+    fn with(mut self, name: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            self.0.append_pair(name, value);
+        }
+        self
+    }
+}
+
+/// A page of a list, and how to get the next one.
+fn page(args: &PageArgs, path: &str, query: Query, columns: &[&str]) -> anyhow::Result<()> {
+    let limit = args.limit.to_string();
+    let query = query.with("limit", Some(&limit)).with("after", args.after.as_deref()).0.finish();
+    let answer = client::ask(&args.list.config, "GET", &format!("{path}?{query}"), None)?;
+    if args.list.json {
+        print(&format!("{}\n", answer.text))?;
+    } else {
+        rows(&answer.text, columns)?;
+    }
+    if let Some(next) = answer.next {
+        tell(&format!("There are more: --after {next}"));
+    }
+    Ok(())
 }
 
 fn table(list: &ListArgs, method: &str, path: &str, body: Option<Value>, columns: &[&str]) -> anyhow::Result<()> {
@@ -251,7 +361,11 @@ fn table(list: &ListArgs, method: &str, path: &str, body: Option<Value>, columns
     if list.json {
         return print(&format!("{text}\n"));
     }
-    let rows: Vec<Value> = serde_json::from_str(&text)?;
+    rows(&text, columns)
+}
+
+fn rows(text: &str, columns: &[&str]) -> anyhow::Result<()> {
+    let rows: Vec<Value> = serde_json::from_str(text)?;
     if rows.is_empty() {
         return print("None.\n");
     }
@@ -311,56 +425,13 @@ fn cell(value: Option<&Value>) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn call(arg: &ConfigArg, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
-    call_with(arg, method, path, body.map(|body| body.to_string().into_bytes()))
+fn call(at: &AtArgs, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
+    Ok(client::ask(at, method, path, body.map(|body| body.to_string().into_bytes()))?.text)
 }
 
 /// The same with a body that is no JSON.
-fn call_with_bytes(arg: &ConfigArg, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
-    call_with(arg, method, path, Some(body))
-}
-
-fn call_with(arg: &ConfigArg, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<String> {
-    let data_dir = Config::data_dir(arg.config.as_deref())?;
-    match ask_socket(&data_dir, method, path, body)? {
-        Socket::Answered(text) => Ok(text),
-        Socket::Silent(why) => Err(why),
-    }
-}
-
-/// What came of a question to the running relay; its refusals are errors.
-pub(super) enum Socket {
-    /// Its answer.
-    Answered(String),
-    /// No relay runs with this `data_dir`.
-    Silent(anyhow::Error),
-}
-
-pub(super) fn ask_socket(data_dir: &Path, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Socket> {
-    block_on(ask(data_dir.join("admin.sock"), method.to_owned(), path.to_owned(), body))
-}
-
-#[expect(clippy::disallowed_methods, reason = "it dials a Unix socket on this machine and nothing else")]
-async fn ask(socket: PathBuf, method: String, path: String, body: Option<Vec<u8>>) -> anyhow::Result<Socket> {
-    let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
-    let mut request = client.request(method.parse()?, format!("http://localhost/api/admin/v1/{path}"));
-    if let Some(body) = body {
-        request = request.header("content-type", "application/json").body(body);
-    }
-    let hint =
-        || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
-    let response = match request.send().await {
-        Ok(response) => response,
-        Err(cause) if cause.is_connect() => return Ok(Socket::Silent(anyhow::Error::new(cause).context(hint()))),
-        Err(cause) => return Err(cause).with_context(hint),
-    };
-    let (status, text) = (response.status(), response.text().await?);
-    if status.is_success() {
-        return Ok(Socket::Answered(text));
-    }
-    let error = serde_json::from_str::<Value>(&text).ok();
-    let error = error.and_then(|body| body.get("error").and_then(Value::as_str).map(str::to_owned));
-    anyhow::bail!(error.unwrap_or_else(|| format!("the relay answered {status}")))
+fn call_with_bytes(at: &AtArgs, method: &str, path: &str, body: Vec<u8>) -> anyhow::Result<String> {
+    Ok(client::ask(at, method, path, Some(body))?.text)
 }
 
 fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {

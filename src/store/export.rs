@@ -1,11 +1,16 @@
 //! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
-//! facts about servers, whom we follow, the operator's rules, who is held and the posts that wait travel; the log, cursors
+//! facts about servers, whom we follow, who may send, the operator's rules, the lists that bring some of them, who is held
+//! and the posts that wait travel; the log, cursors
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
 //!
 //! Of the search go along for which servers it is on, who said no and which posts are kept out, with the key of those
 //! hashes; of trends, what the operator said and since when servers are known, and no votes. The posts that are found do not: whoever wrote them said yes to this relay as it was when they came, and may
 //! have said no since the lines were written.
+//!
+//! What was deleted goes along for this relay's own sake, and what was edited: as hashes that no other relay can read. Where a
+//! backup was put back, they take out of it what came to nothing since.
 
+use std::collections::HashMap;
 use std::io::{BufRead, Write};
 
 use anyhow::Context as _;
@@ -14,8 +19,8 @@ use serde_json::Value;
 
 use super::codec::carry_forward;
 use super::{
-    AuthorityFacts, Following, HeldPost, Hold, Place, Record, Refused, Rule, SearchKey, SearchServer, Store,
-    StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
+    AuthorityFacts, Edited, Following, HeldPost, Hold, ListFeed, Place, Publisher, Record, Refused, Rule, SearchKey,
+    SearchServer, Source, Store, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
 };
 use crate::ids::{Authority, Seq};
 
@@ -28,19 +33,32 @@ pub struct Exported {
     pub authorities: usize,
     /// Whom we follow.
     pub following: usize,
+    /// Servers that may send without having joined.
+    pub publishers: usize,
     /// Servers that are held.
     pub holds: usize,
     /// Posts that wait for the operator.
     pub held: usize,
     /// Rules of the operator.
     pub rules: usize,
+    /// Lists that are followed.
+    pub lists: usize,
     /// Servers that search is on for, and such as switched it off.
     pub search_servers: usize,
     /// What the operator said about trends, and since when servers are known to them.
     pub trends: usize,
     /// People who said no to being found, and posts that are kept out.
     pub refused: usize,
+    /// What was deleted, and posts that were edited; of an import, those that another relay would not know are not counted.
+    pub deleted: usize,
 }
+
+/// The kind of the line that says whose lines these are: only for the same relay its hashes mean something.
+const RELAY: &str = "relay";
+/// The kind of a line with hashes of what was deleted, keyed by the day.
+const DELETED: &str = "deleted";
+/// Hashes in one line.
+const PER_LINE: usize = 1000;
 
 type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
 
@@ -57,20 +75,36 @@ struct Line {
 /// # Errors
 /// The store's or the writer's.
 pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
+    write_line(out, RELAY, 1, "mark", store.mark().into())?;
     Ok(Exported {
         subscribers: export_table::<Subscriber>(store, out)?,
         authorities: export_table::<AuthorityFacts>(store, out)?,
         following: export_table::<Following>(store, out)?,
+        publishers: export_table::<Publisher>(store, out)?,
         holds: export_table::<Hold>(store, out)?,
         held: export_table::<HeldPost>(store, out)?,
         rules: export_table::<Rule>(store, out)?,
+        lists: export_table::<ListFeed>(store, out)?,
         search_servers: export_table::<SearchServer>(store, out)? + export_table::<SwitchedOff>(store, out)?,
         trends: export_table::<TrendRuling>(store, out)? + export_table::<Place>(store, out)?,
         refused: {
             export_line(out, SearchKey::ROW, &store.search_key_row())?;
             export_table::<Refused>(store, out)? + export_table::<Suppressed>(store, out)?
         },
+        deleted: export_deleted(store, out)? + export_table::<Edited>(store, out)?,
     })
+}
+
+fn export_deleted(store: &Store, out: &mut impl Write) -> anyhow::Result<usize> {
+    let mut count = 0;
+    for (day, hashes) in store.tombstones()? {
+        for some in hashes.chunks(PER_LINE) {
+            let hashes: Vec<String> = some.iter().map(|hash| format!("{hash:032x}")).collect();
+            write_line(out, DELETED, 1, &day.to_string(), hashes.into())?;
+            count += some.len();
+        }
+    }
+    Ok(count)
 }
 
 fn export_table<R: Record>(store: &Store, out: &mut impl Write) -> anyhow::Result<usize> {
@@ -82,8 +116,11 @@ fn export_table<R: Record>(store: &Store, out: &mut impl Write) -> anyhow::Resul
 }
 
 fn export_line<R: Record>(out: &mut impl Write, key: &str, record: &R) -> anyhow::Result<()> {
-    let record = serde_json::to_value(record)?;
-    let line = Line { kind: R::TABLE.to_owned(), version: R::VERSION, key: key.to_owned(), record };
+    write_line(out, R::TABLE, R::VERSION, key, serde_json::to_value(record)?)
+}
+
+fn write_line(out: &mut impl Write, kind: &str, version: u8, key: &str, record: Value) -> anyhow::Result<()> {
+    let line = Line { kind: kind.to_owned(), version, key: key.to_owned(), record };
     serde_json::to_writer(&mut *out, &line)?;
     Ok(out.write_all(b"\n")?)
 }
@@ -93,13 +130,14 @@ pub type NextPlace = fn(&Tx<'_>) -> Result<Seq, StoreError>;
 
 /// Reads what [`export`] wrote into `store`, from this release or an older one, all or nothing. Records that are there
 /// already are overwritten; to who said no is added, and nothing taken away. Then what is held of these people goes. A
-/// subscriber starts at the end of this log: the place it had was one in another.
+/// subscriber starts at the end of this log: the place it had was one in another. What another relay deleted is passed over.
 ///
 /// # Errors
 /// The number of the first line that does not fit, and why; nothing is written then.
 pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) -> anyhow::Result<Exported> {
     let mut done = Exported::default();
     let mut puts: Vec<Put> = Vec::new();
+    let (mut is_ours, mut edited) = (false, HashMap::new());
     for (index, text) in input.lines().enumerate() {
         let number = index + 1;
         let text = text.with_context(|| format!("line {number}"))?;
@@ -128,6 +166,11 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 done.following += 1;
                 puts.push(Box::new(move |tx| tx.put(&key, &following)));
             }
+            Publisher::TABLE => {
+                let publisher: Publisher = read(line.version, record, number)?;
+                done.publishers += 1;
+                puts.push(Box::new(move |tx| tx.put(&key, &publisher)));
+            }
             Hold::TABLE => {
                 let hold: Hold = read(line.version, record, number)?;
                 done.holds += 1;
@@ -143,6 +186,15 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 rule.check().with_context(|| format!("line {number}"))?;
                 done.rules += 1;
                 puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
+            }
+            ListFeed::TABLE => {
+                let feed: ListFeed = read(line.version, record, number)?;
+                let known = Source::list(&key).with_context(|| format!("line {number}"))?;
+                anyhow::ensure!(known.is_list(), "line {number}: {key:?} is no name of a list");
+                done.lists += 1;
+                // What it said is not here: it is fetched again.
+                let feed = ListFeed { etag: None, asked_at: None, fetched: None, ..feed };
+                puts.push(Box::new(move |tx| tx.put(&key, &feed)));
             }
             SearchServer::TABLE => {
                 let server: SearchServer = read(line.version, record, number)?;
@@ -181,12 +233,28 @@ pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) ->
                 done.refused += 1;
                 puts.push(Box::new(move |tx| tx.put(&key, &post)));
             }
+            RELAY => is_ours = record.as_str() == Some(store.mark().as_str()),
+            // Of another relay: they mean nobody here.
+            DELETED | Edited::TABLE if !is_ours => {}
+            DELETED => {
+                let day: u32 = key.parse().with_context(|| format!("line {number}"))?;
+                let hashes: Vec<String> = serde_json::from_value(record).with_context(|| format!("line {number}"))?;
+                let hashes: Result<Vec<u128>, _> = hashes.iter().map(|hash| u128::from_str_radix(hash, 16)).collect();
+                let hashes = hashes.with_context(|| format!("line {number}"))?;
+                done.deleted += hashes.len();
+                puts.push(Box::new(move |tx| tx.take_tombstones(day, &hashes)));
+            }
+            Edited::TABLE => {
+                let row: Edited = read(line.version, record, number)?;
+                done.deleted += 1;
+                edited.insert(key, row.before);
+            }
             other => anyhow::bail!("line {number}: unknown kind {other:?}"),
         }
     }
     store.write(move |tx| puts.into_iter().try_for_each(|put| put(tx))).await?;
-    if done.refused > 0 {
-        store.write(|tx| tx.heed_refusals()).await?;
+    if done.refused + done.deleted > 0 {
+        store.write(move |tx| tx.heed_what_was_said(&edited)).await?;
     }
     Ok(done)
 }
@@ -201,7 +269,7 @@ mod tests {
     use crate::clock::{Clock, Timestamp};
     use crate::ids::Iri;
     use crate::store::ledger::testing as ledger_testing;
-    use crate::store::{HeldKind, HeldTally, SwitchedBy, Wish, testing};
+    use crate::store::{HeldKind, HeldTally, SeenSet, SwitchedBy, Wish, testing};
 
     fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
         Ok(Seq(7))
@@ -279,6 +347,67 @@ mod tests {
         assert_eq!(new.get::<HeldTally>("small.example").unwrap().map(|tally| tally.posts), Some(1));
     }
 
+    /// One of every kind, out and in and out again.
+    #[tokio::test]
+    async fn the_whole_state_comes_out_as_it_went_in() {
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let open = |dir: &tempfile::TempDir| Store::open(dir.path(), clock.clone()).unwrap();
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [old, new] = [open(&dirs[0]), open(&dirs[1])];
+        let at = clock.now();
+        let version = crate::store::ListVersion { version: "0123456789ab".to_owned(), at };
+        let feed = ListFeed {
+            url: "https://lists.example/block.csv".to_owned(),
+            severity: crate::store::Severity::Block,
+            auto: true,
+            skip_bad: false,
+            added: at,
+            etag: Some("\"1\"".to_owned()),
+            asked_at: Some(at),
+            failures: 0,
+            trouble: None,
+            fetched: Some(version.clone()),
+            applied: Some(version),
+        };
+        let subscriber = testing::subscriber("small.example");
+        old.write(move |tx| {
+            tx.put_subscriber(subscriber)?;
+            tx.put("small.example", &AuthorityFacts { software: Some("mastodon".to_owned()), ..Default::default() })?;
+            let rule = testing::rule();
+            tx.put(&rule.key(), &rule)?;
+            tx.put("dni", &feed)?;
+            tx.note_removal(&Iri::parse("https://small.example/users/ada").unwrap())
+        })
+        .await
+        .unwrap();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let out = export(&old, &mut first).unwrap();
+        assert_eq!((out.subscribers, out.authorities, out.rules, out.lists, out.refused), (1, 1, 1, 1, 1));
+        let taken = import(&new, &mut first.as_slice(), next_place).await.unwrap();
+        assert_eq!(export(&new, &mut second).unwrap(), out);
+        assert_eq!(taken, out);
+        // But for what belongs to one run of one relay: places in its log, what it fetched, and which it is.
+        let without = |lines: &[u8]| -> Vec<Value> {
+            let lines = std::str::from_utf8(lines).unwrap().lines();
+            let mut lines: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+            lines.retain(|line| line["kind"] != "relay");
+            for line in &mut lines {
+                let record = line["record"].as_object_mut().unwrap();
+                for own in ["slot", "start", "etag", "asked_at", "fetched"] {
+                    record.remove(own);
+                }
+            }
+            lines
+        };
+        assert_eq!(without(&first), without(&second));
+        assert!(new.get::<ListFeed>("dni").unwrap().is_some_and(|feed| feed.asked_at.is_none()), "it is fetched anew");
+        // Twice the same is the same.
+        import(&new, &mut first.as_slice(), next_place).await.unwrap();
+        let mut third = Vec::new();
+        export(&new, &mut third).unwrap();
+        assert_eq!(without(&first), without(&third));
+    }
+
     #[tokio::test]
     async fn rules_move_house_and_one_that_is_none_stops_the_import() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -293,7 +422,7 @@ mod tests {
         assert_eq!(new.all::<Rule>().unwrap(), [(rule.key(), rule)]);
         let bad = String::from_utf8(lines).unwrap().replace("domain:evil.example", "domain:ev*l.example");
         let error = format!("{:#}", import(&new, &mut bad.as_bytes(), next_place).await.unwrap_err());
-        assert!(error.contains("line 1") && error.contains("obfuscated"), "{error}");
+        assert!(error.contains("line 2") && error.contains("obfuscated"), "{error}");
     }
 
     #[tokio::test]
@@ -423,6 +552,76 @@ mod tests {
         restored.write(move |tx| tx.switch_search(&server, Some(row))).await.unwrap();
         import(&restored, &mut today.as_slice(), next_place).await.unwrap();
         assert_eq!(restored.search_servers().len(), 1);
+    }
+
+    /// Last night's rows came back, and the newest lines say what came to nothing since.
+    #[tokio::test]
+    async fn what_was_deleted_or_edited_since_goes_from_what_was_put_back_and_from_no_other_relay() {
+        let (today, night) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let relay = Store::open(today.path(), clock.clone()).unwrap();
+        let iri = |text: &str| Iri::parse(text).unwrap();
+        let (ada, bea, cyd) =
+            (iri("https://a.example/ada"), iri("https://a.example/bea"), iri("https://a.example/cyd"));
+        let posts = [
+            (ada.clone(), iri("https://a.example/notes/deleted")),
+            (ada.clone(), iri("https://a.example/notes/edited")),
+            (ada.clone(), iri("https://a.example/notes/stays")),
+            (bea.clone(), iri("https://a.example/notes/of-who-is-gone")),
+        ];
+        let rows = posts.clone();
+        let waits = HeldPost {
+            at: clock.now(),
+            kind: HeldKind::Create,
+            actor: cyd.clone(),
+            activity: String::new(),
+            supplier: cyd.authority(),
+            object: iri("https://a.example/notes/held"),
+            carried: false,
+            published: None,
+            body: String::new(),
+            reason: "wave".to_owned(),
+            text: String::new(),
+            for_search: false,
+        };
+        let held = waits.clone();
+        let fill = move |tx: &mut Tx<'_>| {
+            for (author, object) in &rows {
+                ledger_testing::hold(tx, author, object)?;
+            }
+            tx.hold(held)
+        };
+        relay.write(fill).await.unwrap();
+        let mut bytes = Vec::new();
+        relay.snapshot().unwrap().write(&[], Seq(9), &mut bytes).unwrap();
+        crate::store::make_of_rows(bytes.as_slice(), 0, night.path()).unwrap();
+        clock.advance(std::time::Duration::from_secs(3 * 86_400));
+        let [deleted, edited, stays, gone] = posts.map(|(_, object)| object);
+        let (one, two, three, who) = (deleted.clone(), edited.clone(), waits.object.clone(), bea.clone());
+        let change = move |tx: &mut Tx<'_>| {
+            tx.note(SeenSet::Tombstones, &[one.as_str()])?;
+            tx.note(SeenSet::Tombstones, &[three.as_str()])?;
+            tx.note(SeenSet::Tombstones, &["actor", who.as_str()])?;
+            tx.void_versions(&two, Seq(40))
+        };
+        relay.write(change).await.unwrap();
+        relay.tidy_seen(|_set| 90).await.unwrap();
+        let mut lines = Vec::new();
+        assert_eq!(export(&relay, &mut lines).unwrap().deleted, 4);
+        assert!(!String::from_utf8_lossy(&lines).contains("notes/deleted"), "hashes only");
+
+        let restored = Store::open(night.path(), clock.clone()).unwrap();
+        assert_eq!(import(&restored, &mut lines.as_slice(), next_place).await.unwrap().deleted, 4);
+        let is_held = |object: &Iri| restored.indexed_number(object).unwrap().is_some();
+        assert!(!is_held(&deleted) && !is_held(&edited) && is_held(&stays));
+        assert!(restored.ledger().unwrap().author(&bea).unwrap().is_none(), "{gone} is swept with its author's others");
+        assert!(restored.held_of(&waits.server()).unwrap().is_empty());
+        assert!(restored.has_seen(SeenSet::Tombstones, &[deleted.as_str()]).unwrap(), "and none comes again");
+
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = Store::open(elsewhere.path(), clock).unwrap();
+        assert_eq!(import(&elsewhere, &mut lines.as_slice(), next_place).await.unwrap().deleted, 0);
+        assert!(elsewhere.tombstones().unwrap().is_empty());
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! What was refused lately, and why.
+
+use axum::extract::State;
+use axum::http::Uri;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::asked::{Asked, Rows, limit};
+use super::problem::{Problem, Usual};
+use crate::relay::explain::meaning;
+use crate::store::{Refusal, Store};
+
+/// Which refusals.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct Which {
+    /// Only of who claimed to be of this server.
+    host: Option<String>,
+    /// Only by this check: `digest`, `blocked`.
+    check: Option<String>,
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// As in `Link`: what comes after the last row of the page before.
+    after: Option<String>,
+}
+
+/// A refusal, or several alike within a minute.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Refusal)]
+pub(in crate::http) struct Shown {
+    /// When first.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Whom the request named. Nothing proves that it was them.
+    claimed: Option<String>,
+    /// The failed check.
+    check: String,
+    /// What was answered.
+    status: u16,
+    /// What failed, in a sentence.
+    detail: String,
+    /// What the other admin has to mend.
+    mend: &'static str,
+    /// How many alike.
+    count: u32,
+}
+
+impl From<Refusal> for Shown {
+    fn from(one: Refusal) -> Self {
+        let Refusal { at, claimed, check, status, detail, count } = one;
+        let mend = meaning(&check).map_or("", |meaning| meaning.mend);
+        Self { at: at.rfc3339(), claimed, check, status, detail, mend, count }
+    }
+}
+
+/// List what was refused lately, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/admin/v1/refusals",
+    tag = "refusals",
+    operation_id = "list_refusals",
+    params(Which),
+    responses((status = 200, description = "Refusals. `Link` has the next page.", body = Vec<Shown>), Usual),
+    security((), ("token" = ["read"]))
+)]
+pub(in crate::http) async fn list(
+    State(store): State<Store>,
+    uri: Uri,
+    Asked(which): Asked<Which>,
+) -> Result<Rows<Shown>, Problem> {
+    let read = move || store.sound_page::<Refusal>("", usize::MAX);
+    let wanted = |one: &Refusal| {
+        which.host.as_ref().is_none_or(|host| one.claimed.as_ref() == Some(host))
+            && which.check.as_ref().is_none_or(|check| one.check == *check)
+    };
+    let rows = tokio::task::spawn_blocking(read).await??.rows.into_iter().rev();
+    let rows: Vec<(String, Refusal)> = rows.filter(|(_, one)| wanted(one)).collect();
+    let after = which.after.as_deref().map(newest_first);
+    // Their keys grow with time, so that a page goes on where they are smaller.
+    let key = |(key, _): &(String, Refusal)| newest_first(key);
+    let page = Rows::cut(rows, key, (after.as_deref(), which.limit), &uri, |(_, one)| one.into());
+    Ok(page)
+}
+
+/// A key whose order is the other way round: what is turned once is turned back by turning it again.
+fn newest_first(key: &str) -> String {
+    let turn = |c: char| c.to_digit(10).and_then(|digit| char::from_digit(9 - digit, 10)).unwrap_or(c);
+    key.chars().map(turn).collect()
+}
