@@ -7,7 +7,7 @@
 //! who is here is touched. A list that cannot be fetched, or says nonsense, leaves its rules as they were.
 //!
 //! A publisher is a stranger: its text is bounded (`policy::lists`), its answer goes through the address guard, redirects stay
-//! within https, and it is asked no oftener than [`EVERY`].
+//! within https, and it is asked no oftener than once a day.
 
 use std::time::Duration;
 
