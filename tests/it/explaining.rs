@@ -148,6 +148,11 @@ async fn who_waits_or_is_turned_away_or_blocked_is_told_so() {
     let host = authority(&waits);
     let told = check(&relay, host.as_str(), "").await;
     assert!(found(&told, "joining")[0].contains("waits for the operator"), "{told:#}");
+    // It is looked at for this, and was when it asked.
+    let read = || -> u64 {
+        waits.fetches().iter().filter(|(path, _)| path.starts_with("/nodeinfo/")).map(|(_, count)| *count).sum()
+    };
+    eventually("it was looked at", || read() == 2).await;
 
     let block = Rule::new(host.as_str().parse().expect("a target"), Severity::Block, Source::Operator, now());
     put(&relay, Rule { reason: "You sent spam.".to_owned(), note: "ticket 8".to_owned(), ..block }).await;
