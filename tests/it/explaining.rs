@@ -146,8 +146,14 @@ async fn who_waits_or_is_turned_away_or_blocked_is_told_so() {
     let waits = instance(&Clock::system(), Family::Mastodon, "waits").await;
     waits.join(relay.url()).await.expect("an answer");
     let host = authority(&waits);
+    eventually("it waits", || relay.relay().facts(&host).is_ok_and(|facts| facts.software_read.is_some())).await;
+    let read = || -> u64 {
+        waits.fetches().iter().filter(|(path, _)| path.starts_with("/nodeinfo/")).map(|(_, count)| *count).sum()
+    };
+    let before = read();
     let told = check(&relay, host.as_str(), "").await;
     assert!(found(&told, "joining")[0].contains("waits for the operator"), "{told:#}");
+    eventually("it was looked at for this, to the last step", || read() == before + 1).await;
 
     let block = Rule::new(host.as_str().parse().expect("a target"), Severity::Block, Source::Operator, now());
     put(&relay, Rule { reason: "You sent spam.".to_owned(), note: "ticket 8".to_owned(), ..block }).await;

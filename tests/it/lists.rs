@@ -158,6 +158,13 @@ async fn nothing_of_a_list_counts_before_it_was_looked_at_and_applied() {
     relay.relay().unfollow_list("dni", false, &act()).await.expect("it is followed");
     assert_eq!((kept, rules_of(&relay, "dni").len(), relay.relay().feeds().expect("rows").len()), (20, 0, 0));
     assert!(matches!(relay.relay().review("dni"), Err(ListError::Unknown(_))));
+    let audited = relay.store().audited("", 100, |one| one.target == "dni").expect("the store reads");
+    let mut done: Vec<_> =
+        audited.iter().map(|(_, one)| (one.what.as_str(), one.who.as_str(), one.why.as_str())).collect();
+    // The restart has set the clock back, and they stand by their times.
+    done.sort_unstable();
+    let what = ["list.apply", "list.apply", "list.follow", "list.unfollow"];
+    assert_eq!(done, what.map(|what| (what, "local", "a test")), "who did it, and why, is written down");
 }
 
 #[tokio::test(flavor = "multi_thread")]
