@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
         );
     }
     let again = parse(&export(&rules, NOON)).expect("what we write is read back");
-    assert_eq!((again.bad_count, again.obfuscated, again.repeated), (0, 0, 0));
+    assert!((again.bad_count, again.repeated) == (0, 0) && again.obfuscated.is_empty());
     let known: HashSet<&str> = again.rows.iter().map(|row| row.name.as_str()).collect();
     assert!(again.rows.iter().all(|row| names.contains(row.name.as_str())));
     assert_eq!(known.len(), list.rows.iter().filter(|row| row.severity != Some(Severity::Allow)).count());
