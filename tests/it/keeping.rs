@@ -16,7 +16,7 @@ use shearwater::store::{AuthorityFacts, Record as _, Store, TrendServed};
 
 use crate::searching::{eventually, found, member};
 use crate::serving::shearwater;
-use crate::support::{TestRelay, arrival, json, publish, receipts_of};
+use crate::support::{LONG, TestRelay, arrival, json, publish, receipts_of};
 
 /// The folder in which the command line finds the relay.
 fn home(relay: &TestRelay) -> PathBuf {
@@ -34,7 +34,16 @@ fn done(home: &Path, args: &[&str]) -> Value {
 }
 
 fn refused(home: &Path, args: &[&str], said: &str) {
-    let output = run(home, args);
+    let mut command = shearwater(home);
+    let piped = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("it starts");
+    let begun = Instant::now();
+    // One that is not refused may run for ever.
+    while child.try_wait().expect("a status").is_none() && begun.elapsed() < LONG {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("it ended");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains(said), "{args:?}: {said:?} in {text:?}");
 }
