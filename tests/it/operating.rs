@@ -492,6 +492,11 @@ async fn the_commands_do_it_on_this_machine_without_a_token_and_elsewhere_with_o
     check(&there, &["log", "--what", "subscriber"], true, &["token:laptop", "local", "Goodbye.", "subscriber.pause"]);
     check(&there, &["token", "create", "--name", "x"], false, &["--scope admin"]);
     check(&there, &["export"], false, &["this takes a token of scope admin"]);
+    check(&[], &["export"], true, &[&hosts[2]]);
+    let exports = || relay.store().audited("", 9, |row| row.what == "export").expect("rows").len();
+    assert_eq!(exports(), 0, "one every ten minutes would push what was changed out of the log");
+    assert_eq!(call(&relay, &self::token(&relay, Scope::Admin).await, "GET", "/export", Value::Null).await.status, 200);
+    assert_eq!(exports(), 1, "who takes the whole state elsewhere is written down");
     let wrong = [there[0], ("SHEARWATER_ADMIN_TOKEN", "shearwater_0_0")];
     check(&wrong, &["stats"], false, &["there is no such token"]);
     check(&there[..1], &["stats"], false, &["SHEARWATER_ADMIN_TOKEN is not set"]);

@@ -34,6 +34,9 @@ impl Default for Guesses {
     }
 }
 
+/// Whoever came by the Unix socket. No token is called so: theirs begin with `token:`.
+const LOCAL: &str = "local";
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub(in crate::http) struct Operator {
@@ -46,7 +49,12 @@ pub(in crate::http) struct Operator {
 impl Operator {
     /// Who came by the Unix socket: only the operator can open it, and whoever can may read the whole store anyway.
     pub(in crate::http) fn local() -> Self {
-        Self { who: "local".to_owned(), scope: Scope::Admin, until: None }
+        Self { who: LOCAL.to_owned(), scope: Scope::Admin, until: None }
+    }
+
+    /// Whether they came by the Unix socket.
+    pub(in crate::http) fn is_local(&self) -> bool {
+        self.who == LOCAL
     }
 
     fn holding(holder: Holder) -> Self {
