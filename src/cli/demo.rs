@@ -9,6 +9,7 @@ use clap::Args;
 use super::{block_on, print, tell};
 use crate::demo::{Demo, Plan, Promise, Show, run as run_demo};
 use crate::telemetry::logs;
+use crate::telemetry::traces::Traces;
 
 /// How long the relay may take to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -61,7 +62,7 @@ pub(super) fn run(args: DemoArgs) -> ExitCode {
 /// Whether every promise was kept.
 async fn demo(args: DemoArgs) -> anyhow::Result<bool> {
     if let Some(filter) = &args.log {
-        logs::start(filter, None).map_err(anyhow::Error::msg)?;
+        logs::start(filter, None, &Traces::default()).map_err(anyhow::Error::msg)?;
     }
     let plan = Plan {
         instances: args.instances.into(),

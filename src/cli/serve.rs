@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
 use crate::telemetry::logs;
+use crate::telemetry::traces::Traces;
 
 /// How long a stop may take before it is made hard.
 const GRACE: Duration = Duration::from_secs(20);
@@ -24,7 +25,8 @@ pub(super) fn run(arg: &ConfigArg) -> anyhow::Result<()> {
         LogFormat::Pretty => Some(false),
         LogFormat::Json => Some(true),
     };
-    logs::start(&config.ops.log, json).map_err(anyhow::Error::msg)?;
+    let traces = Traces::to(&config.ops.traces).map_err(anyhow::Error::msg)?;
+    logs::start(&config.ops.log, json, &traces).map_err(anyhow::Error::msg)?;
     block_on(serve(config))
 }
 

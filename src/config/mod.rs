@@ -223,6 +223,16 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.ops.log) {
             wrong("ops.log", format!("{:?} is no filter such as \"info\": {error}", self.ops.log));
         }
+        if !self.ops.traces.is_empty() {
+            if !cfg!(feature = "otlp") {
+                wrong(
+                    "ops.traces",
+                    "this program was built without traces: build it with `--features otlp`".to_owned(),
+                );
+            } else if let Err(error) = url::Url::parse(&self.ops.traces) {
+                wrong("ops.traces", format!("{:?} is no URL: {error}", self.ops.traces));
+            }
+        }
         let files = [
             ("identity.rsa_key_file", &self.identity.rsa_key_file),
             ("identity.ed25519_key_file", &self.identity.ed25519_key_file),
@@ -568,12 +578,19 @@ mod tests {
     #[test]
     fn what_would_fail_at_the_start_is_named_before() {
         let text = "public_url = \"https://r.example\"\n[ops]\nlog = \"info,shearwater=loud\"\n\
+            traces = \"collector\"\n\
             [identity]\nrsa_key_file = \"/nowhere/rsa.pem\"\ned25519_key_file = \"/nowhere/ed.pem\"\n\
             [net]\nextra_roots = [\"/nowhere/ca.pem\", \"/\"]";
         let mut keys = wrong_keys(text);
         keys.sort();
-        let expected =
-            ["identity.ed25519_key_file", "identity.rsa_key_file", "net.extra_roots", "net.extra_roots", "ops.log"];
+        let expected = [
+            "identity.ed25519_key_file",
+            "identity.rsa_key_file",
+            "net.extra_roots",
+            "net.extra_roots",
+            "ops.log",
+            "ops.traces",
+        ];
         assert_eq!(keys, expected);
         assert!(read("public_url = \"https://r.example\"\n[ops]\nlog = \"info,shearwater::net=debug\"").is_ok());
     }

@@ -36,6 +36,7 @@ pub struct Ops {
     pub listen: Listen,
     pub log: String,
     pub log_format: LogFormat,
+    pub traces: String,
 }
 
 /// `[identity]`: the relay's actor and keys.

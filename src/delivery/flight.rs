@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::Shared;
 use super::attempt::{self, Letter, Outcome};
@@ -50,7 +51,10 @@ impl Flight {
         let author = self.outgoing.entry.actor.authority();
         // Each request has a timeout of its own; all that belong to one entry, knocks and announcements, have one as well.
         let whole = self.shared.config.timeout * 3 / 2;
-        let (landing, reason) = match slot.run(tokio::time::timeout(whole, self.exchange())).await {
+        let host = self.inbox.authority();
+        let span = tracing::debug_span!("delivery", peer.host = %host, log.seq = seq.0);
+        let exchange = self.exchange().instrument(span);
+        let (landing, reason) = match slot.run(tokio::time::timeout(whole, exchange)).await {
             Some(Ok(landing)) => (Some(landing), ""),
             Some(Err(_elapsed)) => (None, "timeout"),
             None => (None, "slow"),

@@ -113,7 +113,7 @@ impl Settled {
     }
 }
 
-async fn joined(url: &str, family: Family, name: &str) -> Instance {
+pub(crate) async fn joined(url: &str, family: Family, name: &str) -> Instance {
     let instance =
         Instance::start(family, Options { name: name.to_owned(), ..Options::default() }).await.expect("an instance");
     instance.join(url).await.expect("an answer");

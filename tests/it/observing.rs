@@ -384,3 +384,47 @@ fn parse(text: &str) -> Numbers {
     }
     all
 }
+
+/// In a program with the feature alone: `cargo test --features otlp --test it -- collector`.
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_gets_spans_of_what_came_and_went_with_names_of_servers_and_not_a_word_of_what_was_said() {
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let traces = format!("http://{}/v1/traces", collector.local_addr().expect("an address"));
+    let collected = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let all = collected.clone();
+    #[expect(clippy::disallowed_methods, reason = "a test's servers fall with its runtime")]
+    drop(tokio::spawn(async move {
+        while let Ok((mut stream, _)) = collector.accept().await {
+            let (mut piece, mut came) = ([0; 16_384], Vec::new());
+            while let Ok(count @ 1..) = stream.read(&mut piece).await {
+                came.extend_from_slice(&piece[..count]);
+                let text = String::from_utf8_lossy(&came).to_ascii_lowercase();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    break;
+                }
+            }
+            all.lock().expect("sound").extend(came);
+            let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+        }
+    }));
+    let dir = tempfile::tempdir().expect("a folder");
+    crate::support::place_keys(&dir.path().join("data"));
+    let mut running = crate::serving::Running::start(dir.path(), |command| {
+        command.env("SHEARWATER_OPS__TRACES", &traces);
+    });
+    let poster = crate::crash::joined(&running.url(), Family::Mastodon, "poster").await;
+    let reader = crate::crash::joined(&running.url(), Family::Mastodon, "reader").await;
+    let posted = publish(&poster, "a word that nobody else is to read").await;
+    arrival(&reader, &posted.id).await;
+    let stopped = Command::new("kill").args(["-TERM", &running.child.id().to_string()]).status().expect("kill runs");
+    assert!(stopped.success() && running.child.wait().expect("a status").success());
+    let came = collected.lock().expect("sound");
+    let text = String::from_utf8_lossy(&came);
+    for word in ["shearwater", "inbox", "delivery", "peer.host", "log.seq"] {
+        assert!(text.contains(word), "{word} in {} bytes", came.len());
+    }
+    assert!(!text.contains("nobody else"), "what was said went along");
+}
