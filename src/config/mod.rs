@@ -20,7 +20,7 @@ use thiserror::Error;
 pub use keyword::Keyword;
 pub use sections::{
     Access, Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay,
-    Search, Site, Store, Strictness, Trends,
+    Search, SharedSignature, Site, Store, Strictness, Trends,
 };
 
 use crate::ids::{Authority, Iri};

@@ -9,6 +9,7 @@ pub mod fetched;
 pub mod guard;
 mod hosts;
 mod keyring;
+mod shared;
 mod signed;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -243,6 +243,11 @@ impl Site {
         format!("http://{}{path}", self.addr)
     }
 
+    /// What a `Host` header calls it.
+    pub(crate) fn host(&self) -> http::HeaderValue {
+        self.addr.to_string().parse().unwrap()
+    }
+
     pub(crate) fn iri(&self, path: &str) -> Iri {
         Iri::parse(&self.url(path)).unwrap()
     }

@@ -71,6 +71,10 @@ numbers! {
     /// Entries by what became of them at one subscriber: delivered, dropped (a final no), later (tried again), expired
     /// (too old), blocked (a rule keeps it back); downgraded: a server that gets no more forwards for a month.
     deliveries: Counters = "shearwater_deliveries_total" by ["result"];
+    /// Deliveries with a signature that is for many servers, by what became of it: taken, refused (the first that a server
+    /// got), refused-later (by one that had taken them before), all-refused (so was one for that server alone: something
+    /// else is wrong); software: a server is tried anew because it runs something else now.
+    shared_signatures: Counters = "shearwater_shared_signatures_total" by ["result"];
     /// Time from accepted to delivered, in seconds, first attempt or not.
     lag_seconds: Histogram = "shearwater_delivery_lag_seconds" in DELIVERY;
     /// Age of the oldest entry that a subscriber has not got yet, in seconds, by the state of its lane; 0: none waits.
@@ -187,11 +191,12 @@ impl Numbers {
     /// All exist from the start, with the words that are looked at for their increase: the first one that counts would be
     /// missed else, and a panel would be empty instead of at zero.
     fn begin(&self) {
-        let counters: [(&Counters, &[&[&'static str]]); 12] = [
+        let counters: [(&Counters, &[&[&'static str]]); 13] = [
             (
                 &self.deliveries,
                 &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
             ),
+            (&self.shared_signatures, &[&["taken"], &["refused"], &["refused-later"], &["all-refused"]]),
             (
                 &self.inbound,
                 &[&["accepted", "relayed"], &["refused", "overload"], &["refused", "disk"], &["refused", "date"]],
