@@ -9,7 +9,7 @@ use super::{ConfigArg, block_on};
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
-use crate::telemetry::logs;
+use crate::telemetry::{logs, raise_descriptors};
 
 /// How long a stop may take before it is made hard.
 const GRACE: Duration = Duration::from_secs(20);
@@ -25,6 +25,8 @@ pub(super) fn run(arg: &ConfigArg) -> anyhow::Result<()> {
         LogFormat::Json => Some(true),
     };
     logs::start(&config.ops.log, json).map_err(anyhow::Error::msg)?;
+    let descriptors = raise_descriptors();
+    tracing::debug!(descriptors, "files and connections that there may be");
     block_on(serve(config))
 }
 

@@ -128,6 +128,8 @@ pub struct Fetch {
 pub struct Net {
     #[serde(deserialize_with = "list")]
     pub extra_roots: Vec<PathBuf>,
+    pub connections: usize,
+    pub proxy: String,
 }
 
 /// `[delivery]`: sending.

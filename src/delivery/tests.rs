@@ -1149,8 +1149,9 @@ async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a
     }));
     let fetch = crate::net::testing::fetch();
     let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
-    let net = config::Net { extra_roots: vec![ca.into()] };
+    let net = config::Net { extra_roots: vec![ca.into()], ..Config::embedded().net };
     let client = Client::with_names(&net, &fetch, "shearwater/test", names).unwrap();
+    let resolver = client.clone();
     let keys = KeyRing::new(Standing::only(crate::net::testing::keys()));
     let signed = SignedClient::new(client, keys, clock.clone(), &fetch);
     let mut rig = Rig::carried_by(Courier::Signed(Box::new(signed)), dir.path(), &clock, |config| {
@@ -1175,6 +1176,7 @@ async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a
     rig.append_many(1).await;
     let turning = format!("tls.example:{tls}");
     soon("what turns has taken one post", || rig.lane(&turning).is_some_and(|lane| lane.lag == 0)).await;
+    resolver.forget("tls.example").await;
     rig.append_many(1).await;
     let started = std::time::Instant::now();
     for (host, reason) in hosts.iter().filter(|(_, reason)| !reason.is_empty()) {

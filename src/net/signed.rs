@@ -368,7 +368,9 @@ impl SignedClient {
         let outcome = self.client.send(request).await;
         match &outcome {
             Ok(_) => turn.went(true),
-            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Broken) => turn.went(false),
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Protocol | NetFault::Broken) => {
+                turn.went(false)
+            }
             Err(NetFault::Timeout) if fair => turn.went(false),
             Err(
                 NetFault::Timeout | NetFault::Exhausted | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding,

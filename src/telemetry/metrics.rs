@@ -89,6 +89,9 @@ numbers! {
     requests_sent: Counters = "shearwater_requests_sent_total" by ["method", "result"];
     /// Time from a request of ours to its whole answer, in seconds, by method.
     request_seconds: Histograms = "shearwater_request_seconds" by ["method"] in SECONDS;
+    /// Connections to other servers: closed (the server closes it after its answer), budget (a host's were closed because
+    /// there were as many as net.connections), http2 (a server that takes nothing but HTTP/2 is spoken to so).
+    outbound_connections: Counters = "shearwater_outbound_connections_total" by ["event"];
     /// Documents that we wanted to read, by kind (document, key, json) and result.
     fetches: Counters = "shearwater_fetches_total" by ["kind", "result"];
 
@@ -191,7 +194,7 @@ impl Numbers {
     /// All exist from the start, with the words that are looked at for their increase: the first one that counts would be
     /// missed else, and a panel would be empty instead of at zero.
     fn begin(&self) {
-        let counters: [(&Counters, &[&[&'static str]]); 13] = [
+        let counters: [(&Counters, &[&[&'static str]]); 14] = [
             (
                 &self.deliveries,
                 &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
@@ -204,6 +207,7 @@ impl Numbers {
             (&self.hints, &[&["relayed"]]),
             (&self.control, &[&["accept", "delivered"]]),
             (&self.requests_sent, &[&["get", "2xx"], &["post", "2xx"], &["post", "4xx"], &["post", "5xx"]]),
+            (&self.outbound_connections, &[&["closed"], &["budget"], &["http2"]]),
             (&self.fetches, &[&["document", "ok"], &["key", "ok"], &["json", "ok"]]),
             (&self.policy_decisions, &[&["wave", "hold"]]),
             (&self.held_posts_total, &[&["held"], &["released"]]),

@@ -7,5 +7,5 @@ mod process;
 mod series;
 
 pub use metrics::{Metrics, Numbers};
-pub use process::Usage;
+pub use process::{Usage, most_descriptors, raise_descriptors};
 pub use series::{Counters, Gauges, Histograms, Spans};
