@@ -473,13 +473,16 @@ async fn a_server_that_refuses_every_signature_says_nothing_about_shared_ones() 
     rig.append(|draft| draft.carried = false).await;
     rig.caught_up("sub.example").await;
     assert_eq!(world.count(), 3, "each way once");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.count(), 8, "and in our own words with what is left of them");
     assert_eq!(facts_of(&rig, "sub.example").shared, None);
     world.set("sub.example", "202");
     rig.append_many(1).await;
     rig.caught_up("sub.example").await;
     assert_eq!(facts_of(&rig, "sub.example").shared, Some(Sharing::Taken));
     let counted = |word| rig.delivery.0.metrics.shared_signatures.with_label_values(&[word]).get();
-    assert_eq!(["taken", "refused", "all-refused"].map(counted), [1, 0, 1]);
+    assert_eq!(["taken", "refused", "all-refused"].map(counted), [1, 0, 2]);
     rig.stop().await;
 }
 

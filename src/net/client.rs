@@ -695,6 +695,7 @@ mod tests {
             (client(empty), "https://a.example/".to_owned(), NetFault::Dns),
         ] {
             assert_eq!(client.send(get(&url)).await.unwrap_err(), fault, "{url}");
+            assert_eq!(client.pools.hosts(), 0, "nothing is kept of who does not answer: {url}");
         }
     }
 

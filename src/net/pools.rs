@@ -156,6 +156,12 @@ impl Pools {
         self.kept().pools.remove(host);
     }
 
+    /// Hosts that something is kept for.
+    #[cfg(test)]
+    pub(super) fn hosts(&self) -> usize {
+        self.kept().pools.len()
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
