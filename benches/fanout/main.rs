@@ -1,8 +1,10 @@
 //! How many deliveries a second go out: one author's posts to 100 and to 1,000 subscribers on loopback, forwarded and
-//! announced; beside a sender that does nothing but send, an RSA signature, and an append, in the same run.
+//! announced; with shared signatures, beside the same relay with a signature for each server, a sender that does nothing but
+//! send, an RSA signature, and an append, in the same run.
 //!
 //! `cargo bench --bench fanout` runs all; `-- forward` and `-- announce` run a part, `-- 500` forwards to that many,
-//! `-- 1000 alone` leaves out what the relay is compared with (for a profiler), `-- 100 slow` has subscribers that take
+//! `-- 1000 alone` leaves out what the relay is compared with (for a profiler; with `own`, each server has its own signature),
+//! `-- 100 slow` has subscribers that take
 //! 100 ms to answer, as distant ones do; `-- fair` measures what sick subscribers cost the healthy ones. As a test it does the same with five subscribers and two posts and looks only at
 //! whether each gets each post once.
 //!
@@ -30,6 +32,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use shearwater::clock::Clock;
+use shearwater::config::SharedSignature;
 use shearwater::demo::{Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
 use shearwater::ids::Iri;
 use shearwater::wire::http_sig::{self, Body, CONTENT_TYPE as ACTIVITY, Scheme};
@@ -50,7 +53,8 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Posts that the poster sends at once.
 const POSTS_AT_ONCE: usize = 4;
 
-const RELAY: &str = "delivered by the relay";
+const SHARED: &str = "delivered, shared signatures";
+const OWN: &str = "delivered, a signature for each server";
 const BARE: &str = "bare sender, not signing";
 const SIGN: &str = "RSA-2048 signatures, one thread";
 const APPEND: &str = "append without fsync";
@@ -80,13 +84,24 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     let delay = if call.says("slow") { SLOW } else { Duration::ZERO };
     let alone = call.says("alone") || !delay.is_zero();
     let before = resident();
-    let stage = Stage::set(Family::Mastodon, subscribers, delay).await?;
+    let (row, setting) = match call.says("own") {
+        true => (OWN, SharedSignature::Off),
+        false => (SHARED, SharedSignature::Auto),
+    };
+    let stage = Stage::set(Family::Mastodon, subscribers, delay, setting).await?;
     let joined = resident();
     // Opens connections, and lets the relay learn what its new subscribers run.
     let body = stage.warm_up().await?;
     let warm = resident();
     let (mut disk, mut sent) = (0, 0);
 
+    let each_its_own = match alone || setting == SharedSignature::Off {
+        true => None,
+        false => Some(Stage::set(Family::Mastodon, subscribers, delay, SharedSignature::Off).await?),
+    };
+    if let Some(other) = &each_its_own {
+        other.warm_up().await?;
+    }
     let mut bare = match alone {
         true => None,
         false => Some(BareSender::connect(&stage, slots(&stage)).await?),
@@ -94,9 +109,12 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     let mut rounds = Rounds::default();
     for _ in 0..call.size(ROUNDS, 1) {
         let before = written();
-        rounds.note(RELAY, stage.round(posts).await?);
+        rounds.note(row, stage.round(posts).await?);
         disk += written().saturating_sub(before);
         sent += subscribers * posts;
+        if let Some(other) = &each_its_own {
+            rounds.note(OWN, other.round(posts).await?);
+        }
         let Some(bare) = &mut bare else { continue };
         rounds.note(BARE, bare.round(&stage, &body, posts).await?);
         rounds.note(SIGN, sign(&stage, &body, call.size(1000, 2))?);
@@ -110,11 +128,12 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     let answer = if delay.is_zero() { "answer at once".to_owned() } else { format!("take {delay:?} to answer") };
     let title =
         format!("{subscribers} subscribers that {answer}, rounds of {posts} posts of {bytes} bytes, forwarded.");
-    rounds.write(out, &title, &[BARE, SIGN])?;
+    rounds.write(out, &title, &[OWN, BARE, SIGN])?;
     let shown = |mebibytes: Option<f64>| mebibytes.map_or_else(|| "-".to_owned(), |some| format!("{some:.0}"));
     writeln!(
         out,
-        "\nResident MiB of the whole process: {} before, {} when all had joined, {} when connected, {} at the end.",
+        "\nResident MiB of the whole process: {} before, {} when all had joined, {} when connected, {} at the end, with the second \
+         relay and its subscribers if there was one.",
         shown(before),
         shown(joined),
         shown(warm),
@@ -125,12 +144,15 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
         "Bytes written to disk for each delivery, the post itself included: {}.",
         disk / number(sent.max(1))
     )?;
+    if let Some(other) = each_its_own {
+        other.end().await?;
+    }
     stage.end().await
 }
 
 /// Posts that are announced: each makes its subscribers fetch it from its origin, so these are paced.
 async fn announces(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
-    let stage = Stage::set(Family::Akkoma, subscribers, Duration::ZERO).await?;
+    let stage = Stage::set(Family::Akkoma, subscribers, Duration::ZERO, SharedSignature::Auto).await?;
     if call.full {
         // The relay counts its audience every ten seconds; no pace is set before.
         tokio::time::sleep(Duration::from_secs(12)).await;
@@ -168,8 +190,13 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(family: Family, subscribers: usize, delay: Duration) -> anyhow::Result<Self> {
-        let relay = TestRelay::start(|_as_it_is| ()).await?;
+    async fn set(
+        family: Family,
+        subscribers: usize,
+        delay: Duration,
+        signature: SharedSignature,
+    ) -> anyhow::Result<Self> {
+        let relay = TestRelay::start(|config| config.delivery.shared_signature = signature).await?;
         let poster =
             Instance::start(Family::Mastodon, Options { name: "poster".to_owned(), ..Options::default() }).await?;
         let answer = poster.join(relay.url()).await?;

@@ -9,8 +9,8 @@ use super::{ConfigArg, block_on};
 use crate::clock::Clock;
 use crate::config::{Config, LogFormat};
 use crate::server::Server;
-use crate::telemetry::logs;
 use crate::telemetry::traces::Traces;
+use crate::telemetry::{logs, raise_descriptors};
 
 /// How long a stop may take before it is made hard.
 const GRACE: Duration = Duration::from_secs(20);
@@ -27,6 +27,8 @@ pub(super) fn run(arg: &ConfigArg) -> anyhow::Result<()> {
     };
     let traces = Traces::to(&config.ops.traces).map_err(anyhow::Error::msg)?;
     logs::start(&config.ops.log, json, &traces).map_err(anyhow::Error::msg)?;
+    let descriptors = raise_descriptors();
+    tracing::debug!(descriptors, "files and connections that there may be");
     block_on(serve(config))
 }
 

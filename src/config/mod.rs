@@ -16,11 +16,12 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use url::Url;
 
 pub use keyword::Keyword;
 pub use sections::{
     Access, Admission, AnnounceAudience, Delivery, Fetch, Http, Identity, Listen, LogFormat, Net, Ops, Policy, Relay,
-    Search, Site, Store, Strictness, Trends,
+    Search, SharedSignature, Site, Store, Strictness, Trends,
 };
 
 use crate::ids::{Authority, Iri};
@@ -243,6 +244,9 @@ impl Config {
                 wrong(key, format!("{} is not there, is no file, or is hidden from this user", path.display()));
             }
         }
+        if let Err(text) = check_proxy(&self.net.proxy) {
+            wrong("net.proxy", text);
+        }
         self.check_rules(&mut wrong);
         if self.delivery.retry.is_empty() {
             wrong("delivery.retry", "needs at least one gap, such as [\"30s\"]".to_owned());
@@ -268,6 +272,7 @@ impl Config {
             ("http.inbox_in_flight", self.http.inbox_in_flight),
             ("fetch.in_flight", self.fetch.in_flight),
             ("fetch.in_flight_per_host", self.fetch.in_flight_per_host),
+            ("net.connections", self.net.connections),
             ("delivery.in_flight", self.delivery.in_flight),
             ("delivery.in_flight_per_host", self.delivery.in_flight_per_host),
         ] {
@@ -345,6 +350,21 @@ impl Config {
 const TAKEN: [&str; 8] = [".well-known", "activities", "announces", "api", "check", "nodeinfo", "robots.txt", "search"];
 /// What lies beside the actor; see `wire::author::OurIds`.
 const BESIDE: [&str; 4] = ["inbox", "outbox", "followers", "following"];
+
+fn check_proxy(proxy: &str) -> Result<(), String> {
+    let is_plain = |url: &Url| {
+        url.scheme() == "http"
+            && url.host_str().is_some()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && (url.path(), url.query(), url.fragment()) == ("/", None, None)
+    };
+    if proxy.is_empty() || Url::parse(proxy).is_ok_and(|url| is_plain(&url)) {
+        return Ok(());
+    }
+    // Not repeated: it may hold a password.
+    Err("is no address of an HTTP proxy such as \"http://127.0.0.1:3128\", without user and path".to_owned())
+}
 
 /// A path that makes a canonical id, means nothing special to the router, and is no other address of ours.
 fn check_actor_path(path: &str) -> Result<(), String> {
@@ -503,6 +523,19 @@ mod tests {
         let mut keys = wrong_keys(text);
         keys.sort();
         assert_eq!(keys, ["delivery.in_flight", "delivery.retry", "store.retention"]);
+    }
+
+    #[test]
+    fn a_proxy_is_the_address_of_one_and_its_mistake_is_told_without_what_it_says() {
+        let refusal =
+            |proxy: &str| read(&format!("public_url = \"https://r.example\"\n[net]\nproxy = \"{proxy}\"")).err();
+        for proxy in ["", "http://127.0.0.1:3128", "http://proxy.lan:3128/", "http://[::1]:3128"] {
+            assert!(refusal(proxy).is_none(), "{proxy}");
+        }
+        for proxy in ["127.0.0.1:3128", "https://p.lan", "socks5://p.lan", "http://u:secret@p.lan", "http://p.lan/x"] {
+            let text = refusal(proxy).expect(proxy).to_string();
+            assert!(text.contains("net.proxy") && !text.contains("secret"), "{text}");
+        }
     }
 
     #[test]

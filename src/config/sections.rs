@@ -129,6 +129,8 @@ pub struct Fetch {
 pub struct Net {
     #[serde(deserialize_with = "list")]
     pub extra_roots: Vec<PathBuf>,
+    pub connections: usize,
+    pub proxy: String,
 }
 
 /// `[delivery]`: sending.
@@ -155,6 +157,7 @@ pub struct Delivery {
     pub gone_after: Duration,
     #[serde(with = "humantime_serde")]
     pub control_horizon: Duration,
+    pub shared_signature: SharedSignature,
 }
 
 /// `[store]`: keeping.
@@ -267,6 +270,16 @@ pub enum Strictness {
     Strict,
     /// Also an act of the person: to follow the search actor, to ask it for it, or to write `#searchable` in the profile.
     Explicit,
+}
+
+/// Whether one signature may be for many servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharedSignature {
+    /// Where the server's software takes it, as long as it does.
+    Auto,
+    /// Each delivery is signed for its own server.
+    Off,
 }
 
 /// Whom our Announces address.

@@ -1,5 +1,5 @@
-//! One attempt: a message to an inbox, knocked at once more with the other signature profile where that may help, and what
-//! the answer means. What the lane does about it is the lane's business.
+//! One attempt: a message to an inbox, knocked at once more with another signature where that may help, and what the answer
+//! means. What the lane does about it is the lane's business.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, HeaderValue, RETRY_AFTER};
 
 use super::backoff;
 use super::outgoing::Message;
+use super::sharing::{Heard, Manner};
 use crate::clock::Clock;
 use crate::ids::Iri;
 use crate::net::{Answer, FetchFault, NetFault, SignedClient};
@@ -21,7 +22,7 @@ pub(super) enum Outcome {
     Delivered,
     /// A final no to this message: repeating it would change nothing.
     Done,
-    /// 400 or 401 with both signature profiles: it cannot verify us, or does not like what we say.
+    /// 400 or 401 with every signature of ours: it cannot verify us, or does not like what we say.
     Unverified,
     /// A forward was refused: say it in our own words.
     Downgrade,
@@ -48,6 +49,8 @@ pub(super) struct Report {
     pub(super) reason: Cow<'static, str>,
     /// The signature profile that went through after the other had been refused.
     pub(super) learned: Option<Scheme>,
+    /// What the server made of a signature that it shares with others.
+    pub(super) heard: Option<Heard>,
 }
 
 /// An answer, as far as it matters here.
@@ -80,12 +83,16 @@ pub(super) enum Courier {
 
 impl Courier {
     /// Posts once. The error is one word.
-    async fn post(&self, letter: &Letter<'_>, scheme: Scheme, timeout: Duration) -> Result<Reply, &'static str> {
+    async fn post(&self, letter: &Letter<'_>, manner: Manner, timeout: Duration) -> Result<Reply, &'static str> {
         let Letter { inbox, message, from, .. } = letter;
         match self {
             Self::Signed(client) => {
                 let client = from.map_or_else(|| SignedClient::clone(client), |actor| client.speaking_as(actor));
-                let sent = client.post(inbox, &message.body, &message.digest, scheme, timeout).await;
+                let Message { body, digest } = message;
+                let sent = match manner {
+                    Manner::Shared => client.post_shared(inbox, body, digest, timeout).await,
+                    Manner::Own(scheme) => client.post(inbox, body, digest, scheme, timeout).await,
+                };
                 let answer = sent.map_err(|fault| fault.word())?;
                 if let Some(fault) = not_an_answer(&answer) {
                     return Err(fault.word());
@@ -94,7 +101,7 @@ impl Courier {
                 Ok(Reply { status: answer.status, retry_after })
             }
             #[cfg(test)]
-            Self::Scripted(world) => world.post(inbox, message, scheme, timeout).await,
+            Self::Scripted(world) => world.post(inbox, message, manner, timeout).await,
         }
     }
 
@@ -120,27 +127,31 @@ pub(super) struct Letter<'a> {
     pub(super) message: &'a Message,
     /// It is somebody else's bytes that we forward.
     pub(super) forwarded: bool,
-    /// The profile to begin with.
-    pub(super) scheme: Scheme,
+    /// The signature to begin with.
+    pub(super) manner: Manner,
     /// The actor of ours that signs, where that is not the relay's.
     pub(super) from: Option<&'a Iri>,
 }
 
-/// Sends `letter`: once, or a second time with the other signature profile.
+/// Sends `letter`: once, and again with another signature each time that one is refused.
 pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Duration, clock: &Clock) -> Report {
-    let mut scheme = letter.scheme;
+    let mut manner = letter.manner;
     loop {
-        let second = scheme != letter.scheme;
-        let reply = match courier.post(letter, scheme, timeout).await {
+        let next = manner.next(letter.manner);
+        let reply = match courier.post(letter, manner, timeout).await {
             Ok(reply) => reply,
             Err(word) => {
                 let outcome = Outcome::Later { after: None, answered: false };
-                return Report { outcome, reason: Cow::Borrowed(word), learned: None };
+                return Report { outcome, reason: Cow::Borrowed(word), learned: None, heard: None };
             }
         };
-        let Some(outcome) = judge(reply.status, second, letter.forwarded) else {
-            scheme = scheme.other();
-            continue;
+        let outcome = match (judge(reply.status, letter.forwarded), next) {
+            (Outcome::Unverified, Some(next)) => {
+                manner = next;
+                continue;
+            }
+            (Outcome::Unverified, None) if letter.forwarded => Outcome::Downgrade,
+            (outcome, _) => outcome,
         };
         let outcome = match outcome {
             Outcome::Later { answered, .. } => {
@@ -150,8 +161,9 @@ pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Durati
             other => other,
         };
         let reason = format!("HTTP {}", reply.status).into();
-        let learned = (second && outcome == Outcome::Delivered).then_some(scheme);
-        return Report { outcome, reason, learned };
+        let learned = manner.learned(letter.manner).filter(|_| outcome == Outcome::Delivered);
+        let heard = Heard::of(letter.manner, manner, reply.status);
+        return Report { outcome, reason, learned, heard };
     }
 }
 
@@ -172,20 +184,19 @@ fn not_an_answer(answer: &Answer) -> Option<NetFault> {
     }
 }
 
-/// What a status means; `None`: knock once more with the other signature profile. Akkoma says 400 where others say 401.
-fn judge(status: u16, second: bool, forwarded: bool) -> Option<Outcome> {
-    Some(match status {
+/// What a status means. Akkoma says 400 where others say 401.
+fn judge(status: u16, forwarded: bool) -> Outcome {
+    match status {
         200..=299 => Outcome::Delivered,
         300..=399 => Outcome::Moved,
-        400 | 401 if !second => return None,
-        400 | 401 | 403 if forwarded => Outcome::Downgrade,
         400 | 401 => Outcome::Unverified,
+        403 if forwarded => Outcome::Downgrade,
         403 => Outcome::Forbidden,
         410 => Outcome::Gone,
         501 => Outcome::Done,
         408 | 425 | 429 | 500..=599 => Outcome::Later { after: None, answered: true },
         _ => Outcome::Done,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -195,40 +206,41 @@ mod tests {
 
     #[test]
     fn every_status_has_its_meaning() {
-        let later = Some(Outcome::Later { after: None, answered: true });
+        let later = Outcome::Later { after: None, answered: true };
         for status in 100..=999 {
             let own = match status {
-                200..=299 => Some(Outcome::Delivered),
-                300..=399 => Some(Outcome::Moved),
-                403 => Some(Outcome::Forbidden),
-                410 => Some(Outcome::Gone),
+                200..=299 => Outcome::Delivered,
+                300..=399 => Outcome::Moved,
+                403 => Outcome::Forbidden,
+                410 => Outcome::Gone,
                 408 | 425 | 429 => later,
-                400 | 401 => Some(Outcome::Unverified),
-                501 => Some(Outcome::Done),
+                400 | 401 => Outcome::Unverified,
+                501 => Outcome::Done,
                 500 | 502..=599 => later,
-                _ => Some(Outcome::Done),
+                _ => Outcome::Done,
             };
-            let first = if matches!(status, 400 | 401) { None } else { own };
-            assert_eq!(judge(status, false, false), first, "{status}");
-            assert_eq!(judge(status, true, false), own, "{status}, second knock");
-            let refused = if matches!(status, 400 | 401 | 403) { Some(Outcome::Downgrade) } else { own };
-            assert_eq!(judge(status, true, true), refused, "{status}, forwarded");
+            assert_eq!(judge(status, false), own, "{status}");
+            let forwarded = if status == 403 { Outcome::Downgrade } else { own };
+            assert_eq!(judge(status, true), forwarded, "{status}, forwarded");
         }
-        assert_eq!(judge(403, false, true), Some(Outcome::Downgrade), "no second knock for that");
     }
 
     /// Statuses in the order of the knocks; what comes of it, after how many knocks, and what is learned.
     #[tokio::test(start_paused = true)]
     async fn the_second_knock_is_tried_once_and_remembered_if_it_helped() {
-        let check = async |answers: &[&str], forwarded, outcome, knocks, learned| {
+        let knock = async |manner, answers: &[&str], forwarded| {
             let world = World::scripted(answers);
             let message = Message::new("{}".into());
             let inbox = iri("https://sub.example/inbox");
-            let letter = Letter { inbox: &inbox, message: &message, forwarded, scheme: Scheme::Cavage, from: None };
+            let letter = Letter { inbox: &inbox, message: &message, forwarded, manner, from: None };
             let courier = Courier::Scripted(world.clone());
             let report = send(&courier, &letter, Duration::from_secs(10), &Clock::manual(NOON)).await;
+            (report, world.posts())
+        };
+        let check = async |answers: &[&str], forwarded, outcome, knocks, learned| {
+            let (report, posts) = knock(Manner::Own(Scheme::Cavage), answers, forwarded).await;
             assert_eq!((report.outcome, report.learned), (outcome, learned), "{answers:?}");
-            assert_eq!(world.posts().len(), knocks, "{answers:?}");
+            assert_eq!((posts.len(), report.heard), (knocks, None), "{answers:?}");
         };
         let later = |after: Option<u64>, answered| Outcome::Later { after: after.map(Duration::from_secs), answered };
         check(&["202"], false, Outcome::Delivered, 1, None).await;
@@ -242,5 +254,23 @@ mod tests {
         check(&["503 soon"], false, later(None, true), 1, None).await;
         check(&["hang"], false, later(None, false), 1, None).await;
         check(&["refuse"], false, later(None, false), 1, None).await;
+
+        // What begins with a shared signature, in which order the others are tried, and what is heard.
+        let shared = async |answers: &[&str], forwarded, outcome, knocks, learned, heard| {
+            let (report, posts) = knock(Manner::Shared, answers, forwarded).await;
+            assert_eq!((report.outcome, report.learned, report.heard), (outcome, learned, heard), "{answers:?}");
+            let order = [Manner::Shared, Manner::Own(Scheme::Cavage), Manner::Own(Scheme::Rfc9421)];
+            assert_eq!(posts.iter().map(|post| post.manner).collect::<Vec<_>>(), order[..knocks], "{answers:?}");
+        };
+        let (taken, refused, all) = (Some(Heard::Taken), Some(Heard::Refused), Some(Heard::AllRefused));
+        shared(&["202"], false, Outcome::Delivered, 1, None, taken).await;
+        shared(&["401", "202"], true, Outcome::Delivered, 2, None, refused).await;
+        shared(&["400", "202"], false, Outcome::Delivered, 2, None, refused).await;
+        shared(&["401", "401", "202"], false, Outcome::Delivered, 3, Some(Scheme::Rfc9421), refused).await;
+        shared(&["401", "401", "401"], false, Outcome::Unverified, 3, None, all).await;
+        shared(&["401", "400", "401"], true, Outcome::Downgrade, 3, None, all).await;
+        shared(&["401", "503"], false, later(None, true), 2, None, None).await;
+        shared(&["401", "hang"], false, later(None, false), 2, None, None).await;
+        shared(&["403"], true, Outcome::Downgrade, 1, None, None).await;
     }
 }

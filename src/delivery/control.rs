@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::attempt::{self, Letter, Outcome, Report};
 use super::outgoing::Message;
+use super::sharing::Manner;
 use super::{Shared, backoff};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
@@ -292,7 +293,9 @@ impl Errand {
         let scheme = facts.ok().flatten().and_then(|facts| facts.scheme).unwrap_or(Scheme::Cavage);
         let message = Message::new(row.body.clone().into());
         let from = row.from.as_ref();
-        let letter = Letter { inbox: &row.inbox, message: &message, forwarded: false, scheme, from };
+        // It is one server's business: its signature is for that server alone.
+        let manner = Manner::Own(scheme);
+        let letter = Letter { inbox: &row.inbox, message: &message, forwarded: false, manner, from };
         let report = attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await;
         if let Some(scheme) = report.learned {
             self.shared.remember(&self.authority, move |facts| facts.scheme = Some(scheme)).await;

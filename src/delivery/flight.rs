@@ -12,6 +12,7 @@ use super::Shared;
 use super::attempt::{self, Letter, Outcome};
 use super::outgoing::Outgoing;
 use super::plan::{Plan, instead_of_forward, is_kept_back};
+use super::sharing::{Heard, Manner};
 use super::slots::Slot;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
@@ -24,7 +25,7 @@ pub(super) struct Flight {
     pub(super) outgoing: Arc<Outgoing>,
     pub(super) plan: Plan,
     pub(super) inbox: Iri,
-    pub(super) scheme: Scheme,
+    pub(super) manner: Manner,
 }
 
 /// How it went.
@@ -34,6 +35,7 @@ pub(super) struct Landing {
     pub(super) outcome: Outcome,
     pub(super) reason: Cow<'static, str>,
     pub(super) learned: Option<Scheme>,
+    pub(super) heard: Option<Heard>,
     /// The bytes of the author were taken.
     pub(super) forwarded: bool,
     /// They were refused.
@@ -65,6 +67,7 @@ impl Flight {
             outcome: Outcome::Later { after: None, answered: false },
             reason: Cow::Borrowed(reason),
             learned: None,
+            heard: None,
             forwarded: false,
             downgraded: false,
             took: Duration::ZERO,
@@ -74,7 +77,7 @@ impl Flight {
     }
 
     async fn exchange(&self) -> Landing {
-        let mut report = self.say(self.plan).await;
+        let mut report = self.say(self.plan, self.manner).await;
         let mut downgraded = false;
         if report.outcome == Outcome::Downgrade {
             // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
@@ -82,7 +85,11 @@ impl Flight {
             let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
             let kept_back = is_kept_back(&self.outgoing.entry, &rules, now);
             if let Some(plan) = instead_of_forward(&self.outgoing.entry).filter(|_| !kept_back) {
-                report = self.say(plan).await;
+                // What was refused with every signature would be so again.
+                let heard = report.heard;
+                let manner = if heard.is_some() { Manner::Own(Scheme::Cavage) } else { self.manner };
+                report = self.say(plan, manner).await;
+                report.heard = report.heard.or(heard);
             }
         }
         Landing {
@@ -91,6 +98,7 @@ impl Flight {
             outcome: report.outcome,
             reason: report.reason,
             learned: report.learned,
+            heard: report.heard,
             forwarded: self.plan == Plan::Forward && !downgraded && report.outcome == Outcome::Delivered,
             downgraded,
             took: Duration::ZERO,
@@ -98,12 +106,13 @@ impl Flight {
         }
     }
 
-    async fn say(&self, plan: Plan) -> attempt::Report {
+    async fn say(&self, plan: Plan, manner: Manner) -> attempt::Report {
         let Some(message) = self.shared.outbox.message(&self.outgoing, plan) else {
-            return attempt::Report { outcome: Outcome::Done, reason: Cow::Borrowed("nothing to say"), learned: None };
+            let reason = Cow::Borrowed("nothing to say");
+            return attempt::Report { outcome: Outcome::Done, reason, learned: None, heard: None };
         };
         let forwarded = plan == Plan::Forward;
-        let letter = Letter { inbox: &self.inbox, message, forwarded, scheme: self.scheme, from: None };
+        let letter = Letter { inbox: &self.inbox, message, forwarded, manner, from: None };
         attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await
     }
 }

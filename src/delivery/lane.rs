@@ -24,6 +24,7 @@ use super::health::LaneState;
 use super::helm::{Helm, Now};
 use super::outgoing::Outgoing;
 use super::plan::{BLOCKED, EXPIRED, Plan, is_barred, plan};
+use super::sharing::{Manner, manner};
 use super::slots::{PATIENCE, Pool, Slot};
 use super::window::Next;
 use super::{Handle, Shared, Shown};
@@ -31,7 +32,6 @@ use crate::clock::Timestamp;
 use crate::ids::{Authority, Seq};
 use crate::log::Entry;
 use crate::store::{AuthorityFacts, Health, StoreError, Subscriber};
-use crate::wire::http_sig::Scheme;
 
 /// How long facts about a server are believed before they are read again: shorter while its software is unknown, since
 /// that decides how it is served.
@@ -74,6 +74,8 @@ pub(super) struct Lane {
     flights: JoinSet<Landing>,
     /// Which task carries which entry, since when.
     carried: HashMap<Id, (Seq, Instant)>,
+    /// The entry under way whose answer will say whether this server takes a shared signature.
+    trial: Option<Seq>,
     /// Not before this, to keep within a server's rate limit.
     paced: Option<Instant>,
     /// When a GoToSocial's allowance is whole again.
@@ -189,6 +191,7 @@ impl Lane {
             facts_until: Instant::now(),
             flights: JoinSet::new(),
             carried: HashMap::new(),
+            trial: None,
             paced: None,
             spent,
             usual,
@@ -404,13 +407,12 @@ impl Lane {
         if is_barred(&outgoing.entry, subscriber, &rules, now) {
             return self.pass_over(seq, BLOCKED);
         }
-        let flight = Flight {
-            shared: self.shared.clone(),
-            outgoing,
-            plan,
-            inbox: served.inbox.clone(),
-            scheme: self.facts.scheme.unwrap_or(Scheme::Cavage),
-        };
+        let (setting, kind) = (self.shared.config.shared_signature, outgoing.entry.kind);
+        let manner = manner(setting, &self.facts, plan, kind, self.trial.is_some());
+        if manner == Manner::Shared && self.facts.shared.is_none() {
+            self.trial = Some(seq);
+        }
+        let flight = Flight { shared: self.shared.clone(), outgoing, plan, inbox: served.inbox.clone(), manner };
         let now = self.now();
         let instant = now.instant;
         self.helm.start(seq, now);

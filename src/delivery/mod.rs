@@ -1,7 +1,7 @@
 //! Delivery: what the log holds reaches every subscriber that answers again within `delivery.horizon`.
 //!
 //! One lane per subscriber (`lane`) reads the one log from a place of its own; the `dispatcher` keeps the lanes.
-//! `plan` says what a subscriber gets of an entry, `window` what leaves next, `attempt` what an answer means,
+//! `plan` says what a subscriber gets of an entry, `sharing` what that is signed with, `window` what leaves next, `attempt` what an answer means,
 //! `health` how a lane fares, `slots` who may send, `ramp` how a backlog leaves after a start, `pace` when Announces leave. `control` carries the messages that
 //! are one server's business. Nothing here judges what may be relayed: that is done before it is in the log.
 //!
@@ -21,6 +21,7 @@ mod pace;
 pub mod plan;
 mod ramp;
 mod reread;
+mod sharing;
 mod slots;
 #[cfg(test)]
 mod testing;

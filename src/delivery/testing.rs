@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::attempt::{Found, Reply};
 use super::outgoing::Message;
+use super::sharing::Manner;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
@@ -75,7 +76,7 @@ pub(super) fn subscriber(authority: &str, slot: u32) -> Subscriber {
 pub(super) struct Post {
     pub(super) host: String,
     pub(super) body: Value,
-    pub(super) scheme: Scheme,
+    pub(super) manner: Manner,
     pub(super) status: u16,
     pub(super) at: tokio::time::Instant,
 }
@@ -131,7 +132,7 @@ impl World {
         &self,
         inbox: &Iri,
         message: &Message,
-        scheme: Scheme,
+        manner: Manner,
         timeout: Duration,
     ) -> Result<Reply, &'static str> {
         let host = inbox.authority().to_string();
@@ -143,7 +144,9 @@ impl World {
             "refuse" => (0, Duration::ZERO),
             "slow" => (202, Duration::from_secs(rest.parse().unwrap())),
             // A server that speaks RFC 9421 only.
-            "new" => (if scheme == Scheme::Rfc9421 { 202 } else { 401 }, Duration::from_millis(20)),
+            "new" => (if manner == Manner::Own(Scheme::Rfc9421) { 202 } else { 401 }, Duration::from_millis(20)),
+            // A server that takes no signature but its own.
+            "alone" => (if manner == Manner::Shared { 401 } else { 202 }, Duration::from_millis(20)),
             // A server that takes no forwards.
             "own" => (if message.body.starts_with(b"{\"n\"") { 403 } else { 202 }, Duration::from_millis(20)),
             status => (status.parse().unwrap(), Duration::from_millis(20)),
@@ -153,7 +156,7 @@ impl World {
         let status = if late { 0 } else { status };
         let body = serde_json::from_slice(&message.body).unwrap();
         let at = tokio::time::Instant::now();
-        self.posts.lock().unwrap().push(Post { host, body, scheme, status, at });
+        self.posts.lock().unwrap().push(Post { host, body, manner, status, at });
         match status {
             0 if first == "refuse" => Err("connect"),
             0 => Err("timeout"),

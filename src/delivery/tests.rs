@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::attempt::{Courier, Found};
+use super::sharing::Manner;
 use super::testing::{NOON, World, draft, iri, subscriber};
 use super::*;
 use crate::config::Config;
@@ -17,7 +18,7 @@ use crate::ids::Iri;
 use crate::log::{Draft, Kind};
 use crate::net::testing::{CANARY, OPEN, Page, Site, beside, hose, raw_server, resetting, tls_server};
 use crate::net::{Client, KeyRing, Names, Standing};
-use crate::store::{ControlRow, Directive, Rule, RuleChange, Severity, Source, Subscriber};
+use crate::store::{ControlRow, Directive, Rule, RuleChange, Severity, Sharing, Source, Subscriber};
 use crate::wire::actor::RemoteActor;
 use crate::wire::http_sig::Scheme;
 
@@ -383,10 +384,144 @@ async fn the_signature_profile_that_went_through_is_remembered() {
     rig.caught_up("sub.example").await;
     rig.append_many(3).await;
     rig.caught_up("sub.example").await;
-    let schemes: Vec<Scheme> = world.posts().iter().map(|post| post.scheme).collect();
-    assert_eq!(schemes, [[Scheme::Cavage].as_slice(), &[Scheme::Rfc9421; 4]].concat());
+    let manners: Vec<Manner> = world.posts().iter().map(|post| post.manner).collect();
+    assert_eq!(manners, [[Manner::Own(Scheme::Cavage)].as_slice(), &[Manner::Own(Scheme::Rfc9421); 4]].concat());
     let facts: AuthorityFacts = rig.store.get("sub.example").unwrap().unwrap();
     assert_eq!(facts.scheme, Some(Scheme::Rfc9421));
+    rig.stop().await;
+}
+
+fn facts_of(rig: &Rig, host: &str) -> AuthorityFacts {
+    rig.store.get(host).unwrap().unwrap()
+}
+
+fn manners(world: &World, host: &str) -> Vec<Manner> {
+    world.posts().iter().filter(|post| post.host == host).map(|post| post.manner).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_shared_signature_to_a_server_is_a_trial_and_a_yes_counts() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    for (host, software) in [("slow.example", "mastodon"), ("mk.example", "misskey"), ("gts.example", "gotosocial")] {
+        rig.join(host, software).await;
+    }
+    world.set("slow.example", "slow 2");
+    // All are there before any is answered.
+    rig.append_many(8).await;
+    for host in ["slow.example", "mk.example", "gts.example"] {
+        rig.caught_up(host).await;
+    }
+    let trials = manners(&world, "slow.example").iter().filter(|one| **one == Manner::Shared).count();
+    assert!(trials < 8, "while one is on trial the others have signatures of their own");
+    assert_eq!(facts_of(&rig, "slow.example").shared, Some(Sharing::Taken));
+    world.forget();
+    rig.append_many(8).await;
+    for host in ["slow.example", "mk.example", "gts.example"] {
+        rig.caught_up(host).await;
+    }
+    assert_eq!(manners(&world, "slow.example"), [Manner::Shared; 8]);
+    for host in ["mk.example", "gts.example"] {
+        assert_eq!(manners(&world, host), [Manner::Own(Scheme::Cavage); 8], "{host}");
+    }
+    assert_eq!(facts_of(&rig, "mk.example").shared, None);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_a_shared_signature_gets_its_own_at_once_and_for_good() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(facts_of(&rig, "sub.example").shared, Some(Sharing::Taken));
+    // It took one, and refuses the next.
+    world.set("sub.example", "alone");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    let own = Manner::Own(Scheme::Cavage);
+    assert_eq!(manners(&world, "sub.example"), [Manner::Shared, Manner::Shared, own]);
+    assert_eq!(rig.state("sub.example"), Some(LaneState::Healthy), "that is no failure");
+    let facts = facts_of(&rig, "sub.example");
+    assert_eq!((facts.shared, facts.scheme), (Some(Sharing::Refused), None));
+    rig.append_many(20).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.count(), 23, "no other was tried");
+    assert_eq!(numbers(&world.delivered("sub.example")), (1..=22).collect::<Vec<_>>());
+    rig.stop().await;
+    // Nor after a restart, although it would be taken now.
+    world.set("sub.example", "202");
+    world.forget();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.append_many(3).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(manners(&world, "sub.example"), [own; 3]);
+    let counted = |word| rig.delivery.0.metrics.shared_signatures.with_label_values(&[word]).get();
+    assert_eq!(["taken", "refused", "refused-later"].map(counted), [0; 3]);
+    rig.stop().await;
+}
+
+/// A server that can verify nothing of ours just then, as Mastodon 4.3 when it cannot read our key, says nothing about
+/// sharing.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_every_signature_says_nothing_about_shared_ones() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "401");
+    rig.append(|draft| draft.carried = false).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.count(), 3, "each way once");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.count(), 8, "and in our own words with what is left of them");
+    assert_eq!(facts_of(&rig, "sub.example").shared, None);
+    world.set("sub.example", "202");
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(facts_of(&rig, "sub.example").shared, Some(Sharing::Taken));
+    let counted = |word| rig.delivery.0.metrics.shared_signatures.with_label_values(&[word]).get();
+    assert_eq!(["taken", "refused", "all-refused"].map(counted), [1, 0, 2]);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_one_servers_business_is_never_signed_for_many() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    rig.append(|draft| draft.carried = false).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(manners(&world, "sub.example"), [Manner::Shared], "it takes them");
+    world.forget();
+    // An Undo of our Announce, and one of each control message.
+    rig.append(|draft| (draft.kind, draft.carried) = (Kind::Delete, false)).await;
+    rig.caught_up("sub.example").await;
+    let kinds = ["accept", "reject", "follow", "undo", "update"];
+    let put = rig.store.write(move |tx| {
+        for what in kinds {
+            let (inbox, body) = (iri("https://sub.example/inbox"), json!({ "what": what }).to_string());
+            tx.queue_control(Directive { inbox, body, what: what.to_owned(), from: None })?;
+        }
+        Ok(())
+    });
+    put.await.unwrap();
+    rig.delivery.wake_control();
+    eventually("all are sent", || world.count() == 1 + kinds.len()).await;
+    assert_eq!(manners(&world, "sub.example"), [Manner::Own(Scheme::Cavage); 6]);
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shared_signatures_can_be_switched_off() {
+    let (dir, clock, world) = noon();
+    let off = |config: &mut config::Delivery| config.shared_signature = config::SharedSignature::Off;
+    let mut rig = Rig::open(dir.path(), &clock, &world, off);
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(3).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(manners(&world, "sub.example"), [Manner::Own(Scheme::Cavage); 3]);
     rig.stop().await;
 }
 
@@ -889,7 +1024,7 @@ async fn a_post_that_is_blocked_meanwhile_is_not_said_again_in_other_words() {
         let slot = shared.slots.acquire(slots::Pool::Fresh).await.unwrap();
         let (shared, outgoing, inbox) = (shared.clone(), outgoing.clone(), iri("https://sub.example/inbox"));
         let plan = plan::Plan::Forward;
-        flight::Flight { shared, outgoing, plan, inbox, scheme: Scheme::Cavage }.fly(slot).await;
+        flight::Flight { shared, outgoing, plan, inbox, manner: Manner::Own(Scheme::Cavage) }.fly(slot).await;
     };
     fly().await;
     assert_eq!(world.delivered("sub.example").len(), 1, "the forward is refused, the Announce taken");
@@ -1017,8 +1152,9 @@ async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a
     }));
     let fetch = crate::net::testing::fetch();
     let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
-    let net = config::Net { extra_roots: vec![ca.into()] };
+    let net = config::Net { extra_roots: vec![ca.into()], ..Config::embedded().net };
     let client = Client::with_names(&net, &fetch, "shearwater/test", names).unwrap();
+    let resolver = client.clone();
     let keys = KeyRing::new(Standing::only(crate::net::testing::keys()));
     let signed = SignedClient::new(client, keys, clock.clone(), &fetch);
     let mut rig = Rig::carried_by(Courier::Signed(Box::new(signed)), dir.path(), &clock, |config| {
@@ -1043,6 +1179,7 @@ async fn whatever_an_inbox_does_instead_of_answering_is_a_counted_failure_with_a
     rig.append_many(1).await;
     let turning = format!("tls.example:{tls}");
     soon("what turns has taken one post", || rig.lane(&turning).is_some_and(|lane| lane.lag == 0)).await;
+    resolver.forget("tls.example").await;
     rig.append_many(1).await;
     let started = std::time::Instant::now();
     for (host, reason) in hosts.iter().filter(|(_, reason)| !reason.is_empty()) {

@@ -38,6 +38,12 @@ pub enum Fault {
     HangsUp,
     /// Does what was asked, then closes the connection without an answer.
     LosesAnswer,
+    /// Answers as it should, and closes each connection, as it says.
+    Closes,
+    /// Takes no signature but one that covers `Host`.
+    WantsItsName,
+    /// Stands behind a proxy that adds a parameter to the content type.
+    Rewrites,
 }
 
 /// What a fault does to a request, once it had its time.
@@ -54,7 +60,7 @@ impl Fault {
     pub(super) async fn strike(&self) -> Verdict {
         let status = |code: u16| StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         match self {
-            Self::None => Verdict::Go,
+            Self::None | Self::Closes | Self::WantsItsName | Self::Rewrites => Verdict::Go,
             Self::Slow(span) => {
                 tokio::time::sleep(*span).await;
                 Verdict::Go

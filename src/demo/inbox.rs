@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::family::Family;
-use super::faults::{Tamper, Verdict};
+use super::faults::{Fault, Tamper, Verdict};
 use super::judge::{self, Arrival, Embedded, Judgement, Then};
 use super::ledger::{Outcome, Receipt, Scheme};
 use super::parts::As;
@@ -45,6 +45,10 @@ pub(super) async fn receive(shared: &Arc<Shared>, mut post: Post) -> Result<Repl
             return answer;
         }
     };
+    if fault == Fault::Rewrites {
+        let rewritten = HeaderValue::from_static("application/activity+json; charset=utf-8");
+        post.headers.insert("content-type", rewritten);
+    }
     let tamper = shared.look(|state| state.tamper);
     if tamper_loses(shared, tamper, &post) {
         return Ok(reply(StatusCode::ACCEPTED, "application/json", "{}"));
@@ -62,7 +66,11 @@ pub(super) async fn receive(shared: &Arc<Shared>, mut post: Post) -> Result<Repl
     }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::ACCEPTED);
     let body = if status.is_success() { json!({}) } else { json!({ "error": status.as_str() }) };
-    Ok(reply(status, "application/json", body.to_string()))
+    let mut reply = reply(status, "application/json", body.to_string());
+    if fault == Fault::Closes {
+        reply.headers_mut().insert("connection", HeaderValue::from_static("close"));
+    }
+    Ok(reply)
 }
 
 async fn handle(shared: &Arc<Shared>, post: &Post, late: std::time::Duration) -> u16 {
@@ -103,6 +111,9 @@ async fn judged(shared: &Arc<Shared>, post: &Post, late: std::time::Duration) ->
     let mut rules = family.inbox_rules();
     if shared.options.rfc9421 {
         rules.takes = super::verify::Takes::Rfc9421Only;
+    }
+    if shared.look(|state| state.inbox_fault == Fault::WantsItsName) {
+        rules.covered = &["host"];
     }
     let request = Request { method: "POST", target: &post.target, headers: &post.headers, body: &post.body };
     let claim = claim(&request, &rules, &shared.origin, shared.now().plus(late))?;

@@ -2,47 +2,29 @@
 //! is signed, and whom to ask again, is decided by others.
 //!
 //! Promises: only URLs and addresses that the [`Guard`] permits; the addresses judged are the addresses dialled (no second
-//! look-up in between); no redirect followed, no proxy used, no content coding but gzip asked for, and that for a GET
-//! alone; bytes counted while they arrive, and again after they are decompressed; one deadline over everything from name
+//! look-up in between), but for `net.proxy`, where the addresses dialled are the proxy's to judge; no redirect followed, no
+//! other proxy used, no content coding but gzip asked for, and that for a GET alone; HTTP/1.1 spoken wherever it is taken;
+//! bytes counted while they arrive, and again after they are decompressed; one deadline over everything from name
 //! look-up to the last byte.
 
-use std::error::Error as _;
-use std::fmt;
+use std::error::Error;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use flate2::write::GzDecoder;
 use http::Method;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use thiserror::Error;
-use tokio::sync::Semaphore;
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use thiserror::Error as ThisError;
 use tokio::time::Instant;
-use url::Url;
+use url::{Host, Position, Url};
 
 use super::guard::{Guard, Refused};
+use super::names::{GuardedNames, Names};
+use super::pools::{Lent, Pools, Speaks};
 use crate::config;
-use crate::telemetry::Metrics;
-
-/// How long a connection may take to stand, name look-up included. Longer only keeps slots busy: a server that needs more
-/// will not manage the request either.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Idle connections kept per host, and for how long: enough for a steady stream, little enough for ten thousand hosts at
-/// 28 KB each.
-const IDLE_PER_HOST: usize = 2;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Name look-ups under way at once. Each holds a thread until the system's resolver gives up, which no deadline of ours
-/// can shorten; a cap below tokio's 512 leaves threads for everybody else.
-const LOOKUPS: usize = 128;
-
-/// Addresses of one name that are tried. Honest servers have two or four; a thousand dead ones would eat the deadline.
-const ADDRESSES: usize = 8;
+use crate::telemetry::{Metrics, most_descriptors};
 
 /// One request. The caller has signed what it wants signed: `headers` go out as they are.
 #[derive(Debug, Clone)]
@@ -85,7 +67,7 @@ impl Answer {
 }
 
 /// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
 pub enum NetFault {
     /// We do not dial that; nothing was sent.
     #[error("refused: {0}")]
@@ -102,6 +84,9 @@ pub enum NetFault {
     /// It is not who it is called, or speaks no TLS that we do: a certificate that is expired, unknown, or another's.
     #[error("its certificate is not good, or it speaks no TLS that we do")]
     Tls,
+    /// It takes neither HTTP/1.1 nor HTTP/2.
+    #[error("it speaks no HTTP that we do")]
+    Protocol,
     /// The deadline passed.
     #[error("no complete answer in time")]
     Timeout,
@@ -126,6 +111,7 @@ impl NetFault {
             Self::Connect => "connect",
             Self::Exhausted => "exhausted",
             Self::Tls => "tls",
+            Self::Protocol => "protocol",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Coding => "coding",
@@ -134,32 +120,14 @@ impl NetFault {
     }
 }
 
-/// A stand-in for DNS: each call may answer differently.
-pub type Script = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
-
-/// Who turns names into addresses. Either way the guard judges what they say.
-#[derive(Clone)]
-pub enum Names {
-    /// The operating system.
-    System,
-    /// A function that tests give.
-    Scripted(Script),
-}
-
-impl fmt::Debug for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::System => "System",
-            Self::Scripted(_) => "Scripted",
-        })
-    }
-}
-
-/// The handle: cheap to clone, one connection pool behind all clones.
+/// The handle: cheap to clone, the same connections behind all clones.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pools: Arc<Pools>,
+    names: GuardedNames,
     guard: Guard,
+    /// All goes through `net.proxy`.
+    by_proxy: bool,
     metrics: Metrics,
 }
 
@@ -173,7 +141,8 @@ impl Client {
     /// Builds the client. For `user_agent`, see [`user_agent`].
     ///
     /// # Errors
-    /// A file of `net.extra_roots` cannot be read, holds no certificate, or the system has no root certificates at all.
+    /// A file of `net.extra_roots` cannot be read or holds no certificate, the system has no root certificates at all, or
+    /// `net.proxy` is no URL.
     pub fn new(net: &config::Net, fetch: &config::Fetch, user_agent: &str) -> anyhow::Result<Self> {
         Self::with_names(net, fetch, user_agent, Names::System)
     }
@@ -189,24 +158,15 @@ impl Client {
         names: Names,
     ) -> anyhow::Result<Self> {
         let guard = Guard::new(&fetch.allow_private, fetch.allow_http);
-        let resolver = GuardedNames { guard: guard.clone(), names, lookups: Arc::new(Semaphore::new(LOOKUPS)) };
-        #[expect(clippy::disallowed_methods, reason = "the one place that builds the one outbound client")]
-        let builder = reqwest::Client::builder();
-        let http = builder
-            .user_agent(user_agent)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .tls_certs_merge(extra_roots(net)?)
-            .dns_resolver(resolver)
-            .build()
-            .context("building the outbound client")?;
-        Ok(Self { http, guard, metrics: Metrics::new() })
+        let proxy = Url::parse(&net.proxy).ok();
+        let names = GuardedNames::new(guard.clone(), names, proxy.as_ref().and_then(Url::host_str));
+        // The rest is for who comes to us, for requests under way, and for files.
+        let room = most_descriptors().map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX));
+        if room < net.connections {
+            tracing::warn!(room, wanted = net.connections, "few descriptors: fewer connections are kept open");
+        }
+        let pools = Arc::new(Pools::new(net, names.clone(), user_agent, net.connections.min(room))?);
+        Ok(Self { pools, names, guard, by_proxy: !net.proxy.is_empty(), metrics: Metrics::new() })
     }
 
     /// The same client, whose requests are counted there.
@@ -218,6 +178,12 @@ impl Client {
     /// Where its requests are counted.
     pub(super) const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Forgets where this name leads, as it would in a minute.
+    #[cfg(test)]
+    pub(crate) async fn forget(&self, name: &str) {
+        self.names.forget(name).await;
     }
 
     /// The guard that all requests pass.
@@ -242,26 +208,74 @@ impl Client {
     }
 
     async fn exchange(&self, request: Outgoing) -> Result<Answer, NetFault> {
+        let host = &request.url[Position::BeforeHost..Position::AfterPort];
+        let name = match request.url.host() {
+            Some(Host::Domain(name)) => Some(name),
+            _ => None,
+        };
+        if let Some(name) = name.filter(|_| self.by_proxy)
+            && let Err(refused @ NetFault::Refused(_)) = self.names.addresses(name).await
+        {
+            return Err(refused);
+        }
+        let outcome = self.knock(host, &request).await;
+        if !matches!(outcome, Ok(_) | Err(NetFault::Coding | NetFault::TooBig)) {
+            self.pools.forget(host);
+            if let Some(name) = name {
+                self.names.forget(name).await;
+            }
+        }
+        outcome
+    }
+
+    /// Once, and once more where the host takes another version of HTTP than it was spoken to with.
+    async fn knock(&self, host: &str, request: &Outgoing) -> Result<Answer, NetFault> {
+        let pool = self.pool(host)?;
+        let first = self.ask(&pool.http, request).await;
+        let Err(NetFault::Protocol) = first else { return first };
+        if self.pools.switch(host, pool.speaks).map_err(|error| fault(&error))? == Some(Speaks::Http2) {
+            self.count("http2", 1);
+        }
+        self.ask(&self.pool(host)?.http, request).await
+    }
+
+    fn pool(&self, host: &str) -> Result<Lent, NetFault> {
+        let lent = self.pools.of(host).map_err(|error| fault(&error))?;
+        if lent.closed > 0 {
+            self.count("budget", lent.closed);
+        }
+        Ok(lent)
+    }
+
+    fn count(&self, event: &'static str, count: usize) {
+        self.metrics.outbound_connections.with_label_values(&[event]).inc_by(count as u64);
+    }
+
+    async fn ask(&self, http: &reqwest::Client, request: &Outgoing) -> Result<Answer, NetFault> {
         let mut headers = HeaderMap::with_capacity(request.headers.len() + 1);
-        for (name, value) in request.headers {
-            headers.append(name, value);
+        for (name, value) in &request.headers {
+            headers.append(name, value.clone());
         }
         // gzip halves what small origins have to send; nothing we post is answered with anything worth compressing.
         let gzip = request.method == Method::GET;
         let codings = HeaderValue::from_static(if gzip { "gzip" } else { "identity" });
         headers.entry(ACCEPT_ENCODING).or_insert(codings);
-        let mut outgoing = self.http.request(request.method, request.url).headers(headers);
-        if let Some(body) = request.body {
-            outgoing = outgoing.body(body);
+        let mut outgoing = http.request(request.method.clone(), request.url.clone()).headers(headers);
+        if let Some(body) = &request.body {
+            outgoing = outgoing.body(body.clone());
         }
         let mut response = outgoing.send().await.map_err(|error| fault(&error))?;
         // The resolver has judged the address already. If a later reqwest dialled another one, nothing of it is believed.
         if let Some(address) = response.remote_addr()
+            && !self.by_proxy
             && !self.guard.permits(address.ip())
         {
             return Err(Refused::Address(address.ip()).into());
         }
         let mut headers = std::mem::take(response.headers_mut());
+        if closes(response.version(), &headers) {
+            self.count("closed", 1);
+        }
         let gzip = gzip && response.status() == reqwest::StatusCode::OK && is_gzip(&headers);
         let sink = if gzip { Sink::gzip(request.read_limit) } else { Sink::plain(request.read_limit) };
         let (body, truncated) = read(&mut response, sink, request.read_limit).await?;
@@ -273,6 +287,15 @@ impl Client {
         }
         Ok(Answer { status: response.status().as_u16(), headers, body, truncated })
     }
+}
+
+/// Whether the server says that it closes the connection after this answer.
+fn closes(version: http::Version, headers: &HeaderMap) -> bool {
+    let says = |word: &str| {
+        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(word))
+    };
+    says("close") || (version == http::Version::HTTP_10 && !says("keep-alive"))
 }
 
 /// A status as a label.
@@ -400,8 +423,12 @@ fn fault(error: &reqwest::Error) -> NetFault {
     let mut cause = error.source();
     let (mut unfit, mut exhausted) = (false, false);
     while let Some(inner) = cause {
-        if let Some(refused) = inner.downcast_ref::<Refused>() {
-            return NetFault::Refused(refused.clone());
+        // The resolver's own words.
+        if let Some(fault) = inner.downcast_ref::<NetFault>() {
+            return fault.clone();
+        }
+        if says_no_protocol(inner) {
+            return NetFault::Protocol;
         }
         unfit |= is_unfit(inner);
         exhausted |= is_exhausted(inner);
@@ -421,84 +448,50 @@ fn fault(error: &reqwest::Error) -> NetFault {
 }
 
 /// Whether TLS made nothing of what came. A connection that only breaks has kinds of its own.
-fn is_unfit(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_unfit(error: &(dyn Error + 'static)) -> bool {
     let Some(error) = error.downcast_ref::<io::Error>() else { return false };
     // One that wraps another does not call it its source.
     error.kind() == io::ErrorKind::InvalidData || error.get_ref().is_some_and(|inner| is_unfit(inner))
 }
 
+/// Whether the server ended the handshake because it does not speak the version of HTTP that it was offered (RFC 7301
+/// section 3.2).
+fn says_no_protocol(error: &(dyn Error + 'static)) -> bool {
+    use rustls::{AlertDescription, Error as TlsError};
+    match error.downcast_ref::<TlsError>() {
+        Some(error) => matches!(error, TlsError::AlertReceived(AlertDescription::NoApplicationProtocol)),
+        None => error
+            .downcast_ref::<io::Error>()
+            .and_then(|error| error.get_ref())
+            .is_some_and(|inner| says_no_protocol(inner)),
+    }
+}
+
 /// Whether the operating system had nothing left to make a connection of: `ENOMEM`, `ENFILE`, `EMFILE`, `EADDRNOTAVAIL`,
 /// `ENOBUFS`.
-fn is_exhausted(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
     let Some(error) = error.downcast_ref::<io::Error>() else { return false };
     matches!(error.raw_os_error(), Some(12 | 23 | 24 | 99 | 105))
         || error.get_ref().is_some_and(|inner| is_exhausted(inner))
 }
 
-fn extra_roots(net: &config::Net) -> anyhow::Result<Vec<reqwest::Certificate>> {
-    let mut roots = Vec::new();
-    for path in &net.extra_roots {
-        let wrong = || format!("net.extra_roots: {}", path.display());
-        let bytes = std::fs::read(path).with_context(wrong)?;
-        let found = reqwest::Certificate::from_pem_bundle(&bytes).with_context(wrong)?;
-        anyhow::ensure!(!found.is_empty(), "{}: holds no PEM certificate", wrong());
-        roots.extend(found);
-    }
-    Ok(roots)
-}
-
-/// The resolver that reqwest asks: looks a name up once, judges all answers, and hands on exactly those.
-///
-/// One address that is not public spoils the name: a name that leads both outside and inside is an attack or a mistake.
-struct GuardedNames {
-    guard: Guard,
-    names: Names,
-    lookups: Arc<Semaphore>,
-}
-
-impl Resolve for GuardedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (guard, names, lookups) = (self.guard.clone(), self.names.clone(), self.lookups.clone());
-        Box::pin(async move {
-            let found = match names {
-                Names::Scripted(script) => script(name.as_str()),
-                Names::System => look_up(name.as_str().to_owned(), lookups).await?,
-            };
-            if let Some(address) = found.iter().find(|address| !guard.permits(**address)) {
-                return Err(Refused::Address(*address).into());
-            }
-            if found.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address").into());
-            }
-            // Port 0 means: the URL's.
-            let addresses = found.into_iter().take(ADDRESSES).map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as Addrs)
-        })
-    }
-}
-
-/// Asks the operating system, on a blocking thread that keeps its place in the count until the system has answered.
-async fn look_up(host: String, lookups: Arc<Semaphore>) -> io::Result<Vec<IpAddr>> {
-    let place = lookups.acquire_owned().await.map_err(io::Error::other)?;
-    tokio::task::spawn_blocking(move || {
-        let _place = place;
-        Ok((host.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect())
-    })
-    .await
-    .map_err(io::Error::other)?
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use hyper::service::service_fn;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::rustls::HandshakeKind;
 
     use super::super::fetched::FetchFault;
-    use super::super::testing::{CANARY, NOON, OPEN, Page, Site, beside, fetch, raw_server, signed_client, tls_server};
+    use super::super::testing::{
+        CANARY, NOON, OPEN, Page, Site, beside, fetch, raw_server, signed_client, tls_acceptor, tls_server,
+    };
     use super::*;
     use crate::clock::Clock;
 
@@ -702,6 +695,7 @@ mod tests {
             (client(empty), "https://a.example/".to_owned(), NetFault::Dns),
         ] {
             assert_eq!(client.send(get(&url)).await.unwrap_err(), fault, "{url}");
+            assert_eq!(client.pools.hosts(), 0, "nothing is kept of who does not answer: {url}");
         }
     }
 
@@ -798,7 +792,7 @@ mod tests {
         let port = tls_server().await;
         let names = Names::Scripted(Arc::new(|_| vec![OPEN.parse().unwrap()]));
         let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
-        let net = config::Net { extra_roots: vec![ca.into()] };
+        let net = config::Net { extra_roots: vec![ca.into()], ..config::Config::embedded().net };
         let trusting = Client::with_names(&net, &fetch(), "shearwater/test", names.clone()).unwrap();
         let answer = trusting.send(get(&format!("https://tls.example:{port}/"))).await.unwrap();
         assert_eq!(&answer.body[..], b"tls");
@@ -808,11 +802,196 @@ mod tests {
         assert_eq!(unknown_ca.unwrap_err(), NetFault::Tls);
     }
 
+    /// A client that knows the test CA, with `change` made to its settings.
+    fn trusting(names: Names, change: impl FnOnce(&mut config::Net)) -> Client {
+        let ca = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/ca.pem");
+        let mut net = config::Net { extra_roots: vec![ca.into()], ..config::Config::embedded().net };
+        change(&mut net);
+        Client::with_names(&net, &fetch(), "shearwater/test", names).unwrap()
+    }
+
+    fn lead_to(address: &'static str) -> Names {
+        Names::Scripted(Arc::new(move |_| vec![address.parse().unwrap()]))
+    }
+
+    fn counted(client: &Client, event: &'static str) -> u64 {
+        client.metrics.outbound_connections.with_label_values(&[event]).get()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_nothing_but_http_2_is_spoken_to_so_and_that_is_counted() {
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let (port, acceptor) = (listener.local_addr().unwrap().port(), tls_acceptor(&["h2"]));
+        beside(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(tls) = acceptor.accept(socket).await else { continue };
+                beside(async move {
+                    let answer = service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
+                        let text = format!("{:?} {}", request.version(), request.uri().path());
+                        Ok::<_, std::convert::Infallible>(hyper::Response::new(text))
+                    });
+                    let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    let _ = http.serve_connection(TokioIo::new(tls), answer).await;
+                });
+            }
+        });
+        let client = trusting(lead_to(OPEN), |_| {});
+        for path in ["/inbox", "/again"] {
+            let answer = client.send(get(&format!("https://tls.example:{port}{path}"))).await.unwrap();
+            assert_eq!(answer.body, format!("HTTP/2.0 {path}"));
+            assert_eq!(counted(&client, "http2"), 1, "it is remembered");
+        }
+    }
+
+    #[tokio::test]
+    async fn http_1_is_spoken_where_there_is_a_choice_and_who_speaks_neither_is_told_apart() {
+        let serve = async |alpn: &'static [&'static str]| {
+            let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+            let (port, acceptor) = (listener.local_addr().unwrap().port(), tls_acceptor(alpn));
+            beside(async move {
+                while let Ok((socket, _)) = listener.accept().await {
+                    let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                    let chosen =
+                        String::from_utf8_lossy(tls.get_ref().1.alpn_protocol().unwrap_or_default()).into_owned();
+                    let _ = tls.read(&mut [0; 8192]).await;
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{chosen}", chosen.len());
+                    let _ = tls.write_all(head.as_bytes()).await;
+                    let _ = tls.shutdown().await;
+                }
+            });
+            format!("https://tls.example:{port}/")
+        };
+        let client = trusting(lead_to(OPEN), |_| {});
+        let answer = client.send(get(&serve(&["h2", "http/1.1"]).await)).await.unwrap();
+        assert_eq!(answer.body, "http/1.1", "whatever the server likes better");
+        let fault = client.send(get(&serve(&["spdy/3"]).await)).await.unwrap_err();
+        assert_eq!(fault, NetFault::Protocol);
+    }
+
+    #[tokio::test]
+    async fn sessions_are_resumed_with_more_servers_than_rustls_remembers_by_itself() {
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let (port, acceptor) = (listener.local_addr().unwrap().port(), tls_acceptor(&[]));
+        let kinds = Arc::new(Mutex::new(Vec::new()));
+        let seen = kinds.clone();
+        beside(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                seen.lock().unwrap().push(tls.get_ref().1.handshake_kind());
+                let _ = tls.read(&mut [0; 8192]).await;
+                let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+                let _ = tls.shutdown().await;
+            }
+        });
+        let client = trusting(lead_to(OPEN), |_| {});
+        for _ in 0..2 {
+            for number in 0..40 {
+                client.send(get(&format!("https://s{number}.tls.example:{port}/"))).await.unwrap();
+            }
+        }
+        let kinds = kinds.lock().unwrap();
+        assert_eq!(kinds[..40], [Some(HandshakeKind::Full); 40]);
+        assert_eq!(kinds[40..], [Some(HandshakeKind::Resumed); 40]);
+        assert_eq!(counted(&client, "closed"), 80, "the server says so each time");
+    }
+
+    #[tokio::test]
+    async fn idle_connections_to_all_hosts_stay_within_the_budget_the_oldest_closed_first() {
+        let mut hosts = Vec::new();
+        for _ in 0..8 {
+            let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+            let (addr, open) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+            hosts.push((addr, open.clone()));
+            beside(async move {
+                while let Ok((mut socket, _)) = listener.accept().await {
+                    let open = open.clone();
+                    open.fetch_add(1, Ordering::SeqCst);
+                    beside(async move {
+                        while socket.read(&mut [0; 8192]).await.is_ok_and(|count| count > 0) {
+                            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                        }
+                        open.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+            });
+        }
+        // Two for each of three hosts.
+        let client = trusting(Names::System, |net| net.connections = 6);
+        for (addr, _) in &hosts {
+            client.send(get(&format!("http://{addr}/"))).await.unwrap();
+        }
+        let open = || hosts.iter().map(|(_, open)| open.load(Ordering::SeqCst)).collect::<Vec<_>>();
+        let waited = Instant::now();
+        while open() != [0, 0, 0, 0, 0, 1, 1, 1] {
+            assert!(waited.elapsed() < Duration::from_secs(20), "{:?}", open());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(counted(&client, "budget"), 5);
+        // Those that stayed are used again.
+        for (addr, _) in &hosts[5..] {
+            client.send(get(&format!("http://{addr}/"))).await.unwrap();
+        }
+        assert_eq!(open()[5..], [1, 1, 1]);
+    }
+
+    /// A proxy that makes tunnels to [`OPEN`], whatever it is asked for; what it was asked.
+    async fn tunnels() -> (u16, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind((CANARY, 0)).await.unwrap();
+        let (port, asked) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
+        let heard = asked.clone();
+        beside(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let heard = heard.clone();
+                beside(async move {
+                    let mut head = [0; 8192];
+                    let count = socket.read(&mut head).await.unwrap_or_default();
+                    let head = String::from_utf8_lossy(&head[..count]).into_owned();
+                    let line = head.lines().next().unwrap_or_default().to_owned();
+                    let port = line.split(' ').nth(1).and_then(|to| to.rsplit(':').next()?.parse::<u16>().ok());
+                    heard.lock().unwrap().push(line);
+                    let mut onward = TcpStream::connect((OPEN, port.unwrap())).await.unwrap();
+                    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+                    let _ = tokio::io::copy_bidirectional(&mut socket, &mut onward).await;
+                });
+            }
+        });
+        (port, asked)
+    }
+
+    #[tokio::test]
+    async fn by_a_proxy_names_are_its_to_look_up_and_what_leads_inside_is_still_refused() {
+        let (proxy, asked) = tunnels().await;
+        let port = tls_server().await;
+        // Who is behind such a proxy may know no name but its own.
+        let names = Names::Scripted(Arc::new(|name: &str| match name {
+            "tls.example" => Vec::new(),
+            "inside.tls.example" => vec!["10.0.0.1".parse().unwrap()],
+            "proxy.lan" => vec![CANARY.parse().unwrap()],
+            _ => vec![OPEN.parse().unwrap()],
+        }));
+        for address in [CANARY, "proxy.lan"] {
+            let client = trusting(names.clone(), |net| net.proxy = format!("http://{address}:{proxy}"));
+            let answer = client.send(get(&format!("https://tls.example:{port}/"))).await.unwrap();
+            assert_eq!(&answer.body[..], b"tls");
+            assert_eq!(std::mem::take(&mut *asked.lock().unwrap()), [format!("CONNECT tls.example:{port} HTTP/1.1")]);
+            for (url, refused) in [
+                (format!("https://inside.tls.example:{port}/"), Refused::Address("10.0.0.1".parse().unwrap())),
+                (format!("https://proxy.lan:{port}/"), Refused::Address(CANARY.parse().unwrap())),
+                (format!("https://10.0.0.1:{port}/"), Refused::IpHost),
+                (format!("https://localhost:{port}/"), Refused::LocalName),
+            ] {
+                let fault = client.send(get(&url)).await.unwrap_err();
+                assert_eq!(fault, NetFault::Refused(refused), "{url} by {address}");
+            }
+            assert_eq!(asked.lock().unwrap().len(), 0, "it is not even asked");
+        }
+    }
+
     #[test]
     fn extra_roots_that_are_no_certificates_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ca.pem");
-        let net = config::Net { extra_roots: vec![path.clone()] };
+        let net = config::Net { extra_roots: vec![path.clone()], ..config::Config::embedded().net };
         let refused = |net: &config::Net| format!("{:#}", Client::new(net, &fetch(), "x").unwrap_err());
         assert!(refused(&net).contains("ca.pem"));
         std::fs::write(&path, "no certificate").unwrap();

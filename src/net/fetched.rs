@@ -116,9 +116,12 @@ impl From<NetFault> for FetchFault {
             NetFault::Exhausted => Self::TryLater("busy"),
             NetFault::TooBig => Self::Invalid("the document is too big".to_owned()),
             NetFault::Coding => Self::Invalid(fault.to_string()),
-            NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Timeout | NetFault::Broken => {
-                Self::TryLater(fault.word())
-            }
+            NetFault::Dns
+            | NetFault::Connect
+            | NetFault::Tls
+            | NetFault::Protocol
+            | NetFault::Timeout
+            | NetFault::Broken => Self::TryLater(fault.word()),
         }
     }
 }

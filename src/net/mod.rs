@@ -9,12 +9,16 @@ pub mod fetched;
 pub mod guard;
 mod hosts;
 mod keyring;
+mod names;
+mod pools;
+mod shared;
 mod signed;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use client::{Answer, Client, Names, NetFault, Outgoing, Script, user_agent};
+pub use client::{Answer, Client, NetFault, Outgoing, user_agent};
 pub use fetched::{FetchFault, Fetched, JsonAnswer, JsonKind};
 pub use guard::{Guard, Refused};
 pub use keyring::{KeyRing, Keys, Standing, Untold};
+pub use names::{Names, Script};
 pub use signed::SignedClient;

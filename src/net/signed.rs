@@ -23,11 +23,13 @@ use super::client::{Answer, Client, NetFault, Outgoing};
 use super::fetched::{FetchFault, Fetched, JsonAnswer, JsonKind, Verdict, is_document, is_one_of, judge, status_fault};
 use super::hosts::Hosts;
 use super::keyring::KeyRing;
+use super::shared::SharedSignatures;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::ids::{Authority, Iri};
 use crate::wire::http_sig::{self, Body, Scheme};
 use crate::wire::json;
+use crate::wire::key::SigningKey;
 
 /// What we ask ActivityPub documents for (ActivityPub section 3.2, and the other spelling servers know).
 const ACCEPT_DOCUMENT: HeaderValue = HeaderValue::from_static(
@@ -60,6 +62,7 @@ pub struct SignedClient {
     hosts: Hosts,
     /// Who wants another profile than cavage first.
     schemes: Cache<Authority, Scheme>,
+    shared: SharedSignatures,
     signers: Arc<Semaphore>,
     timeout: Duration,
     max_body: usize,
@@ -108,6 +111,7 @@ impl SignedClient {
             hosts: Hosts::new(fetch.in_flight, fetch.in_flight_per_host, clock.clone()),
             clock,
             schemes,
+            shared: SharedSignatures::default(),
             signers: Arc::new(Semaphore::new(cores)),
             timeout: fetch.timeout,
             max_body: usize::try_from(fetch.max_body.as_u64()).unwrap_or(usize::MAX),
@@ -230,11 +234,39 @@ impl SignedClient {
         scheme: Scheme,
         timeout: Duration,
     ) -> Result<Answer, NetFault> {
-        let url = inbox.url();
         let headers = self.sign(scheme, Method::POST, inbox, Some(*digest)).await?;
+        self.deliver(inbox, body, headers, timeout).await
+    }
+
+    /// The same with a signature that names no host, and that all share to whom this is posted at the same path in the same
+    /// second. For what anybody may have, to who takes it.
+    ///
+    /// # Errors
+    /// As [`SignedClient::post`].
+    pub async fn post_shared(
+        &self,
+        inbox: &Iri,
+        body: &Bytes,
+        digest: &Body,
+        timeout: Duration,
+    ) -> Result<Answer, NetFault> {
+        let (key, url, at, over) = (self.key_for(inbox), inbox.url(), self.clock.now(), *digest);
+        let (signer, path) = (key.clone(), url.clone());
+        let make = self.signing(move || http_sig::sign_shared(&signer, &path, &over, at));
+        let headers = self.shared.get(digest, &url, at, key.key_id(), make).await?;
+        self.deliver(inbox, body, headers.to_vec(), timeout).await
+    }
+
+    async fn deliver(
+        &self,
+        inbox: &Iri,
+        body: &Bytes,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        timeout: Duration,
+    ) -> Result<Answer, NetFault> {
         let request = Outgoing {
             method: Method::POST,
-            url,
+            url: inbox.url(),
             headers,
             body: Some(body.clone()),
             timeout,
@@ -336,7 +368,9 @@ impl SignedClient {
         let outcome = self.client.send(request).await;
         match &outcome {
             Ok(_) => turn.went(true),
-            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Broken) => turn.went(false),
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Protocol | NetFault::Broken) => {
+                turn.went(false)
+            }
             Err(NetFault::Timeout) if fair => turn.went(false),
             Err(
                 NetFault::Timeout | NetFault::Exhausted | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding,
@@ -345,7 +379,7 @@ impl SignedClient {
         Ok(outcome?)
     }
 
-    /// RSA takes a quarter to half a millisecond: on a blocking thread, and never on more of them than there are cores.
+    /// A signature for one request to one server.
     async fn sign(
         &self,
         scheme: Scheme,
@@ -353,14 +387,27 @@ impl SignedClient {
         to: &Iri,
         body: Option<Body>,
     ) -> Result<Vec<(HeaderName, HeaderValue)>, NetFault> {
+        let (key, url, at) = (self.key_for(to), to.url(), self.clock.now());
+        self.signing(move || http_sig::sign(scheme, &key, &method, &url, body.as_ref(), at)).await
+    }
+
+    /// What signs a request to this server now.
+    fn key_for(&self, to: &Iri) -> SigningKey {
+        let keys = self.keys.signs_for(&to.authority());
+        self.speaker.as_ref().map_or_else(|| keys.rsa.clone(), |actor| keys.rsa.of(actor))
+    }
+
+    /// RSA takes a quarter to half a millisecond: on a blocking thread, and never on more of them than there are cores.
+    async fn signing(
+        &self,
+        sign: impl FnOnce() -> Vec<(HeaderName, HeaderValue)> + Send + 'static,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, NetFault> {
         let place = self.signers.clone().acquire_owned().await.map_err(|_closed| NetFault::Broken)?;
-        let (keys, url, at) = (self.keys.signs_for(&to.authority()), to.url(), self.clock.now());
-        let rsa = self.speaker.as_ref().map_or_else(|| keys.rsa.clone(), |actor| keys.rsa.of(actor));
         let seconds = self.client.metrics().signature_seconds.with_label_values(&["sign"]);
         let signing = tokio::task::spawn_blocking(move || {
             let _place = place;
             let _timer = seconds.start_timer();
-            http_sig::sign(scheme, &rsa, &method, &url, body.as_ref(), at)
+            sign()
         });
         signing.await.map_err(|_panic| NetFault::Broken)
     }
@@ -446,13 +493,16 @@ fn elsewhere(requested: &Iri, came_from: &Iri, id: &Iri) -> FetchFault {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::sync::atomic::Ordering;
 
     use serde_json::json;
 
     use super::super::guard::Refused;
+    use super::super::keyring::{Standing, Untold};
     use super::super::testing::{self, CANARY, NOON, OPEN, OTHER, Page, Site, raw_server};
     use super::*;
+    use crate::telemetry::Metrics;
     use crate::wire::http_sig::Request;
 
     fn client() -> SignedClient {
@@ -737,9 +787,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn one_signature_serves_all_who_have_an_inbox_at_the_same_path_and_names_none_of_them() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let metrics = Metrics::new();
+        let client = client();
+        let client = SignedClient { client: client.client.clone().counted_in(metrics.clone()), ..client };
+        let body = Bytes::from_static(b"{}");
+        let digest = Body::of(&body);
+        let post = async |site: &Site, path: &str| {
+            let answer = client.post_shared(&site.iri(path), &body, &digest, Duration::from_secs(5)).await.unwrap();
+            assert_eq!(answer.status, 404, "these pages are not set");
+            site.headers_of(path)
+        };
+        // At the same moment: all wait for the one that is made.
+        let (one, two, ..) =
+            tokio::join!(post(&site, "/inbox"), post(&other, "/inbox"), post(&site, "/inbox"), post(&other, "/inbox"),);
+        assert_eq!(one["signature"], two["signature"]);
+        let signature = one["signature"].to_str().unwrap();
+        assert!(signature.contains(r#"headers="(request-target) date digest content-type""#), "{signature}");
+        assert_eq!((&one["host"], &two["host"]), (&site.host(), &other.host()), "each is still called by its name");
+        let made = || metrics.signature_seconds.with_label_values(&["sign"]).get_sample_count();
+        assert_eq!(made(), 1);
+        let elsewhere = post(&site, "/actor/inbox").await;
+        assert_ne!(elsewhere["signature"], one["signature"]);
+        assert_eq!(made(), 2);
+        let own = client.post(&site.iri("/inbox"), &body, &digest, Scheme::Cavage, Duration::from_secs(5)).await;
+        own.unwrap();
+        assert_ne!(site.headers_of("/inbox")["signature"], one["signature"]);
+    }
+
+    /// A server that was not told of the new key yet is not among those that share what the new one signs.
+    #[tokio::test]
+    async fn who_knows_only_the_leaving_key_shares_its_signature_with_the_likes_of_it() {
+        let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
+        let (old, new) = (testing::keys(), testing::other_keys());
+        let standing = Standing {
+            leaving: Some(Arc::new(old.clone())),
+            untold: Untold::These(HashSet::from([site.iri("/").authority()])),
+            ..Standing::only(new.clone())
+        };
+        let client = testing::signed_client_with(KeyRing::new(standing), Clock::manual(NOON), &testing::fetch());
+        let body = Bytes::from_static(b"{}");
+        for (site, key) in [(&site, &old), (&other, &new)] {
+            client.post_shared(&site.iri("/inbox"), &body, &Body::of(&body), Duration::from_secs(5)).await.unwrap();
+            let headers = site.headers_of("/inbox");
+            let signature = headers["signature"].to_str().unwrap();
+            assert!(signature.contains(&format!("keyId=\"{}\"", key.rsa.key_id())), "{signature}");
+        }
+    }
+
+    #[tokio::test]
     async fn which_key_signs_is_asked_at_each_signature() {
-        use super::super::keyring::{Standing, Untold};
-        use std::collections::HashSet;
         let (site, other) = (Site::start(OPEN).await, Site::start(OTHER).await);
         let keys = KeyRing::new(Standing::only(testing::keys()));
         let client = testing::signed_client_with(keys.clone(), Clock::manual(NOON), &testing::fetch());

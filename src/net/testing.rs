@@ -140,17 +140,23 @@ pub(crate) async fn resetting(host: &str) -> SocketAddr {
     addr
 }
 
-/// A TLS server that calls itself `tls.example`, as the test CA confirms.
-pub(crate) async fn tls_server() -> u16 {
+/// Who calls itself `tls.example`, or a name below it, as the test CA confirms, and speaks what is in `alpn`.
+pub(crate) fn tls_acceptor(alpn: &[&str]) -> tokio_rustls::TlsAcceptor {
     use tokio_rustls::rustls::ServerConfig;
     use tokio_rustls::rustls::pki_types::pem::PemObject as _;
     use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let certificate = CertificateDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.key.pem")).unwrap();
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|one| one.as_bytes().to_vec()).collect();
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+/// A TLS server that answers `tls` once to each connection.
+pub(crate) async fn tls_server() -> u16 {
+    let acceptor = tls_acceptor(&[]);
     let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     beside(async move {
@@ -241,6 +247,11 @@ impl Site {
     /// `http://127.0.0.2:4101` and the path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
+    }
+
+    /// What a `Host` header calls it.
+    pub(crate) fn host(&self) -> http::HeaderValue {
+        self.addr.to_string().parse().unwrap()
     }
 
     pub(crate) fn iri(&self, path: &str) -> Iri {

@@ -199,6 +199,12 @@ impl Relay {
                 facts.software_read = Some(relay.0.clock.now());
                 match found {
                     Ok(software) => {
+                        // Other software verifies otherwise. A new version seldom does, and what stands before it is the same.
+                        if facts.software.as_deref().is_some_and(|known| known != software.name)
+                            && facts.shared.take().is_some()
+                        {
+                            relay.0.metrics.shared_signatures.with_label_values(&["software"]).inc();
+                        }
                         facts.software = Some(software.name);
                         facts.version = Some(software.version);
                     }

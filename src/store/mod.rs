@@ -57,7 +57,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
-pub use authorities::AuthorityFacts;
+pub use authorities::{AuthorityFacts, Sharing};
 pub use ballots::{
     Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
 };

@@ -282,7 +282,8 @@ impl Tx<'_> {
         self.get(authority.as_str())
     }
 
-    /// What the operator wants a subscriber to get, from now on: a downgrade that the relay decided upon is over too.
+    /// What the operator wants a subscriber to get, from now on: what the relay decided upon is over too, a downgrade to
+    /// Announces and that it gets signatures of its own.
     /// Whether there is such a subscriber.
     ///
     /// # Errors
@@ -292,7 +293,7 @@ impl Tx<'_> {
         subscriber.mode = mode;
         self.put_subscriber(subscriber)?;
         if let Some(mut facts) = self.get::<AuthorityFacts>(authority.as_str())?
-            && facts.announce_until.take().is_some()
+            && (facts.announce_until.take().is_some() | facts.shared.take().is_some())
         {
             self.put(authority.as_str(), &facts)?;
         }

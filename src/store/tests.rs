@@ -210,12 +210,13 @@ async fn after_a_failed_flush_nothing_is_promised_any_more() {
 }
 
 #[tokio::test]
-async fn the_operators_word_on_a_subscriber_ends_a_downgrade() {
+async fn the_operators_word_on_a_subscriber_ends_a_downgrade_and_gives_shared_signatures_another_trial() {
     let (_dir, store) = store();
     let mut row = subscriber("small.example");
     row.mode = Mode::Auto;
     let authority = row.authority.clone();
-    let downgraded = AuthorityFacts { announce_until: Some(NOON), ..facts("mastodon") };
+    let shared = Some(Sharing::Refused);
+    let downgraded = AuthorityFacts { announce_until: Some(NOON), shared, ..facts("mastodon") };
     let key = authority.as_str().to_owned();
     store
         .write(move |tx| {
@@ -252,6 +253,7 @@ fn records_keep_their_golden_bytes() {
         version: Some("4.5.0".to_owned()),
         software_read: Some(NOON),
         scheme: Some(Scheme::Rfc9421),
+        shared: Some(Sharing::Refused),
         announce_until: Some(NOON),
     });
     check(Following {

@@ -71,6 +71,10 @@ numbers! {
     /// Entries by what became of them at one subscriber: delivered, dropped (a final no), later (tried again), expired
     /// (too old), blocked (a rule keeps it back); downgraded: a server that gets no more forwards for a month.
     deliveries: Counters = "shearwater_deliveries_total" by ["result"];
+    /// Deliveries with a signature that is for many servers, by what became of it: taken, refused (the first that a server
+    /// got), refused-later (by one that had taken them before), all-refused (so was one for that server alone: something
+    /// else is wrong); software: a server is tried anew because it runs something else now.
+    shared_signatures: Counters = "shearwater_shared_signatures_total" by ["result"];
     /// Time from accepted to delivered, in seconds, first attempt or not.
     lag_seconds: Histogram = "shearwater_delivery_lag_seconds" in DELIVERY;
     /// Age of the oldest entry that a subscriber has not got yet, in seconds, by the state of its lane; 0: none waits.
@@ -85,6 +89,9 @@ numbers! {
     requests_sent: Counters = "shearwater_requests_sent_total" by ["method", "result"];
     /// Time from a request of ours to its whole answer, in seconds, by method.
     request_seconds: Histograms = "shearwater_request_seconds" by ["method"] in SECONDS;
+    /// Connections to other servers: closed (the server closes it after its answer), budget (a host's were closed because
+    /// there were as many as net.connections), http2 (a server that takes nothing but HTTP/2 is spoken to so).
+    outbound_connections: Counters = "shearwater_outbound_connections_total" by ["event"];
     /// Documents that we wanted to read, by kind (document, key, json) and result.
     fetches: Counters = "shearwater_fetches_total" by ["kind", "result"];
 
@@ -187,11 +194,12 @@ impl Numbers {
     /// All exist from the start, with the words that are looked at for their increase: the first one that counts would be
     /// missed else, and a panel would be empty instead of at zero.
     fn begin(&self) {
-        let counters: [(&Counters, &[&[&'static str]]); 12] = [
+        let counters: [(&Counters, &[&[&'static str]]); 14] = [
             (
                 &self.deliveries,
                 &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
             ),
+            (&self.shared_signatures, &[&["taken"], &["refused"], &["refused-later"], &["all-refused"]]),
             (
                 &self.inbound,
                 &[&["accepted", "relayed"], &["refused", "overload"], &["refused", "disk"], &["refused", "date"]],
@@ -199,6 +207,7 @@ impl Numbers {
             (&self.hints, &[&["relayed"]]),
             (&self.control, &[&["accept", "delivered"]]),
             (&self.requests_sent, &[&["get", "2xx"], &["post", "2xx"], &["post", "4xx"], &["post", "5xx"]]),
+            (&self.outbound_connections, &[&["closed"], &["budget"], &["http2"]]),
             (&self.fetches, &[&["document", "ok"], &["key", "ok"], &["json", "ok"]]),
             (&self.policy_decisions, &[&["wave", "hold"]]),
             (&self.held_posts_total, &[&["held"], &["released"]]),

@@ -3,8 +3,31 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+/// As many descriptors as a busy relay wants, and what the unit in `deploy/` allows: some systems give a program 1,024 and let
+/// it ask for more.
+const DESCRIPTORS: u64 = 65_536;
+
+/// How many descriptors this process may have; `None`: no limit.
+#[must_use]
+pub fn most_descriptors() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
+/// Raises that, if it is less than a busy relay wants, as far as the system lets us; how many there may be now. For the
+/// whole process: who runs it calls this, not a part of it.
+pub fn raise_descriptors() -> Option<u64> {
+    let limits = getrlimit(Resource::Nofile);
+    let wanted = limits.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limits.current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limits })
+    {
+        tracing::warn!(%error, "the limit of descriptors cannot be raised");
+    }
+    most_descriptors()
+}
 
 /// Looked at just now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +56,7 @@ impl Usage {
             threads: line(&status, "Threads:"),
             // One of them is the folder that is being read.
             open_descriptors: descriptors.map(|all| (all.count() as u64).saturating_sub(1)),
-            most_descriptors: getrlimit(Resource::Nofile).current,
+            most_descriptors: most_descriptors(),
             processor: Duration::new(
                 u64::try_from(spent.tv_sec).unwrap_or_default(),
                 u32::try_from(spent.tv_nsec).unwrap_or_default(),
@@ -69,6 +92,30 @@ mod tests {
         assert!(before.threads.unwrap() >= 1 && after.processor >= before.processor);
         assert!(after.open_descriptors.unwrap() > 3 && after.most_descriptors.unwrap() >= 1024, "{after:?}");
         assert!(!after.is_short_of_descriptors());
+    }
+
+    /// The test below runs this one in a process of its own: the limit holds for all of it.
+    #[test]
+    #[ignore = "run by the_limit_of_descriptors_is_raised_as_far_as_it_may_be"]
+    fn child_of_the_limit_test() {
+        let allowed = getrlimit(Resource::Nofile).maximum;
+        let set = |current, maximum| {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap();
+            raise_descriptors().unwrap()
+        };
+        let wanted = allowed.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+        assert_eq!(set(256, allowed), wanted, "as many as are wanted, or allowed");
+        assert_eq!(set(256, Some(512)), 512, "no more than are allowed");
+        assert_eq!(set(512, Some(512)), 512);
+    }
+
+    #[test]
+    fn the_limit_of_descriptors_is_raised_as_far_as_it_may_be() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["telemetry::process::tests::child_of_the_limit_test", "--exact", "--ignored"]);
+        let output = child.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
     }
 
     #[test]

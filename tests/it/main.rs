@@ -30,6 +30,7 @@ mod relaying;
 mod screening;
 mod searching;
 mod serving;
+mod sharing;
 mod support;
 mod switching;
 mod threats;

@@ -92,11 +92,12 @@ pub(in crate::cli) struct DeliveriesArgs {
 }
 
 const SHORT: [&str; 9] = ["host", "state", "mode", "software", "health", "lag", "posts_in", "delivered", "last_reason"];
-const LONG: [&str; 20] = [
+const LONG: [&str; 21] = [
     "host",
     "state",
     "mode",
     "announce_until",
+    "shared_signatures",
     "styles",
     "software",
     "version",

@@ -9,9 +9,10 @@ use super::super::attempt::Outcome;
 use super::super::flight::Landing;
 use super::super::helm::{Event, Landed};
 use super::super::reread::{Reread, reread};
+use super::super::sharing::Heard;
 use super::Lane;
 use crate::clock::Timestamp;
-use crate::store::AuthorityFacts;
+use crate::store::{AuthorityFacts, Sharing};
 use crate::wire::http_sig::Scheme;
 
 /// How long a server that refuses forwards is announced to.
@@ -28,6 +29,7 @@ impl Lane {
             }
         };
         let Some((seq, _since)) = self.carried.remove(&id) else { return };
+        self.trial = self.trial.filter(|one| *one != seq);
         match landing {
             Some(landing) => self.judge(landing).await,
             None => {
@@ -47,10 +49,11 @@ impl Lane {
 
     async fn judge(&mut self, landing: Landing) {
         let now = self.now();
-        let Landing { seq, at, outcome, ref reason, learned, forwarded, downgraded, took, ref author } = landing;
+        let Landing { seq, at, outcome, ref reason, learned, heard, forwarded, downgraded, took, ref author } = landing;
         let announce = (forwarded || downgraded) && self.helm.judge_forwards(downgraded, author);
-        if learned.is_some() || announce {
-            Box::pin(self.learn(learned, announce.then(|| now.wall.plus(DOWNGRADE)))).await;
+        let shared = heard.and_then(|heard| self.hear(heard));
+        if learned.is_some() || announce || shared.is_some() {
+            Box::pin(self.learn(learned, shared, announce.then(|| now.wall.plus(DOWNGRADE)))).await;
         }
         if !matches!(outcome, Outcome::Later { answered: false, .. }) {
             self.usual = if self.usual.is_zero() { took } else { (self.usual * 4 + took) / 5 };
@@ -121,13 +124,24 @@ impl Lane {
         self.shared.end_subscription(self.authority.clone(), self.slot);
     }
 
+    /// Counts what it made of a shared signature; what of that is news.
+    fn hear(&self, heard: Heard) -> Option<Sharing> {
+        let known = self.facts.shared;
+        self.shared.metrics.shared_signatures.with_label_values(&[heard.word(known)]).inc();
+        heard.news(known)
+    }
+
     /// Remembers for good what was learned of this server.
-    async fn learn(&mut self, scheme: Option<Scheme>, announce_until: Option<Timestamp>) {
+    async fn learn(&mut self, scheme: Option<Scheme>, shared: Option<Sharing>, announce_until: Option<Timestamp>) {
         let set = move |facts: &mut AuthorityFacts| {
             facts.scheme = scheme.or(facts.scheme);
+            facts.shared = shared.or(facts.shared);
             facts.announce_until = announce_until.or(facts.announce_until);
         };
         set(&mut self.facts);
+        if shared == Some(Sharing::Refused) {
+            tracing::info!(peer.host = %self.authority, "it refuses shared signatures: it gets its own from now on");
+        }
         if announce_until.is_some() {
             self.shared.count("downgraded", 1);
             tracing::info!(peer.host = %self.authority, "it refuses forwarded posts: they are announced to it");

@@ -16,7 +16,7 @@ use crate::delivery::{Delivery, LaneState, LaneStatus};
 use crate::ids::{Authority, Iri};
 use crate::relay::Relay;
 use crate::relay::switch::Switched;
-use crate::store::{AuthorityFacts, Mode, SearchServer, Store, Style, Subscriber, SubscriberState};
+use crate::store::{AuthorityFacts, Mode, SearchServer, Sharing, Store, Style, Subscriber, SubscriberState};
 
 /// What is told who is turned away without a reason.
 const NO: &str = "The operator of this relay said no.";
@@ -63,6 +63,8 @@ pub(in crate::http) struct Shown {
     /// Until when all is announced to it, because it refused a forward.
     #[schema(format = DateTime)]
     announce_until: Option<String>,
+    /// What it made of signatures that are shared with other servers: `taken` or `refused` (it gets its own).
+    shared_signatures: Option<&'static str>,
     /// Who switched search on for it: `admin` (its own) or `operator`.
     search: Option<&'static str>,
     /// Since when.
@@ -126,6 +128,7 @@ impl Shown {
             software: facts.software,
             version: facts.version,
             announce_until: facts.announce_until.map(|until| until.rfc3339()),
+            shared_signatures: facts.shared.map(Sharing::as_str),
             search: search.as_ref().map(|search| search.by),
             search_since: search.map(|search| search.since),
             joined_at: one.joined_at.rfc3339(),

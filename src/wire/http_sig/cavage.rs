@@ -205,15 +205,21 @@ fn pairs(text: &str) -> Result<Vec<(&str, &str)>, SigFault> {
 }
 
 /// Signs `(request-target) host date`, with a body also `digest content-type`, in the order that strict verifiers ask
-/// for. RSA is labelled `rsa-sha256` and never `hs2019`, which WordPress reads as "pick the hash from the key size".
+/// for; without `host` if it is for any server. RSA is labelled `rsa-sha256` and never `hs2019`, which WordPress reads as "pick the hash from the key size".
 pub(super) fn sign(sending: &Sending<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) {
     let target = match sending.url.query() {
         Some(query) => format!("{}?{query}", sending.url.path()),
         None => sending.url.path().to_owned(),
     };
     let method = sending.method.as_str().to_ascii_lowercase();
-    let mut message = format!("(request-target): {method} {target}\nhost: {}\ndate: {}", sending.host, sending.date);
-    let mut covered = "(request-target) host date".to_owned();
+    let mut message = format!("(request-target): {method} {target}");
+    let mut covered = "(request-target)".to_owned();
+    if let Some(host) = &sending.host {
+        message.push_str(&format!("\nhost: {host}"));
+        covered.push_str(" host");
+    }
+    message.push_str(&format!("\ndate: {}", sending.date));
+    covered.push_str(" date");
     if let Some(body) = sending.body {
         let digest = digest::digest_value(&body.digest);
         message.push_str(&format!("\ndigest: {digest}\ncontent-type: application/activity+json"));

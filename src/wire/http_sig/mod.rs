@@ -1,6 +1,6 @@
 //! HTTP signatures of both profiles: draft-cavage-http-signatures-12 ([`Scheme::Cavage`], nearly everyone) and RFC 9421
 //! ([`Scheme::Rfc9421`]). [`read`] checks everything about a request but the key and hands back a [`Claim`]; whoever
-//! holds the key asks the claim to verify. [`sign`] makes the headers of ours.
+//! holds the key asks the claim to verify. [`sign`] makes the headers of ours, [`sign_shared`] those that many servers take.
 //!
 //! Exactly one profile is looked at: RFC 9421 if there is a `Signature-Input`, as Mastodon 4.5 does. We ask for more
 //! than Mastodon: a signature that does not cover the body's digest, the request's target, our name and a time is
@@ -185,8 +185,9 @@ pub fn sign(
         (host, Some(port)) => format!("{host}:{port}"),
         (host, None) => host.to_owned(),
     };
-    let sending = Sending { key, method, url, body, at, host, date: at.http_date() };
-    let mut headers = vec![(header::HOST, header_value(&sending.host)), (header::DATE, header_value(&sending.date))];
+    let mut headers = vec![(header::HOST, header_value(&host))];
+    let sending = Sending { key, method, url, body, at, host: Some(host), date: at.http_date() };
+    headers.push((header::DATE, header_value(&sending.date)));
     if body.is_some() {
         headers.push((header::CONTENT_TYPE, CONTENT_TYPE));
     }
@@ -197,6 +198,19 @@ pub fn sign(
     headers
 }
 
+/// Signs a POST for every server that has an inbox at this path: draft-cavage over `(request-target) date digest
+/// content-type`, without `host`. Returns every header to add but `Host`. Only Mastodon's family takes that (it asks for
+/// `host` on a GET, and on a POST for the digest instead), and only what anybody may have is to be signed so
+/// (docs/decisions/0011).
+#[must_use]
+pub fn sign_shared(key: &SigningKey, inbox: &Url, body: &Body, at: Timestamp) -> Vec<(HeaderName, HeaderValue)> {
+    let method = Method::POST;
+    let sending = Sending { key, method: &method, url: inbox, body: Some(body), at, host: None, date: at.http_date() };
+    let mut headers = vec![(header::DATE, header_value(&sending.date)), (header::CONTENT_TYPE, CONTENT_TYPE)];
+    cavage::sign(&sending, &mut headers);
+    headers
+}
+
 /// A request of ours that is about to be signed.
 struct Sending<'a> {
     key: &'a SigningKey,
@@ -204,7 +218,8 @@ struct Sending<'a> {
     url: &'a Url,
     body: Option<&'a Body>,
     at: Timestamp,
-    host: String,
+    /// `None`: for any server.
+    host: Option<String>,
     date: String,
 }
 

@@ -200,6 +200,32 @@ fn the_ed25519_vector_verifies() {
     assert!(!claim.verify(&public(RELAY_PUBLIC)));
 }
 
+/// The relay's deterministic signature over a text that was written down here, not by the code under test.
+#[test]
+fn a_shared_signature_is_the_same_for_every_host_and_our_own_inbox_takes_none() {
+    let body = br#"{"type":"Announce"}"#;
+    let sign_for = |inbox: &str| sign_shared(&relay(), &Url::parse(inbox).expect("a URL"), &Body::of(body), NOON);
+    let made = sign_for("https://one.example/inbox?a=b");
+    assert_eq!(made, sign_for("https://two.example:8443/inbox?a=b#part"));
+    assert_ne!(made, sign_for("https://one.example/actor/inbox?a=b"));
+    let names: Vec<&str> = made.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["date", "content-type", "digest", "signature"]);
+    let digest = base64(&Sha256::digest(body));
+    let text = format!(
+        "(request-target): post /inbox?a=b\ndate: Sun, 23 Aug 2026 12:00:00 GMT\ndigest: SHA-256={digest}\n\
+         content-type: application/activity+json"
+    );
+    let signature = format!(
+        r#"keyId="https://relay.example/actor#main-key",algorithm="rsa-sha256",headers="(request-target) date digest content-type",signature="{}""#,
+        base64(&relay().sign(text.as_bytes()))
+    );
+    assert_eq!(made[3].1, signature);
+    let headers: HeaderMap = made.into_iter().collect();
+    let sample = Sample { method: Method::POST, target: "/inbox?a=b".to_owned(), headers, body: body.to_vec() };
+    let refused = sample.with("host", "relay.example").read().expect_err("it names nobody");
+    assert_eq!(refused, SigFault::Coverage { missing: "host" });
+}
+
 #[test]
 fn our_signatures_are_those_of_the_vectors_byte_for_byte() {
     let announce = Sample::parse(ANNOUNCE);
