@@ -132,7 +132,7 @@ impl Stage {
         let arrivals = self.healthy.take_arrivals();
         let mut lags: Vec<f64> = arrivals
             .iter()
-            .filter_map(|(post, at)| Some(at.duration_since(*sent.get(post)?).as_secs_f64() * 1000.0))
+            .filter_map(|one| Some(one.at.duration_since(*sent.get(&one.body)?).as_secs_f64() * 1000.0))
             .collect();
         lags.sort_by(f64::total_cmp);
         let part = |of: usize| lags.get((lags.len() * of / 100).min(lags.len().saturating_sub(1))).copied();

@@ -8,10 +8,13 @@
 //! 100 ms to answer, as distant ones do; `-- fair` measures what sick subscribers cost the healthy ones. As a test it does the same with five subscribers and two posts and looks only at
 //! whether each gets each post once.
 //!
+//! `-- http://127.0.0.1:PORT 200` is the fediverse around somebody else's relay, for `benches/compare/relays`.
+//!
 //! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
 
 mod fairness;
+mod fediverse;
 #[path = "../support/rates.rs"]
 mod rates;
 #[path = "../support/relay.rs"]
@@ -63,6 +66,9 @@ fn main() -> anyhow::Result<()> {
     let Some(call) = Call::read("fanout") else { return Ok(()) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut sizes = call.numbers();
+    if let Some(relay) = std::env::args().find(|one| call.full && one.starts_with("http://")) {
+        return fediverse::serve(&runtime, &relay, sizes.first().copied().unwrap_or(200));
+    }
     if sizes.is_empty() && call.wants("forward") {
         sizes = if call.full { vec![100, 1000] } else { vec![5] };
     }
@@ -75,6 +81,9 @@ fn main() -> anyhow::Result<()> {
     }
     if call.wants("fair") && call.numbers().is_empty() {
         runtime.block_on(Box::pin(fairness::compare(&call)))?;
+    }
+    if !call.full {
+        runtime.block_on(Box::pin(fediverse::check()))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! connections whose two ends are not both loopback are closed unread. Linux answers for all of 127/8; elsewhere the
 //! addresses must be made first.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,9 @@ use crate::clock::Clock;
 /// The most subscribers of one swarm.
 pub const MAX_SWARM: usize = 60_000;
 
+/// Bodies up to this many bytes are searched to their end for what they are; of longer ones the beginning.
+const SHORT: usize = 2048;
+
 /// How the subscribers of a swarm behave.
 #[derive(Clone, Debug)]
 pub struct SwarmOptions {
@@ -43,12 +47,20 @@ pub struct SwarmOptions {
     pub status: u16,
     /// Their answer has no end.
     pub endless: bool,
-    /// Keep for each delivery what came and when: see [`Swarm::take_arrivals`].
+    /// Keep for each delivery what came, to whom and when: see [`Swarm::take_arrivals`] and [`Swarm::body`].
     pub keep_arrivals: bool,
 }
 
-/// A delivery: a hash of its body, and when the last byte of it was there.
-pub type Arrival = (u64, Instant);
+/// A delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Whose inbox it came to, counted from 0.
+    pub subscriber: usize,
+    /// What stands for its body: [`Swarm::fingerprint`].
+    pub body: u64,
+    /// When the last byte of it was there.
+    pub at: Instant,
+}
 
 impl Default for SwarmOptions {
     fn default() -> Self {
@@ -68,9 +80,16 @@ struct Inner {
     accepts: AtomicU64,
     deliveries: Vec<AtomicU64>,
     bytes: AtomicU64,
-    arrivals: Mutex<Vec<Arrival>>,
+    kept: Mutex<Kept>,
     client: Loopback,
     stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Kept {
+    arrivals: Vec<Arrival>,
+    /// One copy of each: a post is the same for all.
+    bodies: HashMap<u64, Bytes>,
 }
 
 impl Swarm {
@@ -88,7 +107,7 @@ impl Swarm {
             accepts: AtomicU64::new(0),
             deliveries: (0..size).map(|_| AtomicU64::new(0)).collect(),
             bytes: AtomicU64::new(0),
-            arrivals: Mutex::default(),
+            kept: Mutex::default(),
             client: Loopback::new(),
             stop: CancellationToken::new(),
         });
@@ -153,7 +172,13 @@ impl Swarm {
     /// The deliveries since the last call, if the swarm keeps them.
     #[must_use]
     pub fn take_arrivals(&self) -> Vec<Arrival> {
-        std::mem::take(&mut *self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).arrivals)
+    }
+
+    /// The body that a fingerprint stands for, if it came and the swarm keeps them.
+    #[must_use]
+    pub fn body(&self, fingerprint: u64) -> Option<Bytes> {
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner).bodies.get(&fingerprint).cloned()
     }
 
     /// What stands for `body` in an [`Arrival`].
@@ -231,24 +256,28 @@ async fn handle(inner: Arc<Inner>, arrived: Arrived) -> Result<Reply, HangUp> {
     let Some(index) = index_of(arrived.local.ip()).filter(|index| *index < inner.size) else {
         return Ok(serve::text(StatusCode::NOT_FOUND, ""));
     };
-    if *arrived.request.method() == Method::POST {
+    let path = arrived.request.uri().path();
+    // Relays ask for more than they deliver: AodeRelay, for one, POSTs to Misskey's API to learn what a server runs.
+    if *arrived.request.method() == Method::POST && path.ends_with("/inbox") {
         return Ok(take(&inner, index, arrived.request.body()).await);
     }
-    Ok(document(&inner, index, arrived.request.uri().path()))
+    Ok(document(&inner, index, path))
 }
 
 async fn take(inner: &Inner, index: usize, body: &Bytes) -> Reply {
-    // The relay's control messages are short and bear their type near the front; a parse of each body would be most of
-    // what a bench then measures.
-    let head = body.get(..512).unwrap_or(body);
+    // A relay's control messages are short, or bear their type near the front; a parse of each body would be most of what
+    // a bench then measures.
+    let head = if body.len() > SHORT { body.get(..512).unwrap_or(body) } else { body };
     let has = |word: &[u8]| head.windows(word.len()).any(|window| window == word);
     if has(br#""type":"Accept""#) {
         inner.accepts.fetch_add(1, Ordering::Relaxed);
         return serve::text(StatusCode::ACCEPTED, "");
     }
     if inner.options.keep_arrivals {
-        let arrival = (Swarm::fingerprint(body), Instant::now());
-        inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+        let arrival = Arrival { subscriber: index, body: Swarm::fingerprint(body), at: Instant::now() };
+        let mut kept = inner.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.arrivals.push(arrival);
+        kept.bodies.entry(arrival.body).or_insert_with(|| body.clone());
     }
     if !inner.options.delay.is_zero() {
         tokio::time::sleep(inner.options.delay).await;
