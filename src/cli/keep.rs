@@ -131,12 +131,12 @@ pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         "No token is in a backup, since one that was revoked since would open again: make new ones with `shearwater admin token \
          create`, for people and for programs.",
     );
-    let origin = if config.public_url.is_empty() { &restored.public_url } else { &config.public_url };
+    let origin = if config.public_url.is_empty() { NOWHERE } else { &config.public_url };
     if let Ok(keys) = Rotation::of_files(&config, origin).and_then(|rotation| rotation.status()) {
         tell(&format!(
-            "The relay signs with the keys of {} again ({} sha256:{}, since {}). If they were replaced since because somebody \
+            "The relay signs with the keys of {} again (RSA sha256:{}, since {}). If they were replaced since because somebody \
              else may have them: `shearwater keys rotate --now` before you start it.",
-            restored.made_at, keys.signs.rsa.id, keys.signs.rsa.fingerprint, keys.signs.at
+            restored.made_at, keys.signs.rsa.fingerprint, keys.signs.at
         ));
     }
     for fault in &restored.faults {

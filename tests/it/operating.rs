@@ -151,7 +151,7 @@ async fn what_cannot_be_read_or_done_is_refused_with_a_status_to_act_on_and_noth
         ("POST", format!("/subscribers/{host}/mode"), Value::Null, 400),
         ("POST", format!("/subscribers/{host}/pause"), json!({ "reason": "x".repeat(501) }), 400),
         ("POST", format!("/subscribers/{host}/reject"), json!({ "reason": "x".repeat(1 << 20) }), 400),
-        ("POST", "/rules/note".to_owned(), json!({ "target": host, "note": "", "reason": "\u{1b}[2J" }), 400),
+        ("POST", "/held/release".to_owned(), json!({ "target": host, "reason": "\u{1b}[2J" }), 400),
         ("POST", "/publishers/blog.example".to_owned(), json!({ "reason": "a\u{9b}b" }), 400),
         ("DELETE", format!("/subscribers/{host}?reason={}", "x".repeat(501)), Value::Null, 400),
         ("DELETE", format!("/subscribers/{host}?because=x"), Value::Null, 400),

@@ -486,7 +486,7 @@ mod tests {
         let row = json!({ "before": { "since": 1_787_486_400_000_i64, "posts": 1_787_486_400_000_i64 }, "at": "now" });
         assert_eq!(
             rows_table(&[row], &["at", "before"]),
-            "AT   BEFORE\nnow  posts 1787486400000, since 2026-08-23T12:00:00.000Z\n"
+            "AT   BEFORE\nnow  posts 1787486400000, since 2026-08-23T12:00:00Z\n"
         );
     }
 
