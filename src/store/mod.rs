@@ -24,6 +24,7 @@ mod export;
 mod file;
 mod following;
 mod held;
+mod import;
 mod knocks;
 mod ledger;
 mod lists;
@@ -66,10 +67,11 @@ pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use edited::Edited;
-pub use export::{Ended, Exported, NextPlace, Whole, export, foresee, import};
+pub use export::{Ended, Exported, Whole, export};
 pub use file::{UNFINISHED, make_private};
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+pub use import::{NextPlace, foresee, import};
 pub use knocks::{KNOCK_LIFE, Knock, Knocks, Said};
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,

@@ -168,7 +168,7 @@ fn hint(socket: &Path, kind: ErrorKind) -> String {
 }
 
 /// What the operating system said, somewhere below what others made of it.
-pub(super) fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).last()
 }

@@ -54,12 +54,7 @@ pub(in crate::cli) fn export(args: &ExportArgs) -> anyhow::Result<()> {
                 "this is for a file and not for a screen: --to FILE, or > FILE"
             );
             let mut out = Whole::new(BufWriter::new(io::stdout().lock()));
-            let ended = download(&args.at, &path, &mut out).and_then(|()| out.finish());
-            match ended {
-                // Whoever reads has read enough.
-                Err(error) if super::client::kind_of(error.as_ref()) == Some(ErrorKind::BrokenPipe) => return Ok(()),
-                ended => ended?,
-            }
+            download(&args.at, &path, &mut out).and_then(|()| out.finish())?
         }
     };
     if ended.damaged > 0 {
