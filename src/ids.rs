@@ -149,6 +149,20 @@ const fn turns(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether a character may stand in a stranger's text where it is shown: it moves no cursor, begins no command to a terminal
+/// (those of eight bits among them), and turns no writing round.
+#[must_use]
+pub fn is_plain(c: char) -> bool {
+    !c.is_control() && !turns(c)
+}
+
+/// A stranger's words as they may be shown: in place of what is not plain stands a mark, so that it is seen that something was
+/// there.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if is_plain(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 fn is_dot_segment(segment: &str) -> bool {
     let plain = segment.to_ascii_lowercase().replace("%2e", ".");
     plain == "." || plain == ".."

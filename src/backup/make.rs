@@ -1,7 +1,8 @@
 //! Makes a backup: in a folder beside the one that was asked for, which gets its name when everything in it is on the disk.
 
-use std::fs::File;
-use std::io::BufReader;
+use std::fs::{DirBuilder, File};
+use std::io::{BufReader, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -45,6 +46,7 @@ pub fn make(plan: &Plan<'_>, rows: impl FnOnce(&mut File) -> anyhow::Result<()>)
     let is_free = !to.exists() || std::fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_none());
     ensure!(is_free, "{} is there already: a backup is never written over another; name a new folder", to.display());
     let partial = partial(to)?;
+    ensure_ours(&partial)?;
     let claimed = claim(&partial)?;
     let made = fill(plan, &partial, rows);
     if made.is_err() {
@@ -56,6 +58,25 @@ pub fn make(plan: &Plan<'_>, rows: impl FnOnce(&mut File) -> anyhow::Result<()>)
     settle(&parent(to))?;
     drop(claimed);
     Ok(manifest)
+}
+
+/// Makes the folder, or sees that the one that is there is one that a backup of ours left: whoever made another could write
+/// into the backup, or lead it elsewhere. Where everybody may write, a folder of ours stays ours.
+fn ensure_ours(folder: &Path) -> anyhow::Result<()> {
+    let making = || format!("making the folder {}", folder.display());
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.with_context(making),
+    }
+    let there = std::fs::symlink_metadata(folder).with_context(making)?;
+    let is_private = there.is_dir() && there.permissions().mode() & 0o077 == 0;
+    ensure!(
+        is_private && there.uid() == rustix::process::geteuid().as_raw(),
+        "{} is there, and is not what a backup of yours left: a link, another's, or open to others. See whose it is, delete \
+         it, and take backups in a folder where nobody else may write",
+        folder.display()
+    );
+    Ok(())
 }
 
 /// Everything, on the disk.
@@ -155,6 +176,29 @@ mod tests {
             assert!(error.contains(said), "{error}");
         }
         assert!(there.join("mine").exists());
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_put_there_is_not_made_a_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data_dir, theirs) = (dir.path().join("data"), dir.path().join("theirs"));
+        make_folder(&data_dir.join(KEYS)).unwrap();
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(theirs.join("precious"), "").unwrap();
+        std::os::unix::fs::symlink(&theirs, dir.path().join("link.partial")).unwrap();
+        std::fs::create_dir(dir.path().join("open.partial")).unwrap();
+        let open = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(dir.path().join("open.partial"), open).unwrap();
+        for name in ["link", "open"] {
+            let (to, now) = (dir.path().join(name), Timestamp::default());
+            let plan = Plan { to: &to, data_dir: &data_dir, public_url: "", online: false, index: false, now };
+            let error = format!("{:#}", make(&plan, |_file| panic!("nothing is begun")).unwrap_err());
+            assert!(error.contains("not what a backup of yours left"), "{error}");
+        }
+        assert!(theirs.join("precious").exists());
+        // One that a kill left is taken over.
+        ensure_ours(&dir.path().join("mine.partial")).unwrap();
+        ensure_ours(&dir.path().join("mine.partial")).unwrap();
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //!
 //! Promises: a folder that bears the name of a backup is a whole one, whatever was killed while it was made; one that was
 //! changed since is not put back; nothing is put back over a relay, and whatever is killed meanwhile, no relay starts on
-//! half of it; a relay that was put back sends nothing that was on its way then, and shows nobody before their profile was
-//! read anew.
+//! half of it; a relay that was put back sends nothing that was on its way then, shows nobody before their profile was
+//! read anew, and opens to no token.
 
 mod check;
 mod make;
@@ -23,9 +23,11 @@ const KEYS: &str = "keys";
 /// The folder of the index, likewise.
 const INDEX: &str = "search";
 
-/// Tables that no backup holds. What is on its way belongs to its moment: a week later others have it, or deleted it. And
-/// that trends throw the key away with which a vote was anyone's is a promise that a copy of it would break.
-pub const LEFT_OUT: [&str; 11] = [
+/// Tables that no backup holds. What is on its way belongs to its moment: a week later others have it, or deleted it. That
+/// trends throw the key away with which a vote was anyone's is a promise that a copy of it would break. And a token that was
+/// revoked since would open again.
+pub const LEFT_OUT: [&str; 12] = [
+    "api_tokens",
     "log",
     "announces",
     "cursors",

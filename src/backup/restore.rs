@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -30,6 +30,8 @@ use crate::store::{
 const STORE: &str = "shearwater.redb";
 /// Places of the log that are passed over: more than the relay can have given out between backup and loss.
 const GAP: u64 = 1 << 32;
+/// Links to links that are followed.
+const LINKS: usize = 8;
 /// How long a store is waited for that was closed.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -72,7 +74,8 @@ pub struct Restored {
 /// A sentence about what is in the way, and what to do. Then `data_dir` is as it was, or refuses to be used until a restore
 /// has come to its end.
 pub async fn restore(wanted: Wanted<'_>) -> anyhow::Result<Restored> {
-    let (from, dir) = (wanted.from, wanted.data_dir);
+    let (from, real) = (wanted.from, real(wanted.data_dir)?);
+    let dir = real.as_path();
     ensure_free(dir)?;
     let manifest = Manifest::verified(from)?;
     ensure!(manifest.holds(ROWS) && manifest.holds(KEYS), "{} is no backup of a relay", from.display());
@@ -84,7 +87,7 @@ pub async fn restore(wanted: Wanted<'_>) -> anyhow::Result<Restored> {
     let claimed = claim(&made)?;
     // What an earlier restore moved to its place before it was cut short.
     clear(dir)?;
-    let filled = fill(&manifest, &made, wanted).await;
+    let filled = fill(&manifest, dir, &made, wanted).await;
     if filled.is_err() {
         // Nothing was moved yet: it was not begun.
         let _ = std::fs::remove_dir_all(&made);
@@ -115,8 +118,13 @@ pub async fn restore(wanted: Wanted<'_>) -> anyhow::Result<Restored> {
 }
 
 /// Everything, on the disk, in a folder of its own.
-async fn fill(manifest: &Manifest, made: &Path, wanted: Wanted<'_>) -> anyhow::Result<(Option<Exported>, Vec<Fault>)> {
-    let (from, dir) = (wanted.from, wanted.data_dir);
+async fn fill(
+    manifest: &Manifest,
+    dir: &Path,
+    made: &Path,
+    wanted: Wanted<'_>,
+) -> anyhow::Result<(Option<Exported>, Vec<Fault>)> {
+    let from = wanted.from;
     copy_keys(&from.join(KEYS), &made.join(KEYS))?;
     if manifest.holds(INDEX) {
         copy_tree(&from.join(INDEX), &made.join(INDEX))?;
@@ -126,6 +134,19 @@ async fn fill(manifest: &Manifest, made: &Path, wanted: Wanted<'_>) -> anyhow::R
     settle_below(made)?;
     settle(dir)?;
     Ok(filled)
+}
+
+/// The folder itself where `data_dir` is a link, as systemd's `DynamicUser=` makes it. Whoever moves the link aside has moved
+/// nothing, and a folder that is made in its place is none that systemd takes: so what is said, and what is made, is about
+/// the place that the link leads to, whether anything is there or not.
+fn real(data_dir: &Path) -> anyhow::Result<PathBuf> {
+    // Without a slash at the end, which would lead through the link.
+    let mut dir: PathBuf = data_dir.components().collect();
+    for _ in 0..LINKS {
+        let Ok(to) = std::fs::read_link(&dir) else { return Ok(dir) };
+        dir = dir.parent().unwrap_or(Path::new("")).join(to);
+    }
+    bail!("data_dir = {}: it is a link to a link, on and on", data_dir.display())
 }
 
 /// Nothing is there, or what a restore left that was cut short.
@@ -190,6 +211,8 @@ async fn make_store(
     let begin = move |tx: &mut Tx<'_>| {
         Log::begin_after(tx, Seq(moved.log_head.0.saturating_add(GAP)))?;
         tx.start_all_at(Log::next_in(tx)?)?;
+        // A backup of an early release holds some.
+        tx.forget_tokens()?;
         tx.audit(&Act::local(""), "restore", &of, Value::Null, Value::Null)?;
         wake(tx)
     };
@@ -244,4 +267,34 @@ fn give_to_owner_of(dir: &Path, made: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As under a unit with `DynamicUser=` and `StateDirectory=`: `lib/shearwater` leads to `private/shearwater`.
+    #[test]
+    fn where_the_folder_is_a_link_the_words_and_the_work_are_about_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("private/shearwater")).unwrap();
+        std::os::unix::fs::symlink("private/shearwater", at("shearwater")).unwrap();
+        let folder = at("private/shearwater");
+        assert_eq!(real(&at("shearwater")).unwrap(), folder);
+        assert_eq!(real(&at("shearwater/")).unwrap(), folder);
+        assert_eq!(real(&folder).unwrap(), folder);
+        std::fs::write(folder.join(STORE), "").unwrap();
+        let said = ensure_free(&real(&at("shearwater")).unwrap()).unwrap_err().to_string();
+        let (folder, mv) = (folder.display(), "mv");
+        assert!(said.contains(&format!("{mv} {folder} {folder}.before")), "{said}");
+        // Moved aside as it says, the link leads nowhere, and that is where the relay is put back.
+        std::fs::rename(at("private/shearwater"), at("private/shearwater.before")).unwrap();
+        let real = real(&at("shearwater")).unwrap();
+        ensure_free(&real).unwrap();
+        make_private(&real).unwrap();
+        assert!(at("shearwater").join("..").join("shearwater").is_dir());
+        std::os::unix::fs::symlink(at("round"), at("round")).unwrap();
+        assert!(super::real(&at("round")).is_err());
+    }
 }

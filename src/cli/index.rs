@@ -9,13 +9,13 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::admin::{ListArgs, Socket, ask_socket, lines};
-use super::{print, tell};
+use super::admin::{ListArgs, Socket, WhyArg, ask_or_silent, lines};
+use super::{block_on, print, tell};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::search::index::Index;
 use crate::search::shelf::Shelf;
-use crate::store::{Store, make_private};
+use crate::store::{Act, Store, make_private};
 
 /// How often it is asked how far a new index is.
 const POLL: Duration = Duration::from_millis(300);
@@ -27,12 +27,20 @@ pub(super) enum IndexCommand {
     /// Read all files of the index, and compare its posts with those of the ledger. Exits 1 if anything differs.
     Check(ListArgs),
     /// Make a new index from the ledger beside the one in use, and put it in its place. Searches go on meanwhile.
-    Rebuild(ListArgs),
+    Rebuild(ChangeArgs),
     /// Take posts out of the search: one post, all of an author, all of a server. This cannot be undone: without --yes it
     /// only says what would go.
     Purge(PurgeArgs),
     /// Have the words of removed posts gone from the files of the index now. It happens by itself within a day.
-    Expunge(ListArgs),
+    Expunge(ChangeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ChangeArgs {
+    #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
+    list: ListArgs,
 }
 
 #[derive(Debug, Args)]
@@ -50,6 +58,9 @@ pub(super) struct PurgeArgs {
     /// back themselves. Only a keyed hash of their address is kept. (`admin no-search` keeps somebody out by name.)
     #[arg(long)]
     for_good: bool,
+    /// Why, for the audit log, which keeps the server and nobody's name: do not say it here either.
+    #[arg(long, default_value = "")]
+    reason: String,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -60,10 +71,11 @@ pub(super) fn run(command: IndexCommand) -> anyhow::Result<()> {
             show(&list, &ask(&list, "GET", "index", None, |files| Ok(json!(files.report()?)))?)
         }
         IndexCommand::Check(list) => check(&list),
-        IndexCommand::Rebuild(list) => rebuild(&list),
+        IndexCommand::Rebuild(args) => rebuild(&args),
         IndexCommand::Purge(args) => purge(&args),
-        IndexCommand::Expunge(list) => {
-            let done = ask(&list, "POST", "index/expunge", None, |files| {
+        IndexCommand::Expunge(ChangeArgs { why, list }) => {
+            let done = ask(&list, "POST", "index/expunge", Some(why.body()), |files| {
+                files.note("index.expunge", &why.reason)?;
                 let (_index, mut writer) = files.shelf.open(&bar_of(&bar()))?;
                 let done = writer.expunge(Clock::system().now())?;
                 Ok(json!({ "segments": done.segments, "left": done.left }))
@@ -100,9 +112,10 @@ pub(super) fn differences(compared: &Value) -> u64 {
     ["missing", "surplus", "doubled"].iter().filter_map(|fault| compared[*fault].as_u64()).sum()
 }
 
-fn rebuild(list: &ListArgs) -> anyhow::Result<()> {
-    let bar = bar();
-    let begun = ask(list, "POST", "index/rebuild", None, |files| {
+fn rebuild(args: &ChangeArgs) -> anyhow::Result<()> {
+    let (bar, list) = (bar(), &args.list);
+    let begun = ask(list, "POST", "index/rebuild", Some(args.why.body()), |files| {
+        files.note("index.rebuild", &args.why.reason)?;
         let (_index, old) = files.shelf.open(&bar_of(&bar))?;
         let posts = files.shelf.build_beside(&bar_of(&bar))?;
         files.shelf.swap(Some(old))?;
@@ -134,7 +147,7 @@ fn rebuild(list: &ListArgs) -> anyhow::Result<()> {
 }
 
 fn purge(args: &PurgeArgs) -> anyhow::Result<()> {
-    let body = json!({ "target": args.target, "for_good": args.for_good, "dry_run": !args.yes });
+    let body = json!({ "target": args.target, "for_good": args.for_good, "dry_run": !args.yes, "reason": args.reason });
     let done = ask(&args.list, "POST", "index/purge", Some(body), |_files| {
         anyhow::bail!("no relay runs with this data_dir: start it, then purge")
     })?;
@@ -155,7 +168,7 @@ fn show(list: &ListArgs, document: &Value) -> anyhow::Result<()> {
     print(&lines(document))
 }
 
-/// Asks the running relay; where none runs, `offline` does it on the files.
+/// Asks the relay that is meant; where that is the one here and it does not run, `offline` does it on the files.
 fn ask(
     list: &ListArgs,
     method: &str,
@@ -163,15 +176,15 @@ fn ask(
     body: Option<Value>,
     offline: impl FnOnce(&Files) -> anyhow::Result<Value>,
 ) -> anyhow::Result<Value> {
-    let file = list.config.config.as_deref();
-    match ask_socket(&Config::data_dir(file)?, method, path, body.map(|body| body.to_string().into_bytes()))? {
+    match ask_or_silent(&list.config, method, path, body.map(|body| body.to_string().into_bytes()))? {
         Socket::Answered(text) => Ok(serde_json::from_str(&text)?),
-        Socket::Silent => offline(&Files::open(file)?),
+        Socket::Silent => offline(&Files::open(list.config.config.as_deref())?),
     }
 }
 
 /// The files of a relay that does not run; holding the store keeps one from starting meanwhile.
 struct Files {
+    store: Store,
     shelf: Shelf,
     folder: std::path::PathBuf,
     heap: usize,
@@ -188,7 +201,14 @@ impl Files {
     fn of(config: &Config, store: Store) -> Self {
         let heap = usize::try_from(config.search.heap.as_u64()).unwrap_or(usize::MAX);
         let folder = config.data_dir.join("search");
-        Self { shelf: Shelf::new(store, folder.clone(), heap, Clock::system()), folder, heap }
+        Self { shelf: Shelf::new(store.clone(), folder.clone(), heap, Clock::system()), store, folder, heap }
+    }
+
+    /// Writes down what is about to be done, as the relay does when it runs.
+    fn note(&self, what: &'static str, reason: &str) -> anyhow::Result<()> {
+        let act = Act::local(reason);
+        let note = self.store.write(move |tx| tx.audit(&act, what, "the index", Value::Null, Value::Null));
+        block_on(async { Ok(note.await?) })
     }
 
     fn compared(&self) -> anyhow::Result<Option<Value>> {

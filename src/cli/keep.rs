@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::admin::{AtArgs, ListArgs, Socket, ask_socket, download, lines};
+use super::admin::{AtArgs, ListArgs, Socket, WhyArg, answers, ask_socket, download_here, lines, only_here};
 use super::{ConfigArg, block_on, index, print, tell};
 use crate::backup::{self, LEFT_OUT, Plan, Wanted};
 use crate::clock::Clock;
@@ -40,6 +40,8 @@ pub(super) struct BackupArgs {
     #[arg(long)]
     index: bool,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     here: HereArgs,
 }
 
@@ -55,9 +57,10 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
+    only_here("shearwater backup")?;
     let config = Config::load(args.here.config.config.as_deref())?;
     let data_dir = &config.data_dir;
-    let is_running = std::os::unix::net::UnixStream::connect(data_dir.join("admin.sock")).is_ok();
+    let is_running = answers(data_dir)?;
     let plan = Plan {
         to: &args.dir,
         data_dir,
@@ -67,7 +70,7 @@ pub(super) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
         now: Clock::system().now(),
     };
     let manifest = if is_running {
-        backup::make(&plan, |file| download(data_dir, "backup", file))?
+        backup::make(&plan, |file| download_here(data_dir, &format!("backup?{}", args.why.parameter()), file))?
     } else {
         // Holding the store keeps a relay from starting meanwhile.
         let store = there(&config)?;
@@ -98,6 +101,7 @@ pub(super) fn backup(args: &BackupArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    only_here("shearwater restore")?;
     let config = Config::load(args.here.config.config.as_deref())?;
     let mut newest = match &args.newest {
         Some(path) => Some(BufReader::new(File::open(path).with_context(|| format!("opening {}", path.display()))?)),
@@ -123,6 +127,18 @@ pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
              `admin export`, read them in with `shearwater admin import` before you start the relay.",
         );
     }
+    tell(
+        "No token is in a backup, since one that was revoked since would open again: make new ones with `shearwater admin token \
+         create`, for people and for programs.",
+    );
+    let origin = if config.public_url.is_empty() { NOWHERE } else { &config.public_url };
+    if let Ok(keys) = Rotation::of_files(&config, origin).and_then(|rotation| rotation.status()) {
+        tell(&format!(
+            "The relay signs with the keys of {} again (RSA sha256:{}, since {}). If they were replaced since because somebody \
+             else may have them: `shearwater keys rotate --now` before you start it.",
+            restored.made_at, keys.signs.rsa.fingerprint, keys.signs.at
+        ));
+    }
     for fault in &restored.faults {
         tell(&format!("{}: {} row(s): {} ({})", fault.table, fault.count, fault.fault, fault.such_as.join(", ")));
     }
@@ -130,6 +146,7 @@ pub(super) fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
 }
 
 pub(super) fn check(here: &HereArgs) -> anyhow::Result<()> {
+    only_here("shearwater check")?;
     let config = Config::load(here.config.config.as_deref())?;
     let (mut report, index) = match ask_socket(&config.data_dir, "GET", "store/check", None)? {
         Socket::Answered(text) => {

@@ -69,6 +69,9 @@ mod tests {
         for section in ["SYNOPSIS", "EXIT STATUS", "FILES", "ENVIRONMENT"] {
             assert!(first.to_uppercase().contains(section), "{section}\n{first}");
         }
+        for variable in ["SHEARWATER_ADMIN_URL", "SHEARWATER_ADMIN_TOKEN"] {
+            assert!(first.contains(variable), "{variable}\n{first}");
+        }
     }
 
     /// The files that pages are in.

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::ids::plain;
 
 /// The exit code for a configuration that is wrong (`EX_CONFIG` of sysexits.h): a supervisor should not try again.
 const EX_CONFIG: u8 = 78;
@@ -32,7 +33,10 @@ Files:
   DATA_DIR/admin.sock              where a running relay listens for these commands
 
 Environment:
-  SHEARWATER_<SECTION>__<KEY>      any key of the configuration; wins over the file";
+  SHEARWATER_<SECTION>__<KEY>      any key of the configuration; wins over the file
+  SHEARWATER_ADMIN_URL             the relay elsewhere that commands ask, as --url; those that work on the files of this
+                                   machine refuse while it is set
+  SHEARWATER_ADMIN_TOKEN           the token that they show it";
 
 /// A fediverse relay and opt-in search indexer.
 #[derive(Debug, Parser)]
@@ -125,7 +129,9 @@ pub fn run(cli: Cli) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("shearwater: {error:#}"));
+            // What others wrote may be in it: the words of a relay elsewhere, a name in a file.
+            let said = format!("{error:#}");
+            tell(&format!("shearwater: {}", said.lines().map(plain).collect::<Vec<_>>().join("\n")));
             ExitCode::from(if error.is::<ConfigError>() { EX_CONFIG } else { 1 })
         }
     }
@@ -171,4 +177,72 @@ fn tell(text: &str) {
 /// A runtime for commands that wait on something.
 fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// What changes nothing that the audit log keeps: it looks, or works on the files of a relay that does not run.
+    const LOOKS: &[&str] = &[
+        "admin check",
+        "admin deliveries",
+        "admin held",
+        "admin import",
+        "admin lists fetch",
+        "admin lists review",
+        "admin log",
+        "admin pending",
+        "admin publisher list",
+        "admin refusals",
+        "admin rules check",
+        "admin rules export",
+        "admin rules list",
+        "admin search list",
+        "admin stats",
+        "admin subscriber",
+        "admin subscribers",
+        "admin token list",
+        "admin trends list",
+        "admin trends review",
+        "admin trends rulings",
+        "admin workers",
+        "check",
+        "completions",
+        "config check",
+        "config default",
+        "config show",
+        "demo",
+        "following",
+        "index check",
+        "index stats",
+        "keys show",
+        "man",
+        "restore",
+        "serve",
+        "trends replay",
+        "trends simulate",
+    ];
+
+    fn leaves(command: &clap::Command, path: &str, all: &mut Vec<(String, bool)>) {
+        let below: Vec<_> = command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        if below.is_empty() {
+            all.push((path.to_owned(), command.get_arguments().any(|arg| arg.get_long() == Some("reason"))));
+        }
+        for one in below {
+            leaves(one, format!("{path} {}", one.get_name()).trim(), all);
+        }
+    }
+
+    #[test]
+    fn every_command_that_changes_something_takes_a_reason() {
+        let mut all = Vec::new();
+        leaves(&Cli::command(), "", &mut all);
+        assert!(all.len() > 60, "{}", all.len());
+        for (command, takes_one) in all {
+            assert_eq!(takes_one, !LOOKS.contains(&command.as_str()), "{command}");
+        }
+    }
 }

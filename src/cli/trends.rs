@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::admin::{ListArgs, Socket, ask_socket, rows_table};
+use super::admin::{ListArgs, Socket, ask_or_silent, rows_table};
 use super::print;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -40,11 +40,10 @@ pub(super) fn run(command: TrendsCommand) -> anyhow::Result<()> {
 }
 
 fn again(list: &ListArgs) -> anyhow::Result<()> {
-    let file = list.config.config.as_deref();
-    let done: Value = match ask_socket(&Config::data_dir(file)?, "GET", "trends/replay", None)? {
+    let done: Value = match ask_or_silent(&list.config, "GET", "trends/replay", None)? {
         Socket::Answered(text) => serde_json::from_str(&text)?,
         Socket::Silent => {
-            let config = Config::load(file)?;
+            let config = Config::load(list.config.config.as_deref())?;
             make_private(&config.data_dir)?;
             let store = Store::open(&config.data_dir, Clock::system())?;
             let rules = Rules::new(&config.policy, &config.relay);

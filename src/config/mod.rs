@@ -134,7 +134,8 @@ impl Config {
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        let env = Env::prefixed("SHEARWATER_").split("__").lowercase(true);
+        // Those two say which relay the commands ask, and set nothing of this one.
+        let env = Env::prefixed("SHEARWATER_").ignore(&["admin_url", "admin_token"]).split("__").lowercase(true);
         let texts: Vec<_> = env.iter().map(|(key, value)| (key.as_str().to_owned(), value)).collect();
         Ok(texts_as_texts(figment.merge(env.clone()), &env, texts))
     }

@@ -34,6 +34,8 @@ pub struct Http {
 #[expect(missing_docs, reason = "config/default.toml documents each key")]
 pub struct Ops {
     pub listen: Listen,
+    #[serde(deserialize_with = "list")]
+    pub hosts: Vec<String>,
     pub log: String,
     pub log_format: LogFormat,
     pub traces: String,

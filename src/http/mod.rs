@@ -21,7 +21,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use admin::{Guesses, Probes};
+pub use admin::{Costly, GENERAL_REMEDIES, Guesses, Probes};
 pub use listen::{Limits, Listener};
 pub use state::{Checkers, Followed, HttpState, InboxSlots, Searchers, Watchers};
 
@@ -79,10 +79,12 @@ fn path(id: &Iri) -> String {
 
 /// What the operator's tools look at, on `ops.listen`, and the operator's API for who has a token.
 pub fn ops(state: HttpState) -> Router {
-    Router::new()
+    let looked_at = Router::new()
         .route("/metrics", get(ops::metrics))
         .route("/health/live", get(ops::live))
         .route("/health/ready", get(ops::ready))
+        .route_layer(from_fn_with_state(state.clone(), ops::by_known_names));
+    looked_at
         .merge(admin::routes().route_layer(from_fn_with_state(state.clone(), admin::operator::by_token)))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)

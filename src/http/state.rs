@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
-use super::admin::{Guesses, Probes};
+use super::admin::{Costly, Guesses, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -42,6 +42,7 @@ pub struct HttpState {
     pub tokens: Tokens,
     pub guesses: Guesses,
     pub probes: Probes,
+    pub costly: Costly,
     pub followed: Followed,
     pub clock: Clock,
 }
@@ -150,7 +151,7 @@ impl Followed {
         {
             return Ok(actors.clone());
         }
-        let rows = store.all::<Following>()?.into_iter();
+        let rows = store.all_sound::<Following>()?.into_iter();
         let accepted = rows.filter(|(_, one)| one.state == FollowState::Accepted);
         let actors = Arc::new(accepted.map(|(actor, _)| actor).collect::<Vec<_>>());
         *last = Some((now, actors.clone()));

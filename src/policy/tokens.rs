@@ -28,6 +28,8 @@ pub struct Tokens {
 pub struct Made {
     /// The token itself: to be shown to the operator and to nobody else, once.
     pub token: String,
+    /// Its public half.
+    pub id: String,
     /// What was written down of it.
     pub record: ApiToken,
 }
@@ -98,15 +100,15 @@ impl Tokens {
         let record = ApiToken { name, scope, hash: hash(&secret), made_at, expires_at, used_on: None };
         let (row, key, act) = (record.clone(), id.clone(), act.clone());
         self.store.write(move |tx| tx.add_token(&key, &row, &act)).await?;
-        Ok(Made { token: format!("{PREFIX}{id}_{secret}"), record })
+        Ok(Made { token: format!("{PREFIX}{id}_{secret}"), id, record })
     }
 
-    /// All of them, by their public halves.
+    /// All of them that can be read, by their public halves.
     ///
     /// # Errors
     /// The store's.
     pub fn list(&self) -> Result<Vec<(String, ApiToken)>, StoreError> {
-        self.store.all()
+        self.store.all_sound()
     }
 
     /// Takes a token back; whether there was one of this name. It opens nothing from then on.
@@ -226,6 +228,21 @@ mod tests {
         assert_eq!(tokens.list().unwrap()[0].1.used_on, Some(clock.now().day()));
         let file = std::fs::read(dir.path().join("shearwater.redb")).unwrap();
         assert!(!file.windows(secret.len()).any(|part| part == secret.as_bytes()));
+    }
+
+    /// Who sees that a token was stolen must be able to take it back, whatever the disk did to another.
+    #[tokio::test]
+    async fn one_row_that_cannot_be_read_hides_no_other_token() {
+        let (_dir, tokens, _clock) = tokens();
+        let stolen = tokens.make("stolen", Scope::Admin, None, &Act::local("")).await.unwrap();
+        tokens.make("good", Scope::Read, None, &Act::local("")).await.unwrap();
+        crate::store::testing::spoil::<ApiToken>(&tokens.store, "0000000000000000").await;
+        assert_eq!(tokens.list().unwrap().len(), 2);
+        assert!(tokens.revoke("stolen", &Act::local("")).await.unwrap());
+        assert!(matches!(tokens.check(&stolen.token, Scope::Read).await, Err(TokenFault::Unknown)));
+        tokens.make("new", Scope::Read, None, &Act::local("")).await.unwrap();
+        let forgotten = tokens.store.write(|tx| tx.forget_tokens()).await.unwrap();
+        assert_eq!((forgotten, tokens.list().unwrap().len()), (3, 0), "and the one that cannot be read");
     }
 
     #[tokio::test]

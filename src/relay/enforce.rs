@@ -150,8 +150,13 @@ impl Relay {
     pub async fn change_rules(&self, changes: Vec<RuleChange>, act: &Act) -> anyhow::Result<Impact> {
         let after = self.rules_after(&changes)?;
         let impact = self.impact(&after)?;
-        tracing::info!(count = changes.len(), "the operator changes rules");
-        for change in changes.iter().take(LOGGED) {
+        tracing::info!(count = changes.len(), "the operator changes rules; the audit log has all of them");
+        // What lets somebody in first: whoever hides one among many does not choose which are logged.
+        let lets_in = |change: &&RuleChange| match change {
+            RuleChange::Remove(..) => true,
+            RuleChange::Put(rule) => rule.severity == Severity::Allow,
+        };
+        for change in changes.iter().filter(lets_in).chain(changes.iter().filter(|one| !lets_in(one))).take(LOGGED) {
             tracing::info!(rule = ?change, "a rule changes");
         }
         // Asked again: another change may have come between.
@@ -185,7 +190,7 @@ impl Relay {
         };
         unwanted.subscribers = self.0.store.subscribers().keys().filter_map(turned_away).collect();
         unwanted.searched = self.0.store.search_servers().keys().filter_map(turned_away).collect();
-        for (_, following) in self.0.store.all::<Following>()? {
+        for (_, following) in self.0.store.all_sound::<Following>()? {
             if blocks(&following.actor.authority()) {
                 unwanted.following.push(following);
             }

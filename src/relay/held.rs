@@ -91,14 +91,14 @@ impl Relay {
     pub fn held_servers(&self) -> Result<Vec<HeldServer>, StoreError> {
         let store = &self.0.store;
         let mut tallies: std::collections::BTreeMap<String, HeldTally> =
-            store.all::<HeldTally>()?.into_iter().collect();
+            store.all_sound::<HeldTally>()?.into_iter().collect();
         let mut rows = Vec::new();
         let mut push = |key: &str, held: bool, reason: String, since: Timestamp, posts: u32| {
             if let Ok(host) = Authority::parse(key) {
                 rows.push(HeldServer { host, held, reason, since: since.rfc3339(), posts });
             }
         };
-        for (key, hold) in store.all::<Hold>()? {
+        for (key, hold) in store.all_sound::<Hold>()? {
             let posts = tallies.remove(&key).map_or(0, |tally| tally.posts);
             push(&key, true, hold.reason, hold.since, posts);
         }
@@ -327,10 +327,10 @@ impl Relay {
     pub(super) async fn tidy_held(&self) -> Result<(), StoreError> {
         let (parts, now) = (&self.0, self.0.clock.now());
         let before = now.minus(parts.screening.policy.held_for);
-        let tallies = parts.store.all::<HeldTally>()?;
+        let tallies = parts.store.all_sound::<HeldTally>()?;
         let waiting = tallies.iter().map(|(_, tally)| i64::from(tally.posts)).sum();
         parts.metrics.held_posts.set(waiting);
-        parts.metrics.held_servers.set(i64::try_from(parts.store.all::<Hold>()?.len()).unwrap_or(i64::MAX));
+        parts.metrics.held_servers.set(i64::try_from(parts.store.all_sound::<Hold>()?.len()).unwrap_or(i64::MAX));
         for (key, _) in tallies.iter().filter(|(_, tally)| tally.since < before) {
             let Ok(server) = Authority::parse(key) else { continue };
             let posts = parts.store.held_of(&server)?;
@@ -365,7 +365,7 @@ impl Relay {
             *swept = now;
         }
         let before = now.minus(Duration::from_secs(u64::from(AUTHOR_DAYS) * 86_400));
-        let rows = self.0.store.all::<Arrivals>()?;
+        let rows = self.0.store.all_sound::<Arrivals>()?;
         let silent: Vec<String> =
             rows.into_iter().filter(|(_, arrivals)| arrivals.touched < before).map(|(key, _)| key).collect();
         if silent.is_empty() {

@@ -404,8 +404,7 @@ impl Relay {
         } else if touched > 0 || !impact.unfollowed.is_empty() {
             format!("it touches {} who are here", touched + impact.unfollowed.len())
         } else {
-            self.carry_out(name, &review, &Act { who: "relay".to_owned(), why: "the list applies itself".to_owned() })
-                .await?;
+            self.carry_out(name, &review, &Act::relay("the list applies itself")).await?;
             tracing::info!(list = name, version = review.version.version, "a list was applied by itself");
             return Ok(());
         };

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::Relay;
 use super::subscribe::{speaks_for_its_server, unique};
 use crate::clock::Timestamp;
-use crate::ids::{Authority, Iri};
+use crate::ids::{self, Authority, Iri};
 use crate::net::NetFault;
 use crate::peers::PeerFault;
 use crate::policy::Verdict;
@@ -500,7 +500,7 @@ const fn scheme_name(scheme: Scheme) -> &'static str {
 
 /// A stranger's words, short and without what could move a cursor.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    ids::plain(text).chars().take(200).collect()
 }
 
 #[cfg(test)]
@@ -557,7 +557,8 @@ mod tests {
 
     #[test]
     fn words_of_strangers_are_cut_and_plain() {
-        assert_eq!(plain("a\u{1b}[31mb\n"), "a[31mb");
+        assert_eq!(plain("a\u{1b}[31mb\n"), "a\u{fffd}[31mb\u{fffd}");
+        assert_eq!(plain("1.0 \u{202e}\u{9b}1m"), "1.0 \u{fffd}\u{fffd}1m");
         assert_eq!(plain(&"x".repeat(999)).len(), 200);
     }
 }

@@ -139,12 +139,20 @@ impl Snapshot {
     /// The records of a table that can be read.
     fn sound<R: Record>(&self) -> Result<Vec<(String, R)>, StoreError> {
         let mut rows = Vec::new();
-        let Some(table) = existing(self.read().open_table(table::<R>()))? else { return Ok(rows) };
+        self.each_sound::<R>(|key, record| rows.push((key.to_owned(), record)))?;
+        Ok(rows)
+    }
+
+    /// The same one by one: what is large is counted and not kept.
+    fn each_sound<R: Record>(&self, mut take: impl FnMut(&str, R)) -> Result<(), StoreError> {
+        let Some(table) = existing(self.read().open_table(table::<R>()))? else { return Ok(()) };
         for row in table.iter()? {
             let (key, value) = row?;
-            rows.extend(codec::decode(value.value()).ok().map(|record| (key.value().to_owned(), record)));
+            if let Ok(record) = codec::decode(value.value()) {
+                take(key.value(), record);
+            }
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn check_rows(&self, faults: &mut Faults) -> anyhow::Result<Vec<TableSize>> {
@@ -187,18 +195,17 @@ impl Snapshot {
     /// Counts that are kept beside what they count.
     fn check_tallies(&self, faults: &mut Faults) -> Result<(), StoreError> {
         let mut control: BTreeMap<String, u32> = BTreeMap::new();
-        for (_, row) in self.sound::<ControlRow>()? {
+        self.each_sound::<ControlRow>(|_, row| {
             control::tallies(&row.authority()).into_iter().for_each(|key| *control.entry(key).or_default() += 1);
-        }
+        })?;
         let kept = self.sound::<ControlTally>()?.into_iter().map(|(key, tally)| (key, tally.messages)).collect();
         compare(faults, ControlTally::TABLE, &control, &kept);
         let mut held: BTreeMap<String, u32> = BTreeMap::new();
-        for (_, post) in self.sound::<HeldPost>()? {
-            *held.entry(post.server().as_str().to_owned()).or_default() += 1;
-        }
+        self.each_sound::<HeldPost>(|_, post| *held.entry(post.server().as_str().to_owned()).or_default() += 1)?;
         let kept = self.sound::<HeldTally>()?.into_iter().map(|(key, tally)| (key, tally.posts)).collect();
         compare(faults, HeldTally::TABLE, &held, &kept);
-        let lasting = self.sound::<Refused>()?.into_iter().filter(|(_, no)| no.lasts()).count() as u64;
+        let mut lasting = 0;
+        self.each_sound::<Refused>(|_, no| lasting += u64::from(no.lasts()))?;
         for (key, kept) in self.sound::<refused::Lasting>()? {
             faults.unless(kept.count == lasting, refused::Lasting::TABLE, "counts wrongly", &key);
         }
@@ -208,7 +215,10 @@ impl Snapshot {
     /// Posts, the ways that lead to them, and whose they are.
     fn check_ledger(&self, faults: &mut Faults) -> Result<(), StoreError> {
         let read = self.read();
-        let authors: BTreeMap<String, IndexedAuthor> = self.sound()?.into_iter().collect();
+        let mut authors: BTreeMap<String, u64> = BTreeMap::new();
+        self.each_sound::<IndexedAuthor>(|key, author| {
+            authors.insert(key.to_owned(), author.number);
+        })?;
         let leftovers: BTreeSet<String> = self.sound::<Leftover>()?.into_iter().map(|(key, _)| key).collect();
         let posts = existing(read.open_table(ledger::POSTS))?;
         let (ids, by_author) = (existing(read.open_table(ledger::IDS))?, existing(read.open_table(ledger::BY_AUTHOR))?);
@@ -221,7 +231,7 @@ impl Snapshot {
             faults.unless(leads, IndexedPost::TABLE, "is not led to by its id", number);
             let owned = by_author.as_ref().map(|table| table.get((post.author_number, number))).transpose()?.flatten();
             faults.unless(owned.is_some(), IndexedPost::TABLE, "is not among its author's", number);
-            let is_somebodys = authors.get(post.author.as_str()).is_some_and(|one| one.number == post.author_number)
+            let is_somebodys = authors.get(post.author.as_str()).is_some_and(|number| *number == post.author_number)
                 || leftovers.contains(&ledger::leftover_key(post.author_number));
             faults.unless(is_somebodys, IndexedPost::TABLE, "is of nobody who said yes", number);
         }

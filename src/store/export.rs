@@ -1,4 +1,4 @@
-//! The whole state as lines of JSON, and back: our way out of any engine, and how an operator moves house. Subscribers,
+//! The whole state as lines of JSON, and back (`import.rs`): our way out of any engine, and how an operator moves house. Subscribers,
 //! facts about servers, whom we follow, who may send, the operator's rules, the lists that bring some of them, who is held
 //! and the posts that wait travel; the log, cursors
 //! and seen ids belong to one run of one relay and do not. Nor do arrivals: who counts as new depends on the authors seen.
@@ -10,19 +10,16 @@
 //! What was deleted goes along for this relay's own sake, and what was edited: as hashes that no other relay can read. Where a
 //! backup was put back, they take out of it what came to nothing since.
 
-use std::collections::HashMap;
-use std::io::{BufRead, Write};
+use std::io::Write;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::codec::carry_forward;
 use super::{
     AuthorityFacts, Edited, Following, HeldPost, Hold, ListFeed, Place, Publisher, Record, Refused, Rule, SearchKey,
-    SearchServer, Source, Store, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling, Tx,
+    SearchServer, Snapshot, Store, Subscriber, Suppressed, SwitchedOff, TrendRuling,
 };
-use crate::ids::{Authority, Seq};
 
 /// How many records an export or import moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -51,72 +48,122 @@ pub struct Exported {
     pub refused: usize,
     /// What was deleted, and posts that were edited; of an import, those that another relay would not know are not counted.
     pub deleted: usize,
+    /// Of an import: records that were here already, and are overwritten.
+    pub overwritten: usize,
 }
 
-/// The kind of the line that says whose lines these are: only for the same relay its hashes mean something.
-const RELAY: &str = "relay";
+/// The kind of the line that says whose lines these are: only for the same relay its hashes mean something. It is the first.
+pub(super) const RELAY: &str = "relay";
 /// The kind of a line with hashes of what was deleted, keyed by the day.
-const DELETED: &str = "deleted";
+pub(super) const DELETED: &str = "deleted";
+/// The kind of the last line, which says how many there are before it: without it they were cut short.
+pub(super) const END: &str = "end";
 /// Hashes in one line.
 const PER_LINE: usize = 1000;
+/// Bytes of the last line.
+const MAX_END: usize = 512;
 
-type Put = Box<dyn FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send>;
-
+/// A line.
 #[derive(Serialize, Deserialize)]
-struct Line {
-    kind: String,
-    version: u8,
-    key: String,
-    record: Value,
+pub(super) struct Line {
+    /// The table of its record, or what else it is.
+    pub(super) kind: String,
+    /// The version of the record.
+    pub(super) version: u8,
+    /// The record's key.
+    pub(super) key: String,
+    /// The record.
+    pub(super) record: Value,
 }
 
-/// Writes every record as one line `{"kind", "version", "key", "record"}`.
+/// What the last line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Ended {
+    /// Lines before it.
+    pub lines: u64,
+    /// Records that could not be read, and are in none of them.
+    pub damaged: u64,
+}
+
+/// Writes every record as one line `{"kind", "version", "key", "record"}`, and in the last one how many there were. All is of
+/// one moment, and no more than a record is held in memory. A record that cannot be read is counted and passed over: who
+/// said no is not to be lost for a row that has nothing to do with them.
+///
+/// Blocks.
 ///
 /// # Errors
 /// The store's or the writer's.
 pub fn export(store: &Store, out: &mut impl Write) -> anyhow::Result<Exported> {
-    write_line(out, RELAY, 1, "mark", store.mark().into())?;
-    Ok(Exported {
-        subscribers: export_table::<Subscriber>(store, out)?,
-        authorities: export_table::<AuthorityFacts>(store, out)?,
-        following: export_table::<Following>(store, out)?,
-        publishers: export_table::<Publisher>(store, out)?,
-        holds: export_table::<Hold>(store, out)?,
-        held: export_table::<HeldPost>(store, out)?,
-        rules: export_table::<Rule>(store, out)?,
-        lists: export_table::<ListFeed>(store, out)?,
-        search_servers: export_table::<SearchServer>(store, out)? + export_table::<SwitchedOff>(store, out)?,
-        trends: export_table::<TrendRuling>(store, out)? + export_table::<Place>(store, out)?,
+    let mut lines = Lines { from: store.snapshot()?, out, ended: Ended::default() };
+    lines.write(RELAY, 1, "mark", store.mark().into())?;
+    let done = Exported {
+        subscribers: lines.table::<Subscriber>()?,
+        authorities: lines.table::<AuthorityFacts>()?,
+        following: lines.table::<Following>()?,
+        publishers: lines.table::<Publisher>()?,
+        holds: lines.table::<Hold>()?,
+        held: lines.table::<HeldPost>()?,
+        rules: lines.table::<Rule>()?,
+        lists: lines.table::<ListFeed>()?,
+        search_servers: lines.table::<SearchServer>()? + lines.table::<SwitchedOff>()?,
+        trends: lines.table::<TrendRuling>()? + lines.table::<Place>()?,
         refused: {
-            export_line(out, SearchKey::ROW, &store.search_key_row())?;
-            export_table::<Refused>(store, out)? + export_table::<Suppressed>(store, out)?
+            lines.record(SearchKey::ROW, &store.search_key_row())?;
+            lines.table::<Refused>()? + lines.table::<Suppressed>()?
         },
-        deleted: export_deleted(store, out)? + export_table::<Edited>(store, out)?,
-    })
+        deleted: lines.deleted(store)? + lines.table::<Edited>()?,
+        overwritten: 0,
+    };
+    let ended = lines.ended;
+    if ended.damaged > 0 {
+        tracing::error!(
+            count = ended.damaged,
+            "records cannot be read and are not exported; `shearwater check` names them"
+        );
+    }
+    lines.write(END, 1, "", serde_json::to_value(ended)?)?;
+    out.flush()?;
+    Ok(done)
 }
 
-fn export_deleted(store: &Store, out: &mut impl Write) -> anyhow::Result<usize> {
-    let mut count = 0;
-    for (day, hashes) in store.tombstones()? {
-        for some in hashes.chunks(PER_LINE) {
-            let hashes: Vec<String> = some.iter().map(|hash| format!("{hash:032x}")).collect();
-            write_line(out, DELETED, 1, &day.to_string(), hashes.into())?;
-            count += some.len();
+struct Lines<'a, W> {
+    from: Snapshot,
+    out: &'a mut W,
+    ended: Ended,
+}
+
+impl<W: Write> Lines<'_, W> {
+    fn table<R: Record>(&mut self) -> anyhow::Result<usize> {
+        let (mut count, out, ended) = (0, &mut *self.out, &mut self.ended);
+        let damaged = self.from.each::<R, anyhow::Error>(|key, record| {
+            count += 1;
+            ended.lines += 1;
+            write_line(out, R::TABLE, R::VERSION, key, serde_json::to_value(record)?)
+        })?;
+        self.ended.damaged += damaged;
+        Ok(count)
+    }
+
+    fn deleted(&mut self, store: &Store) -> anyhow::Result<usize> {
+        let mut count = 0;
+        for (day, hashes) in store.tombstones()? {
+            for some in hashes.chunks(PER_LINE) {
+                let hashes: Vec<String> = some.iter().map(|hash| format!("{hash:032x}")).collect();
+                self.write(DELETED, 1, &day.to_string(), hashes.into())?;
+                count += some.len();
+            }
         }
+        Ok(count)
     }
-    Ok(count)
-}
 
-fn export_table<R: Record>(store: &Store, out: &mut impl Write) -> anyhow::Result<usize> {
-    let rows = store.all::<R>()?;
-    for (key, record) in &rows {
-        export_line(out, key, record)?;
+    fn record<R: Record>(&mut self, key: &str, record: &R) -> anyhow::Result<()> {
+        self.write(R::TABLE, R::VERSION, key, serde_json::to_value(record)?)
     }
-    Ok(rows.len())
-}
 
-fn export_line<R: Record>(out: &mut impl Write, key: &str, record: &R) -> anyhow::Result<()> {
-    write_line(out, R::TABLE, R::VERSION, key, serde_json::to_value(record)?)
+    fn write(&mut self, kind: &str, version: u8, key: &str, record: Value) -> anyhow::Result<()> {
+        self.ended.lines += 1;
+        write_line(self.out, kind, version, key, record)
+    }
 }
 
 fn write_line(out: &mut impl Write, kind: &str, version: u8, key: &str, record: Value) -> anyhow::Result<()> {
@@ -125,151 +172,62 @@ fn write_line(out: &mut impl Write, kind: &str, version: u8, key: &str, record: 
     Ok(out.write_all(b"\n")?)
 }
 
-/// The place that the log's next entry gets. The log stands above the store, so whoever imports brings it: `Log::next_in`.
-pub type NextPlace = fn(&Tx<'_>) -> Result<Seq, StoreError>;
-
-/// Reads what [`export`] wrote into `store`, from this release or an older one, all or nothing. Records that are there
-/// already are overwritten; to who said no is added, and nothing taken away. Then what is held of these people goes. A
-/// subscriber starts at the end of this log: the place it had was one in another. What another relay deleted is passed over.
-///
-/// # Errors
-/// The number of the first line that does not fit, and why; nothing is written then.
-pub async fn import(store: &Store, input: &mut impl BufRead, next: NextPlace) -> anyhow::Result<Exported> {
-    let mut done = Exported::default();
-    let mut puts: Vec<Put> = Vec::new();
-    let (mut is_ours, mut edited) = (false, HashMap::new());
-    for (index, text) in input.lines().enumerate() {
-        let number = index + 1;
-        let text = text.with_context(|| format!("line {number}"))?;
-        if text.trim().is_empty() {
-            continue;
-        }
-        let line: Line = serde_json::from_str(&text).with_context(|| format!("line {number}"))?;
-        let Line { key, record, .. } = line;
-        match line.kind.as_str() {
-            Subscriber::TABLE => {
-                let mut subscriber: Subscriber = read(line.version, record, number)?;
-                done.subscribers += 1;
-                puts.push(Box::new(move |tx| {
-                    subscriber.slot = tx.new_slot()?;
-                    subscriber.start = next(tx)?;
-                    tx.put_subscriber(subscriber)
-                }));
-            }
-            AuthorityFacts::TABLE => {
-                let facts: AuthorityFacts = read(line.version, record, number)?;
-                done.authorities += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &facts)));
-            }
-            Following::TABLE => {
-                let following: Following = read(line.version, record, number)?;
-                done.following += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &following)));
-            }
-            Publisher::TABLE => {
-                let publisher: Publisher = read(line.version, record, number)?;
-                done.publishers += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &publisher)));
-            }
-            Hold::TABLE => {
-                let hold: Hold = read(line.version, record, number)?;
-                done.holds += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &hold)));
-            }
-            HeldPost::TABLE => {
-                let post: HeldPost = read(line.version, record, number)?;
-                done.held += 1;
-                puts.push(Box::new(move |tx| tx.hold(post)));
-            }
-            Rule::TABLE => {
-                let rule: Rule = read(line.version, record, number)?;
-                rule.check().with_context(|| format!("line {number}"))?;
-                done.rules += 1;
-                puts.push(Box::new(move |tx| tx.put(&rule.key(), &rule)));
-            }
-            ListFeed::TABLE => {
-                let feed: ListFeed = read(line.version, record, number)?;
-                let known = Source::list(&key).with_context(|| format!("line {number}"))?;
-                anyhow::ensure!(known.is_list(), "line {number}: {key:?} is no name of a list");
-                done.lists += 1;
-                // What it said is not here: it is fetched again.
-                let feed = ListFeed { etag: None, asked_at: None, fetched: None, ..feed };
-                puts.push(Box::new(move |tx| tx.put(&key, &feed)));
-            }
-            SearchServer::TABLE => {
-                let server: SearchServer = read(line.version, record, number)?;
-                let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
-                done.search_servers += 1;
-                puts.push(Box::new(move |tx| tx.import_search(&host, server)));
-            }
-            SwitchedOff::TABLE => {
-                let off: SwitchedOff = read(line.version, record, number)?;
-                let host = Authority::parse(&key).with_context(|| format!("line {number}"))?;
-                done.search_servers += 1;
-                puts.push(Box::new(move |tx| tx.import_search_off(&host, off)));
-            }
-            TrendRuling::TABLE => {
-                let ruling: TrendRuling = read(line.version, record, number)?;
-                done.trends += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &ruling)));
-            }
-            Place::TABLE => {
-                let place: Place = read(line.version, record, number)?;
-                let host = Authority::try_from(key).with_context(|| format!("line {number}"))?;
-                done.trends += 1;
-                puts.push(Box::new(move |tx| tx.import_place(&host, &place)));
-            }
-            SearchKey::TABLE => {
-                let row: SearchKey = read(line.version, record, number)?;
-                puts.push(Box::new(move |tx| tx.take_search_key(&row)));
-            }
-            Refused::TABLE => {
-                let no: Refused = read(line.version, record, number)?;
-                done.refused += 1;
-                puts.push(Box::new(move |tx| tx.import_refusal(&key, no)));
-            }
-            Suppressed::TABLE => {
-                let post: Suppressed = read(line.version, record, number)?;
-                done.refused += 1;
-                puts.push(Box::new(move |tx| tx.put(&key, &post)));
-            }
-            RELAY => is_ours = record.as_str() == Some(store.mark().as_str()),
-            // Of another relay: they mean nobody here.
-            DELETED | Edited::TABLE if !is_ours => {}
-            DELETED => {
-                let day: u32 = key.parse().with_context(|| format!("line {number}"))?;
-                let hashes: Vec<String> = serde_json::from_value(record).with_context(|| format!("line {number}"))?;
-                let hashes: Result<Vec<u128>, _> = hashes.iter().map(|hash| u128::from_str_radix(hash, 16)).collect();
-                let hashes = hashes.with_context(|| format!("line {number}"))?;
-                done.deleted += hashes.len();
-                puts.push(Box::new(move |tx| tx.take_tombstones(day, &hashes)));
-            }
-            Edited::TABLE => {
-                let row: Edited = read(line.version, record, number)?;
-                done.deleted += 1;
-                edited.insert(key, row.before);
-            }
-            other => anyhow::bail!("line {number}: unknown kind {other:?}"),
-        }
-    }
-    store.write(move |tx| puts.into_iter().try_for_each(|put| put(tx))).await?;
-    if done.refused + done.deleted > 0 {
-        store.write(move |tx| tx.heed_what_was_said(&edited)).await?;
-    }
-    Ok(done)
+/// Passes lines of an export on, and tells in the end whether all of them came.
+pub struct Whole<W> {
+    out: W,
+    lines: u64,
+    /// The line that comes, and the last one that came; the beginnings of them.
+    line: Vec<u8>,
+    last: Vec<u8>,
 }
 
-fn read<R: Record>(version: u8, record: Value, number: usize) -> anyhow::Result<R> {
-    carry_forward(version, record).with_context(|| format!("line {number}"))
+impl<W: Write> Whole<W> {
+    /// To `out`.
+    #[must_use]
+    pub const fn new(out: W) -> Self {
+        Self { out, lines: 0, line: Vec::new(), last: Vec::new() }
+    }
+
+    /// Hands over what is still here; what the last line says.
+    ///
+    /// # Errors
+    /// If that was not the last line of an export, or not as many came before it as it says. The writer's.
+    pub fn finish(&mut self) -> anyhow::Result<Ended> {
+        self.out.flush()?;
+        let line: Option<Line> = serde_json::from_slice(&self.last).ok();
+        let ended = line.filter(|line| line.kind == END).and_then(|line| serde_json::from_value(line.record).ok());
+        let is_whole = |ended: &Ended| self.line.is_empty() && ended.lines + 1 == self.lines;
+        ended.filter(is_whole).context("the export was cut short: its last line is not there")
+    }
+}
+
+impl<W: Write> Write for Whole<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        for part in bytes.get(..count).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            let room = MAX_END.saturating_sub(self.line.len()).min(part.len());
+            self.line.extend_from_slice(part.get(..room).unwrap_or_default());
+            if part.ends_with(b"\n") {
+                self.lines += 1;
+                self.last = std::mem::take(&mut self.line);
+            }
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::{Clock, Timestamp};
-    use crate::ids::Iri;
+    use crate::ids::{Authority, Iri, Seq};
+    use crate::store::import::{foresee, import, read};
     use crate::store::ledger::testing as ledger_testing;
-    use crate::store::{HeldKind, HeldTally, SeenSet, SwitchedBy, Wish, testing};
+    use crate::store::{HeldKind, HeldTally, MAX_REASON, SeenSet, StoreError, SwitchedBy, Tx, Wish, testing};
 
     fn next_place(_tx: &Tx<'_>) -> Result<Seq, StoreError> {
         Ok(Seq(7))
@@ -622,6 +580,61 @@ mod tests {
         let elsewhere = Store::open(elsewhere.path(), clock).unwrap();
         assert_eq!(import(&elsewhere, &mut lines.as_slice(), next_place).await.unwrap().deleted, 0);
         assert!(elsewhere.tombstones().unwrap().is_empty());
+    }
+
+    /// The file of ten minutes ago, which a full disk or a shell cut short: who said no would come back, without a word.
+    #[tokio::test]
+    async fn lines_that_were_cut_short_or_changed_are_refused_and_nothing_of_them_is_read_in() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let clock = Clock::manual(Timestamp::from_secs(1_787_486_400));
+        let (old, new) = (Store::open(old.path(), clock.clone()).unwrap(), Store::open(new.path(), clock).unwrap());
+        let (rule, publisher) =
+            (testing::rule(), Publisher { since: Timestamp::default(), reason: "x".repeat(9999), by: "x".to_owned() });
+        old.write(move |tx| {
+            tx.put(&rule.key(), &rule)?;
+            tx.put("blog.example", &publisher)
+        })
+        .await
+        .unwrap();
+        let mut lines = Vec::new();
+        export(&old, &mut lines).unwrap();
+        let text = String::from_utf8(lines).unwrap();
+        let all: Vec<&str> = text.lines().collect();
+        let joined = |some: &[&str]| some.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let last = all.len() - 1;
+        let without_one = joined(&[&all[..1], &all[2..]].concat());
+        for (lines, said) in [
+            (String::new(), "cut short"),
+            (joined(&all[..last]), "cut short"),
+            (text[..text.len() - 1].to_owned(), "cut short"),
+            (without_one, "lines before this one"),
+            (joined(&all[1..]), "do not begin"),
+            (format!("{text}{text}"), "behind the last line"),
+            (text.replace("list:dni", "config"), "of the configuration"),
+            (text.replace("\"key\":\"blog.example\"", "\"key\":\"no host\""), "line"),
+        ] {
+            let error = format!("{:#}", import(&new, &mut lines.as_bytes(), next_place).await.unwrap_err());
+            assert!(error.contains(said), "{said}: {error}");
+            assert!(new.all::<Rule>().unwrap().is_empty() && new.all::<Publisher>().unwrap().is_empty());
+        }
+        assert_eq!(foresee(&new, &mut text.as_bytes(), next_place).unwrap().overwritten, 0);
+        assert!(new.all::<Rule>().unwrap().is_empty(), "it was only looked at");
+        import(&new, &mut text.as_bytes(), next_place).await.unwrap();
+        assert_eq!(foresee(&new, &mut text.as_bytes(), next_place).unwrap().overwritten, 2);
+        assert_eq!(new.all::<Publisher>().unwrap()[0].1.reason.len(), MAX_REASON);
+    }
+
+    /// It reaches who said no all the same.
+    #[tokio::test]
+    async fn one_damaged_row_is_counted_and_all_others_are_exported() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(Timestamp::from_secs(1_787_486_400))).unwrap();
+        let rule = testing::rule();
+        store.write(move |tx| tx.put(&rule.key(), &rule)).await.unwrap();
+        testing::spoil::<AuthorityFacts>(&store, "a.example").await;
+        let mut lines = Whole::new(Vec::new());
+        assert_eq!(export(&store, &mut lines).unwrap().rules, 1);
+        assert_eq!(lines.finish().unwrap().damaged, 1);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod export;
 mod file;
 mod following;
 mod held;
+mod import;
 mod knocks;
 mod ledger;
 mod lists;
@@ -45,10 +46,10 @@ mod tokens;
 mod trends;
 mod tx;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use thiserror::Error;
@@ -66,10 +67,11 @@ pub use codec::{Record, decode, encode, frame, unframe};
 pub use control::{ControlRow, ControlTally, Directive};
 pub use cursors::{CursorBook, Position};
 pub use edited::Edited;
-pub use export::{Exported, NextPlace, export, import};
+pub use export::{Ended, Exported, Whole, export};
 pub use file::{UNFINISHED, make_private};
 pub use following::{FollowState, Following};
 pub use held::{HeldKind, HeldPost, HeldTally, Hold, MAX_HELD, MAX_HELD_PER_SERVER};
+pub use import::{NextPlace, foresee, import};
 pub use knocks::{KNOCK_LIFE, Knock, Knocks, Said};
 pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
@@ -185,6 +187,8 @@ struct Inner {
     feed: ballots::Feed,
     /// A row of the ledger could not be read.
     damaged: AtomicBool,
+    /// Tables of which it was said that rows cannot be read.
+    told: Mutex<BTreeSet<&'static str>>,
     seen: RwLock<seen::Memory>,
     room: room::Room,
 }
@@ -226,6 +230,7 @@ impl Store {
             changed: watch::Sender::new(ledger::last_change(&db)?),
             feed: ballots::Feed::default(),
             damaged: AtomicBool::new(false),
+            told: Mutex::default(),
             seen: RwLock::new(seen::Memory::load(&db)?),
             clock,
             db,
@@ -325,6 +330,30 @@ impl Store {
                 self.write(move |tx| old.iter().try_for_each(|key| tx.remove::<R>(key).map(drop))).await?;
             }
         }
+    }
+
+    /// All records of a table that can be read, in the order of their keys: for what is shown, where one damaged row is not to
+    /// hide all others. That there is one is logged once.
+    ///
+    /// # Errors
+    /// The engine's, or that a later release wrote one.
+    pub fn all_sound<R: Record>(&self) -> Result<Vec<(String, R)>, StoreError> {
+        let page = self.sound_page::<R>("", usize::MAX)?;
+        if !page.damaged.is_empty() {
+            let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.insert(R::TABLE) {
+                let count = page.damaged.len();
+                tracing::error!(table = R::TABLE, count, "rows cannot be read: `shearwater check` names them");
+            }
+        }
+        Ok(page.rows)
+    }
+
+    /// Whether there is a row of this key, readable or not.
+    fn has<R: Record>(&self, key: &str) -> Result<bool, StoreError> {
+        let read = self.0.db.begin_read()?;
+        let Some(table) = existing(read.open_table(table::<R>()))? else { return Ok(false) };
+        Ok(table.get(key)?.is_some())
     }
 
     /// All keys of a table in order; what lies under them is not read.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use super::audit::MOST_NAMED;
 use super::{Act, Record, StoreError, Tx};
 use crate::clock::Timestamp;
 use crate::config::Keyword;
@@ -20,8 +21,11 @@ use crate::ids::{Authority, Iri};
 pub const MAX_REASON: usize = 500;
 /// See [`MAX_REASON`].
 pub const MAX_NOTE: usize = 2000;
-/// Changes made together of which the audit log keeps each; of more, how many.
+/// Changes made together of which the audit log keeps each in a row of its own, with all that it says; of more, each in a few
+/// words.
 const AUDITED_ONE_BY_ONE: usize = 20;
+/// Bytes of a row of the audit log beside the names in it.
+const ROOM_FOR_COUNTS: usize = 256;
 /// The longest name of software and of a list, in bytes.
 const MAX_NAME: usize = 64;
 
@@ -303,6 +307,13 @@ impl Rule {
         format!("{} {}{until}{trial}", self.severity.as_str(), self.target)
     }
 
+    /// Whether it asks for less than `before` did: a milder word, only on trial, or not for as long.
+    #[must_use]
+    pub fn is_milder(&self, before: &Self) -> bool {
+        let end = |rule: &Self| rule.expires.map_or(i64::MAX, Timestamp::millis);
+        self.severity < before.severity || (self.dry_run && !before.dry_run) || end(self) < end(before)
+    }
+
     /// Whether it has not expired at `now`.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {
@@ -339,6 +350,13 @@ impl Rule {
     }
 }
 
+/// A change in a few words.
+struct ToldInShort {
+    /// It lets somebody in, or through.
+    milder: bool,
+    words: String,
+}
+
 /// A change of the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RuleChange {
@@ -369,18 +387,14 @@ impl RuleChange {
 }
 
 impl Tx<'_> {
-    /// Notes changes of the rules that are about to be written: each by itself, or of a long list how many and the first.
+    /// Notes changes of the rules that are about to be written: each by itself; of many, each in a few words. None is left out,
+    /// or whoever makes twenty others with it would hide it.
     ///
     /// # Errors
     /// The engine's, or a damaged record.
     pub fn audit_rules(&mut self, act: &Act, changes: &[RuleChange]) -> Result<(), StoreError> {
         if changes.len() > AUDITED_ONE_BY_ONE {
-            let (put, removed): (Vec<&RuleChange>, Vec<_>) =
-                changes.iter().partition(|change| matches!(change, RuleChange::Put(_)));
-            let first: Vec<String> = changes.iter().take(AUDITED_ONE_BY_ONE).map(RuleChange::key).collect();
-            let source = changes.first().map(|change| change.source().to_string()).unwrap_or_default();
-            let after = json!({ "put": put.len(), "removed": removed.len(), "first": first });
-            return self.audit(act, "rules.change", &source, Value::Null, after);
+            return self.audit_many_rules(act, changes);
         }
         for change in changes {
             let before = json!(self.get::<Rule>(&change.key())?);
@@ -394,6 +408,60 @@ impl Tx<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Each of many changes in a few words, in as few rows as take them all. What lets somebody in comes first: what is taken
+    /// out, what is said more mildly than before, who is exempt.
+    fn audit_many_rules(&mut self, act: &Act, changes: &[RuleChange]) -> Result<(), StoreError> {
+        let mut told = Vec::with_capacity(changes.len());
+        for change in changes {
+            told.push(self.told_in_short(change)?);
+        }
+        told.sort_by_key(|one| !one.milder);
+        let milder = told.iter().filter(|one| one.milder).count();
+        let removed = changes.iter().filter(|change| matches!(change, RuleChange::Remove(..))).count();
+        let source = changes.first().map(|change| change.source().to_string()).unwrap_or_default();
+        let counts = json!({ "put": changes.len() - removed, "removed": removed, "milder": milder });
+        let (mut names, mut bytes) = (Vec::new(), 0);
+        for one in told {
+            let more = one.words.len() + 8;
+            if bytes + more > MOST_NAMED - ROOM_FOR_COUNTS {
+                self.audit_names(act, &source, &counts, std::mem::take(&mut names))?;
+                bytes = 0;
+            }
+            bytes += more;
+            names.push(one.words);
+        }
+        self.audit_names(act, &source, &counts, names)
+    }
+
+    fn audit_names(&mut self, act: &Act, source: &str, counts: &Value, names: Vec<String>) -> Result<(), StoreError> {
+        let mut after = counts.clone();
+        after["changes"] = names.into();
+        // Twice the bytes: what has to be escaped in a text is counted once above.
+        self.audit_up_to(2 * MOST_NAMED, act, "rules.change", source, Value::Null, after)
+    }
+
+    fn told_in_short(&self, change: &RuleChange) -> Result<ToldInShort, StoreError> {
+        // One that cannot be read was something.
+        let before = match self.get::<Rule>(&change.key()) {
+            Err(StoreError::Damaged(_)) => None,
+            read => read?,
+        };
+        let was = before.as_ref().map_or_else(|| "nothing".to_owned(), Rule::in_words);
+        Ok(match change {
+            RuleChange::Remove(..) => ToldInShort { milder: true, words: format!("- {was}") },
+            RuleChange::Put(rule) => {
+                let milder = before.as_ref().map_or(rule.severity == Severity::Allow, |before| rule.is_milder(before));
+                let words = rule.in_words();
+                let words = match &before {
+                    None => format!("+ {words}"),
+                    Some(_) if was == words => format!("~ {words}"),
+                    Some(_) => format!("~ {words}; was {was}"),
+                };
+                ToldInShort { milder, words }
+            }
+        })
     }
 
     /// Writes a change of the rules. What it means for those who are here is for `relay` to do.
@@ -411,6 +479,61 @@ impl Tx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::store::Store;
+
+    /// Twenty harmless changes, and in the middle of them one that lets a blocked server in.
+    #[tokio::test]
+    async fn of_many_changes_the_log_keeps_each_and_first_what_lets_somebody_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_secs(1_787_486_400);
+        let store = Store::open(dir.path(), Clock::manual(now)).unwrap();
+        let source = Source::list("dni").unwrap();
+        let rule = |name: &str, severity| {
+            Rule::new(format!("domain:{name}").parse().unwrap(), severity, Source::list("dni").unwrap(), now)
+        };
+        let old = ["evil.example", "milder.example", "trial.example"].map(|name| rule(name, Severity::Block));
+        let rows = old.clone();
+        store.write(move |tx| rows.iter().try_for_each(|rule| tx.put(&rule.key(), rule))).await.unwrap();
+        let mut changes: Vec<_> = (0..3000)
+            .map(|n| RuleChange::Put(rule(&format!("n{n}.a-rather-long-name.example"), Severity::Block)))
+            .collect();
+        changes.push(RuleChange::Put(rule("friend.example", Severity::Allow)));
+        changes.insert(1500, RuleChange::Remove(old[0].target.clone(), source));
+        changes.push(RuleChange::Put(rule("milder.example", Severity::Silence)));
+        changes.push(RuleChange::Put(Rule { dry_run: true, ..old[2].clone() }));
+        let act = Act::local("because");
+        store.write(move |tx| tx.audit_rules(&act, &changes)).await.unwrap();
+        let mut rows = store.audited("", 100, |_| true).unwrap();
+        rows.reverse();
+        assert!((2..6).contains(&rows.len()), "{}", rows.len());
+        let mut names = Vec::new();
+        for (_, row) in &rows {
+            assert_eq!(
+                (row.what.as_str(), row.target.as_str(), row.why.as_str()),
+                ("rules.change", "list:dni", "because")
+            );
+            assert_eq!(
+                (&row.after["put"], &row.after["removed"], &row.after["milder"]),
+                (&json!(3003), &json!(1), &json!(4))
+            );
+            names.extend(
+                row.after["changes"].as_array().expect("names").iter().map(|one| one.as_str().unwrap().to_owned()),
+            );
+        }
+        assert_eq!(names.len(), 3004);
+        names.truncate(4);
+        names.sort();
+        assert_eq!(
+            names,
+            [
+                "+ allow domain:friend.example",
+                "- block domain:evil.example",
+                "~ block domain:trial.example (on trial); was block domain:trial.example",
+                "~ silence domain:milder.example; was block domain:milder.example",
+            ]
+        );
+    }
 
     #[test]
     fn a_target_is_what_people_type_and_reads_back_as_it_is_written() {

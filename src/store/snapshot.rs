@@ -9,11 +9,11 @@ use std::io::{BufRead, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use redb::{Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{LONG_REPAIR, META, Store, StoreError, existing, file, tables, tx};
+use super::{LONG_REPAIR, META, Record, Store, StoreError, codec, existing, file, table, tables, tx};
 use crate::ids::Seq;
 
 const FORMAT: &str = "shearwater-rows";
@@ -79,6 +79,27 @@ impl Snapshot {
     pub fn number(&self, name: &str) -> Result<u64, StoreError> {
         let Some(meta) = existing(self.read.open_table(META))? else { return Ok(0) };
         Ok(meta.get(name)?.map_or(0, |row| tx::number(row.value())))
+    }
+
+    /// Hands over each record of a table that can be read, in the order of their keys; how many cannot.
+    ///
+    /// # Errors
+    /// The engine's, that a later release wrote one, or that of `take`.
+    pub(super) fn each<R: Record, E: From<StoreError>>(
+        &self,
+        mut take: impl FnMut(&str, R) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let Some(table) = existing(self.read.open_table(table::<R>()))? else { return Ok(0) };
+        let mut damaged = 0;
+        for row in table.iter().map_err(StoreError::from)? {
+            let (key, value) = row.map_err(StoreError::from)?;
+            match codec::decode(value.value()) {
+                Ok(record) => take(key.value(), record)?,
+                Err(StoreError::Damaged(_)) => damaged += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(damaged)
     }
 
     /// Writes all tables but those that are left out. `log_head` is to be asked for after the snapshot was taken.

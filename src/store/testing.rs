@@ -173,3 +173,8 @@ impl StorageBackend for CountingDisk {
         self.0.disk.write(offset, data)
     }
 }
+
+/// Puts a row there that cannot be read.
+pub(crate) async fn spoil<R: crate::store::Record>(store: &crate::store::Store, key: &'static str) {
+    store.write(move |tx| tx.insert(crate::store::table::<R>(), key, b"no".as_slice())).await.unwrap();
+}

@@ -306,6 +306,7 @@ fn records_keep_their_golden_bytes() {
     check(AuditEntry {
         at: NOON,
         who: "token:ada's laptop".to_owned(),
+        token: None,
         what: "subscriber.mode".to_owned(),
         target: "small.example".to_owned(),
         why: "they asked".to_owned(),

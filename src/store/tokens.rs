@@ -1,7 +1,7 @@
 //! Tokens that programs show to be let in. Of a token only a hash is kept: who reads the store cannot use what is in it.
 //! How one is made and checked is `policy`'s to say.
 //!
-//! They do not travel with an export: one that was revoked since would come back with it.
+//! They do not travel with an export or a backup: one that was revoked since would come back with it.
 
 use redb::ReadableTable as _;
 use serde::{Deserialize, Serialize};
@@ -125,13 +125,33 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Takes all tokens back; how many. For a store that slept: which of them were revoked meanwhile it does not know.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn forget_tokens(&mut self) -> Result<usize, StoreError> {
+        let keys = {
+            let table = self.engine().open_table(table::<ApiToken>())?;
+            let keys = table.iter()?.map(|row| Ok(row?.0.value().to_owned()));
+            keys.collect::<Result<Vec<String>, StoreError>>()?
+        };
+        keys.iter().try_for_each(|key| self.remove::<ApiToken>(key).map(drop))?;
+        Ok(keys.len())
+    }
+
+    /// Those that can be read: one that cannot opens nothing, and hinders nobody from taking another back.
     fn tokens(&self) -> Result<Vec<(String, ApiToken)>, StoreError> {
         let table = self.engine().open_table(table::<ApiToken>())?;
-        let rows = table.iter()?.map(|row| {
+        let mut tokens = Vec::new();
+        for row in table.iter()? {
             let (key, row) = row?;
-            Ok((key.value().to_owned(), codec::decode(row.value())?))
-        });
-        rows.collect()
+            match codec::decode(row.value()) {
+                Ok(token) => tokens.push((key.value().to_owned(), token)),
+                Err(StoreError::Damaged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tokens)
     }
 }
 

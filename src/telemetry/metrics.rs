@@ -172,6 +172,8 @@ numbers! {
     worker_units: Counters = "shearwater_worker_units_total" by ["worker"];
     /// Panics caught in a request. Any is a bug: please report it.
     panics: IntCounter = "shearwater_panics_total";
+    /// Wrong tokens that were shown to the operator's API.
+    wrong_tokens: IntCounter = "shearwater_admin_wrong_tokens_total";
     /// The release that runs; always 1.
     build: Gauges = "shearwater_build_info" by ["version"];
 

@@ -12,7 +12,7 @@ use shearwater::config::Access;
 use shearwater::demo::{Family, PostSpec};
 use shearwater::ids::Iri;
 use shearwater::relay::resolver::WaitingHint;
-use shearwater::store::{AuthorityFacts, Record as _, Store, TrendServed};
+use shearwater::store::{Act, AuthorityFacts, Record as _, Scope, Store, TrendServed};
 
 use crate::searching::{eventually, found, member};
 use crate::serving::shearwater;
@@ -29,6 +29,13 @@ fn run(home: &Path, args: &[&str]) -> Output {
 
 fn done(home: &Path, args: &[&str]) -> Value {
     let output = run(home, &[args, &["--json"]].concat());
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    json(&output.stdout)
+}
+
+/// The same of a command that knows nothing but JSON.
+fn done_with(home: &Path, args: &[&str]) -> Value {
+    let output = run(home, args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     json(&output.stdout)
 }
@@ -87,6 +94,7 @@ async fn a_relay_that_runs_is_backed_up_and_one_that_is_put_back_goes_on_and_res
     eventually(&relay, "it is found", || found(&relay, "fulmar") == [post.id.clone()]).await;
     let actor = other.fetch(&format!("{}/actor", relay.url())).await.expect("an answer").body;
 
+    token(&relay, "a reader").await;
     // Each of the tables that are left out is one: a new name for a table must not let it in. Rows of two come with time.
     let late = [WaitingHint::TABLE, TrendServed::TABLE];
     let tables = || relay.store().snapshot().expect("a snapshot").tables().expect("tables");
@@ -145,13 +153,25 @@ async fn who_said_no_and_what_was_deleted_since_the_backup_does_not_come_back() 
     yes.delete(&posts[1]).await.expect("an answer");
     yes.edit(&posts[2], "a razorbill").await.expect("an answer");
     eventually(&relay, "both are gone", || found(&relay, "kittiwake") == [posts[0].clone()]).await;
-    let lines = run(&home, &["admin", "export"]);
-    assert!(lines.status.success() && !String::from_utf8_lossy(&lines.stdout).contains(&posts[1]));
-    std::fs::write(home.join("newest"), &lines.stdout).expect("written");
+    assert!(run(&home, &["admin", "export", "--to", "newest"]).status.success());
+    let lines = std::fs::read_to_string(home.join("newest")).expect("the file");
+    assert!(!lines.contains(&posts[1]));
+    let cut = lines.rsplit_once("{\"kind\":\"end\"").expect("a last line").0;
+    std::fs::write(home.join("cut"), cut).expect("written");
+    std::fs::write(home.join("empty"), "").expect("written");
 
     let relay = relay
         .restart_after(|data| {
             lose(data);
+            for file in ["cut", "empty"] {
+                refused(&home, &["restore", "b", "--newest", file], "cut short");
+                assert!(!data.exists(), "nothing is put back without what was said since");
+            }
+            let looked = done_with(&home, &["admin", "import", "--dry-run", "newest"]);
+            assert!(
+                looked["found"]["deleted"] == 0 && !data.exists(),
+                "to no other relay they mean something: {looked}"
+            );
             let said = done(&home, &["restore", "b", "--newest", "newest"]);
             assert_eq!(said["newest"]["deleted"], 2);
         })
@@ -185,6 +205,36 @@ async fn after_a_restore_nobody_is_shown_before_their_profile_was_read_anew() {
     .await;
     eventually(&relay, "and who says no is gone", || crate::searching::held(&relay) == (1, 1)).await;
     assert!(seen.iter().all(|id| *id == post.id), "and was never shown: {seen:?}");
+}
+
+/// Yesterday's backup knows nothing of what happened to the laptop this morning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_revoked_since_the_backup_opens_nothing_after_a_restore() {
+    let relay = TestRelay::start().await;
+    let home = home(&relay);
+    let (stolen, kept) = (token(&relay, "laptop").await, token(&relay, "desk").await);
+    done(&home, &["backup", "b"]);
+    assert!(done(&home, &["admin", "token", "revoke", "laptop"])["revoked"] == "laptop");
+    let relay = relay
+        .restart_after(|data| {
+            lose(data);
+            let said = run(&home, &["restore", "b"]);
+            let text = String::from_utf8_lossy(&said.stderr).into_owned();
+            for one in ["token create", "keys rotate --now", "sha256:"] {
+                assert!(said.status.success() && text.contains(one), "{one}: {text}");
+            }
+        })
+        .await;
+    let addr = relay.server.ops_addr().expect("an address");
+    for token in [stolen, kept] {
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(crate::asking::ask_with(addr, "GET", "/api/admin/v1/stats", &headers, "").await.status, 401);
+    }
+}
+
+async fn token(relay: &TestRelay, name: &str) -> String {
+    let tokens = &relay.server.app().state.tokens;
+    tokens.make(name, Scope::Admin, None, &Act::local("a test")).await.expect("a token").token
 }
 
 /// A stopped relay with rows enough that a kill hits something.

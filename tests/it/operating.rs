@@ -149,6 +149,11 @@ async fn what_cannot_be_read_or_done_is_refused_with_a_status_to_act_on_and_noth
         ("POST", format!("/subscribers/{host}/mode"), json!({ "mode": "loud" }), 400),
         ("POST", format!("/subscribers/{host}/mode"), json!({ "mode": "forward", "dryrun": true }), 400),
         ("POST", format!("/subscribers/{host}/mode"), Value::Null, 400),
+        ("POST", format!("/subscribers/{host}/pause"), json!({ "reason": "x".repeat(501) }), 400),
+        ("POST", format!("/subscribers/{host}/reject"), json!({ "reason": "x".repeat(1 << 20) }), 400),
+        ("POST", "/held/release".to_owned(), json!({ "target": host, "reason": "\u{1b}[2J" }), 400),
+        ("POST", "/publishers/blog.example".to_owned(), json!({ "reason": "a\u{9b}b" }), 400),
+        ("DELETE", format!("/subscribers/{host}?reason={}", "x".repeat(501)), Value::Null, 400),
         ("DELETE", format!("/subscribers/{host}?because=x"), Value::Null, 400),
         ("POST", "/subscribers/not%20a%20host/approve".to_owned(), Value::Null, 400),
         ("GET", "/subscribers?state=lost".to_owned(), Value::Null, 400),
@@ -275,6 +280,8 @@ async fn every_change_is_written_down_with_who_and_why_and_what_was_before() {
         ("DELETE", format!("/trends/rulings?target=cats&{q}"), Value::Null, "trend.unrule"),
         ("POST", "/tokens".to_owned(), with(json!({ "name": "new", "scope": "read" })), "token.create"),
         ("DELETE", format!("/tokens?name=new&{q}"), Value::Null, "token.revoke"),
+        ("POST", format!("/deliveries/{one}/retry"), why.clone(), "delivery.retry"),
+        ("POST", format!("/servers/{one}/probe"), with(json!({ "deliver": false })), "server.probe"),
         ("POST", "/index/purge".to_owned(), with(json!({ "target": "gone.example", "dry_run": false })), "index.purge"),
         ("POST", "/index/rebuild".to_owned(), why.clone(), "index.rebuild"),
         ("POST", "/index/expunge".to_owned(), why.clone(), "index.expunge"),
@@ -287,11 +294,12 @@ async fn every_change_is_written_down_with_who_and_why_and_what_was_before() {
         let row = &rows[0];
         assert!(row["what"].as_str().is_some_and(|has| has.starts_with(what)), "{method} {path}: {row}");
         assert_eq!((&row["who"], &row["why"]), (&json!("token:admin"), &json!("because")), "{row}");
+        assert!(row["token"].as_str().is_some_and(|id| all.contains(&format!("shearwater_{id}"))), "which one: {row}");
         let path = path.split('?').next().unwrap_or_default().replace(one.as_str(), NOBODY);
         left.remove(&(method.to_owned(), path.replace(two.as_str(), NOBODY).replace("blog.example", NOBODY)));
     }
     // What changes nothing, and what has a test of its own.
-    for done in ["/servers/", "/index/check", "/deliveries/", "/rules/import", "/lists", "/held/", "/keys/rotate"] {
+    for done in ["/index/check", "/rules/import", "/lists", "/held/", "/keys/rotate"] {
         left.retain(|(_, path)| !path.starts_with(done));
     }
     assert!(left.is_empty(), "say above what these leave in the log: {left:?}");
@@ -430,15 +438,24 @@ async fn a_look_tells_step_by_step_what_works_and_changes_nothing() {
     server.set_fault(Fault::Status(403));
     let bad = look(Value::Null).await;
     assert!(outcomes(&bad).contains(&"delivery:bad".to_owned()), "{bad}");
-    assert_eq!(relay.store().audited("", 9, |_| true).expect("rows").len(), before);
+    let written = relay.store().audited("", 9, |_| true).expect("rows");
+    assert_eq!(written.len(), before + 3, "that it was looked at, and nothing else");
+    assert!(written.iter().take(3).all(|(_, row)| row.what == "server.probe" && row.target == host.to_string()));
+    let again = call(&relay, &all, "POST", &format!("/servers/{host}/probe"), Value::Null).await;
+    assert_eq!(again.status, 429, "{}", again.body);
+    assert!(again.header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0));
     assert!(relay.store().subscriber(&host).is_some_and(|one| one.health.consecutive == 0));
 }
 
 fn admin(relay: &TestRelay, env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shearwater"));
     let here = relay.config.data_dir.display().to_string();
     let env = if env.is_empty() { vec![("SHEARWATER_DATA_DIR", here.as_str())] } else { env.to_vec() };
-    let output = command.envs(env).arg("admin").args(args).output().expect("it runs");
+    run(&env, &[&["admin"], args].concat())
+}
+
+fn run(env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shearwater"));
+    let output = command.envs(env.to_vec()).args(args).output().expect("it runs");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.success(), text)
 }
@@ -492,7 +509,12 @@ async fn the_commands_do_it_on_this_machine_without_a_token_and_elsewhere_with_o
     check(&there, &["log", "--what", "subscriber"], true, &["token:laptop", "local", "Goodbye.", "subscriber.pause"]);
     check(&there, &["token", "create", "--name", "x"], false, &["--scope admin"]);
     check(&there, &["export"], false, &["this takes a token of scope admin"]);
-    check(&[], &["export"], true, &[&hosts[2]]);
+    check(&[], &["export"], true, &[&hosts[2], "\"kind\":\"end\""]);
+    let file = relay.config.data_dir.join("newest.ndjson").display().to_string();
+    check(&[], &["export", "--to", &file], true, &[]);
+    let good = std::fs::read_to_string(&file).expect("the file");
+    check(&there, &["export", "--to", &file], false, &["this takes a token of scope admin", "is as it was"]);
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), good);
     let exports = || relay.store().audited("", 9, |row| row.what == "export").expect("rows").len();
     assert_eq!(exports(), 0, "one every ten minutes would push what was changed out of the log");
     assert_eq!(call(&relay, &self::token(&relay, Scope::Admin).await, "GET", "/export", Value::Null).await.status, 200);
@@ -502,6 +524,103 @@ async fn the_commands_do_it_on_this_machine_without_a_token_and_elsewhere_with_o
     check(&there[..1], &["stats"], false, &["SHEARWATER_ADMIN_TOKEN is not set"]);
     let clear = [("SHEARWATER_ADMIN_URL", "http://relay.example"), there[1]];
     check(&clear, &["stats"], false, &["a token is sent by https"]);
+}
+
+/// Whoever names a relay elsewhere means that one: what cannot be undone is not done to the one here instead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_for_a_relay_elsewhere_never_touches_the_one_on_this_machine() {
+    let with_search = |config: &mut shearwater::config::Config| config.search.api = shearwater::config::Access::Public;
+    let (here, there) = (TestRelay::start_with(with_search).await, TestRelay::start_with(with_search).await);
+    let (all, data) = (token(&there, Scope::Admin).await, here.config.data_dir.display().to_string());
+    let url = format!("http://{}", there.server.ops_addr().expect("an address"));
+    while call(&there, &all, "POST", "/index/check", Value::Null).await.status != 200 {
+        // The index is made a moment after the start.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let changed = |relay: &TestRelay| {
+        let rows = relay.store().audited("", 99, |row| row.what != "token.create").expect("rows");
+        rows.into_iter().map(|(_, row)| (row.what, row.why)).collect::<Vec<_>>()
+    };
+    let local = [("SHEARWATER_DATA_DIR", data.as_str()), ("SHEARWATER_ADMIN_TOKEN", all.as_str())];
+    let by_habit = [local[0], local[1], ("SHEARWATER_ADMIN_URL", url.as_str())];
+    let purge = ["index", "purge", "gone.example", "--yes", "--reason", "they asked"];
+    for (env, args) in [
+        (&local[..], &[&purge[..], &["--url", &url]].concat()[..]),
+        (&by_habit[..], &purge[..]),
+        (&local[..], &["index", "expunge", "--reason", "they asked", "--url", &url]),
+        (&by_habit[..], &["trends", "replay"]),
+        (&by_habit[..], &["index", "stats"]),
+    ] {
+        let (_, text) = run(env, args);
+        assert!(!text.contains("no relay runs") && !text.contains("SHEARWATER_"), "{args:?}: {text}");
+    }
+    let done = changed(&there);
+    assert_eq!(done.iter().filter(|(what, _)| what.starts_with("index.purge")).count(), 2, "{done:?}");
+    assert!(done.iter().any(|(what, why)| what == "index.expunge" && why == "they asked"), "{done:?}");
+    // Where nobody answers there, nothing is done here.
+    let nobody = format!("http://{NOBODY}");
+    for args in [
+        &["index", "purge", "gone.example", "--yes", "--url", &nobody][..],
+        &["index", "rebuild", "--url", &nobody],
+        &["trends", "replay", "--url", &nobody],
+        &["keys", "rotate", "--now", "--url", &nobody],
+    ] {
+        let (success, text) = run(&local, args);
+        assert!(!success && text.contains("asking http://127.0.0.1:1"), "{args:?}: {text}");
+    }
+    // What works on files is refused: they are not those of the relay that is meant.
+    let backup = here.config.data_dir.join("b").display().to_string();
+    for args in [
+        &["backup", &backup][..],
+        &["restore", &backup],
+        &["check"],
+        &["keys", "show"],
+        &["keys", "rotate", "--dry-run"],
+        &["admin", "import", "/dev/null"],
+    ] {
+        let (success, text) = run(&by_habit, args);
+        assert!(!success && (text.contains("this machine")), "{args:?}: {text}");
+    }
+    assert_eq!(changed(&here), []);
+    // And they are no settings: whatever reads the configuration goes on.
+    for args in [&["config", "check"][..], &["config", "show"]] {
+        let env = [by_habit[0], by_habit[1], by_habit[2], ("SHEARWATER_PUBLIC_URL", "https://relay.example")];
+        let (success, text) = run(&env, args);
+        assert!(success, "{args:?}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_for_a_servers_admin_is_told_to_who_may_moderate() {
+    let relay = TestRelay::start().await;
+    let (reads, moderates) = (token(&relay, Scope::Read).await, token(&relay, Scope::Moderate).await);
+    let link = async |token: &str| {
+        call(&relay, token, "GET", "/check/small.example", Value::Null).await.json()["link"].clone()
+    };
+    assert_eq!(link(&reads).await, Value::Null);
+    assert!(link(&moderates).await.as_str().is_some_and(|link| link.contains("code=")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_and_health_are_not_read_by_a_name_that_somebody_has_lead_here() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let relay = TestRelay::start().await;
+    let addr = relay.server.ops_addr().expect("an address");
+    for (path, host, status) in [
+        ("/metrics", "evil.example:9464", "421"),
+        ("/health/ready", "evil.example", "421"),
+        ("/metrics", "localhost:9464", "200"),
+        ("/health/live", "127.0.0.1", "200"),
+        // It takes a token, which no page has.
+        ("/api/admin/v1/stats", "evil.example", "401"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(addr).await.expect("a connection");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{path} {host}: {text}");
+    }
 }
 
 /// `SCHEMATHESIS=/path/to/schemathesis cargo test --test it -- --ignored every_answer_of_the_operators --nocapture`

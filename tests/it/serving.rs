@@ -135,13 +135,11 @@ fn the_data_folder_is_private_whoever_makes_it_first() {
     let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     let dir = tempfile::tempdir().expect("a folder");
     let data = dir.path().join("data");
-    let mut import = shearwater(dir.path())
-        .args(["admin", "import"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("it starts");
-    assert!(import.wait().expect("a status").success());
+    let lines = "{\"kind\":\"relay\",\"version\":1,\"key\":\"mark\",\"record\":\"x\"}\n\
+                 {\"kind\":\"end\",\"version\":1,\"key\":\"\",\"record\":{\"lines\":1,\"damaged\":0}}\n";
+    std::fs::write(dir.path().join("lines"), lines).expect("written");
+    let import = shearwater(dir.path()).args(["admin", "import", "lines"]).output().expect("it runs");
+    assert!(import.status.success(), "{}", text(&import.stderr));
     assert_eq!((mode(&data), mode(&data.join("shearwater.redb"))), (0o700, 0o600), "made by an import");
     std::fs::remove_dir_all(&data).expect("removed");
     let keys = shearwater(dir.path()).args(["keys", "show"]).env("SHEARWATER_PUBLIC_URL", "https://r.example").output();

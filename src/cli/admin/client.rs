@@ -4,8 +4,7 @@
 //! Promises: a token leaves by https only, or stays on this machine; it is followed nowhere else (no redirects); it comes
 //! from the environment, since others on the machine can read a command line.
 
-use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,13 +15,15 @@ use url::{Host, Url, form_urlencoded};
 
 use crate::cli::block_on;
 use crate::config::Config;
+use crate::http::GENERAL_REMEDIES;
+use crate::ids::is_plain;
 
 /// Where the commands look for the URL and the token of a relay elsewhere.
 const URL: &str = "SHEARWATER_ADMIN_URL";
 const TOKEN: &str = "SHEARWATER_ADMIN_TOKEN";
 /// The longest that an answer takes: making the index anew is asked for and not waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The most that is read of an answer: the whole state of a large relay.
+/// The most that is read of an answer that is shown: what may be longer is passed on as it comes.
 const MOST: usize = 1 << 30;
 /// Where the API is.
 const ROOT: &str = "api/admin/v1/";
@@ -55,19 +56,68 @@ pub(in crate::cli) enum Socket {
     Silent,
 }
 
+/// The relay elsewhere that is meant, if one is.
+fn elsewhere(at: &AtArgs) -> Option<String> {
+    at.url.clone().or_else(elsewhere_by_habit)
+}
+
+/// The one that the environment names.
+fn elsewhere_by_habit() -> Option<String> {
+    std::env::var(URL).ok().filter(|url| !url.is_empty())
+}
+
+/// For commands that work on this machine alone. Who has said in the environment that another relay is meant does not mean
+/// this one, and is not to find out afterwards which one it was.
+///
+/// # Errors
+/// If the environment names a relay elsewhere.
+pub(in crate::cli) fn only_here(command: &str) -> anyhow::Result<()> {
+    match elsewhere_by_habit() {
+        None => Ok(()),
+        Some(url) => anyhow::bail!(
+            "{URL} names the relay at {url}, and `{command}` works on the files of this machine alone: `unset {URL}` if those \
+             are meant, or run it on the relay's machine"
+        ),
+    }
+}
+
 /// Asks whichever relay `at` means.
 pub(super) fn ask(at: &AtArgs, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
-    let named = at.url.clone().or_else(|| std::env::var(URL).ok().filter(|url| !url.is_empty()));
-    let Some(url) = named else {
-        let data_dir = Config::data_dir(at.config.as_deref())?;
-        return block_on(async { ask_here(data_dir.join("admin.sock"), method, path, body).await? });
-    };
-    let base = base(&url)?;
-    let token = std::env::var(TOKEN).ok().filter(|token| !token.trim().is_empty());
-    let token = token.with_context(|| {
+    if let Some(url) = elsewhere(at) {
+        return there(&url, method, path, body);
+    }
+    let data_dir = Config::data_dir(at.config.as_deref())?;
+    block_on(async { ask_here(data_dir.join("admin.sock"), method, path, body).await? })
+}
+
+/// The same for commands that can do it on the files of this machine: only the relay here can be silent.
+pub(in crate::cli) fn ask_or_silent(
+    at: &AtArgs,
+    method: &str,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> anyhow::Result<Socket> {
+    match elsewhere(at) {
+        Some(url) => Ok(Socket::Answered(there(&url, method, path, body)?.text)),
+        None => ask_socket(&Config::data_dir(at.config.as_deref())?, method, path, body),
+    }
+}
+
+/// Whether `at` means a relay elsewhere.
+pub(in crate::cli) fn is_elsewhere(at: &AtArgs) -> bool {
+    elsewhere(at).is_some()
+}
+
+fn there(url: &str, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
+    let (base, token) = (base(url)?, token()?);
+    block_on(async { read(send_there(&base, &token, method, path, body, Waits::ForAll).await?).await })
+}
+
+fn token() -> anyhow::Result<String> {
+    let token = std::env::var(TOKEN).ok().map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+    token.with_context(|| {
         format!("{TOKEN} is not set: `shearwater admin token create --scope read|moderate|admin` on the relay's machine makes one")
-    })?;
-    block_on(async { ask_there(&base, token.trim(), method, path, body).await })
+    })
 }
 
 /// Asks the relay on this machine.
@@ -79,6 +129,48 @@ pub(in crate::cli) fn ask_socket(
 ) -> anyhow::Result<Socket> {
     let asked = block_on(ask_here(data_dir.join("admin.sock"), method, path, body))?;
     Ok(asked.map_or(Socket::Silent, |answer| Socket::Answered(answer.text)))
+}
+
+/// Whether a relay runs with this `data_dir`.
+///
+/// # Errors
+/// If it cannot be told, because the folder is somebody else's.
+pub(in crate::cli) fn answers(data_dir: &Path) -> anyhow::Result<bool> {
+    let socket = data_dir.join("admin.sock");
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_stream) => Ok(true),
+        Err(error) if is_nobody(error.kind()) => Ok(false),
+        Err(error) => {
+            let hint = hint(&socket, error.kind());
+            Err(error).context(hint)
+        }
+    }
+}
+
+/// Of the ways in which a socket cannot be opened, those that mean that nobody listens there.
+const fn is_nobody(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+/// What to do where a socket cannot be opened.
+fn hint(socket: &Path, kind: ErrorKind) -> String {
+    let shown = socket.display();
+    match kind {
+        ErrorKind::PermissionDenied => format!(
+            "{shown} is not yours to open: run this as the user that the relay runs as, or with sudo and --config \
+             /etc/shearwater/shearwater.toml"
+        ),
+        _ => format!(
+            "no relay answers at {shown}: is `shearwater serve` running with this data_dir? The usual settings are named by \
+             --config /etc/shearwater/shearwater.toml, and take sudo"
+        ),
+    }
+}
+
+/// What the operating system said, somewhere below what others made of it.
+fn kind_of(error: &(dyn std::error::Error + 'static)) -> Option<ErrorKind> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).last()
 }
 
 /// The URL that paths are joined to. In the clear a token goes nowhere but to this machine.
@@ -105,19 +197,33 @@ fn base(text: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
-/// Writes an answer of the relay on this machine to a file, as it comes: it may be larger than memory. The file is of use
-/// only if this succeeds.
-pub(in crate::cli) fn download(data_dir: &Path, path: &str, file: &mut File) -> anyhow::Result<()> {
+/// Writes an answer to `out` as it comes: it may be larger than memory. What was written is of use only if this succeeds.
+pub(in crate::cli) fn download(at: &AtArgs, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
     block_on(async {
-        let mut response = send_here(data_dir.join("admin.sock"), "GET", path, None).await??;
-        if !response.status().is_success() {
-            return read(response).await.map(drop);
-        }
-        while let Some(part) = response.chunk().await.context("the relay's answer was cut short")? {
-            file.write_all(&part)?;
-        }
-        Ok(())
+        let response = match elsewhere(at) {
+            Some(url) => send_there(&base(&url)?, &token()?, "GET", path, None, Waits::ForEachPart).await?,
+            None => {
+                let data_dir = Config::data_dir(at.config.as_deref())?;
+                send_here(data_dir.join("admin.sock"), "GET", path, None).await??
+            }
+        };
+        pass_on(response, out).await
     })
+}
+
+/// The same from the relay on this machine.
+pub(in crate::cli) fn download_here(data_dir: &Path, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+    block_on(async { pass_on(send_here(data_dir.join("admin.sock"), "GET", path, None).await??, out).await })
+}
+
+async fn pass_on(mut response: reqwest::Response, out: &mut dyn Write) -> anyhow::Result<()> {
+    if !response.status().is_success() {
+        return read(response).await.map(drop);
+    }
+    while let Some(part) = response.chunk().await.context("the relay's answer was cut short")? {
+        out.write_all(&part)?;
+    }
+    Ok(())
 }
 
 /// `Err` within: nobody answers there.
@@ -142,13 +248,24 @@ async fn send_here(
 ) -> anyhow::Result<Result<reqwest::Response, anyhow::Error>> {
     let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
     let request = client.request(method.parse()?, format!("http://localhost/{ROOT}{path}"));
-    let hint =
-        || format!("no relay answers at {}: is `shearwater serve` running with this data_dir?", socket.display());
     match with_body(request, body).send().await {
         Ok(response) => Ok(Ok(response)),
-        Err(cause) if cause.is_connect() => Ok(Err(anyhow::Error::new(cause).context(hint()))),
-        Err(cause) => Err(cause).with_context(hint),
+        Err(cause) => {
+            let kind = kind_of(&cause).unwrap_or(ErrorKind::Other);
+            let is_nobody = cause.is_connect() && is_nobody(kind);
+            let told = anyhow::Error::new(cause).context(hint(&socket, kind));
+            if is_nobody { Ok(Err(told)) } else { Err(told) }
+        }
     }
+}
+
+/// What must not take longer than [`PATIENCE`].
+#[derive(Clone, Copy)]
+enum Waits {
+    /// The whole answer.
+    ForAll,
+    /// Each part of it.
+    ForEachPart,
 }
 
 #[expect(
@@ -156,12 +273,23 @@ async fn send_here(
     reason = "the operator's own machine asks the operator's own relay, which may well be at a private address: the guard of \
               `net::Client` is against addresses that strangers name"
 )]
-async fn ask_there(base: &Url, token: &str, method: &str, path: &str, body: Option<Vec<u8>>) -> anyhow::Result<Answer> {
-    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
+async fn send_there(
+    base: &Url,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<Vec<u8>>,
+    waits: Waits,
+) -> anyhow::Result<reqwest::Response> {
+    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(PATIENCE);
+    let builder = match waits {
+        Waits::ForAll => builder.timeout(PATIENCE),
+        Waits::ForEachPart => builder.read_timeout(PATIENCE),
+    };
     let builder = if base.scheme() == "http" { builder.no_proxy() } else { builder };
     let request = builder.build()?.request(method.parse()?, base.join(path)?).bearer_auth(token);
     let sent = with_body(request, body).send().await;
-    read(sent.with_context(|| format!("asking {base}"))?).await
+    sent.with_context(|| format!("asking {base}"))
 }
 
 fn with_body(request: reqwest::RequestBuilder, body: Option<Vec<u8>>) -> reqwest::RequestBuilder {
@@ -173,7 +301,9 @@ fn with_body(request: reqwest::RequestBuilder, body: Option<Vec<u8>>) -> reqwest
 
 async fn read(mut response: reqwest::Response) -> anyhow::Result<Answer> {
     let status = response.status();
-    let link = response.headers().get("link").and_then(|value| value.to_str().ok()).and_then(next_page);
+    let named = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let link = named("link").and_then(next_page);
+    let is_json = named("content-type").is_some_and(|kind| kind.contains("json"));
     let mut bytes = Vec::new();
     while let Some(part) = response.chunk().await? {
         anyhow::ensure!(bytes.len() + part.len() <= MOST, "the answer is too long");
@@ -181,14 +311,30 @@ async fn read(mut response: reqwest::Response) -> anyhow::Result<Answer> {
     }
     let text = String::from_utf8(bytes).context("the answer is no text")?;
     if status.is_success() {
+        let text = if is_json { escaped(&text) } else { text };
         return Ok(Answer { text, next: link });
     }
-    let problem = serde_json::from_str::<Value>(&text).unwrap_or_default();
-    let Some(detail) = problem["detail"].as_str() else { anyhow::bail!("the relay answered {status}") };
-    // Of others the sentence itself says what to do.
-    let is_of_use = matches!(status.as_u16(), 401 | 403 | 429 | 503);
-    let remedy = problem["remedy"].as_str().filter(|_| is_of_use).map_or_else(String::new, |text| format!(". {text}"));
-    anyhow::bail!("{detail}{remedy}")
+    Err(refusal(&status.to_string(), &text))
+}
+
+/// What the relay said no with, and what to do, unless that is said of everything and so says nothing here: then the sentence
+/// itself does.
+fn refusal(status: &str, text: &str) -> anyhow::Error {
+    let problem = serde_json::from_str::<Value>(text).unwrap_or_default();
+    let Some(detail) = problem["detail"].as_str() else { return anyhow::anyhow!("the relay answered {status}") };
+    let remedy = problem["remedy"].as_str().filter(|text| !GENERAL_REMEDIES.contains(text));
+    anyhow::anyhow!("{detail}{}", remedy.map_or_else(String::new, |text| format!(". {text}")))
+}
+
+/// JSON in which the words of strangers move no cursor and turn no writing, whatever reads it: such characters can stand in
+/// texts only, and mean the same when they are escaped.
+fn escaped(json: &str) -> String {
+    let may_stand = |c: char| is_plain(c) || matches!(c, '\n' | '\r' | '\t');
+    if json.chars().all(may_stand) {
+        return json.to_owned();
+    }
+    let one = |c: char| if may_stand(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) };
+    json.chars().map(one).collect()
 }
 
 /// `after` of the link `<?…&after=KEY>; rel="next"`.
@@ -222,6 +368,44 @@ mod tests {
         ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn no_relay_is_told_from_one_that_is_not_ours_to_ask() {
+        let socket = Path::new("/var/lib/shearwater/admin.sock");
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
+            assert!(is_nobody(kind) && hint(socket, kind).contains("is `shearwater serve` running"), "{kind}");
+        }
+        let denied = ErrorKind::PermissionDenied;
+        assert!(!is_nobody(denied), "it is not taken for a relay that does not run");
+        for says in ["sudo", "--config /etc/shearwater/shearwater.toml"] {
+            assert!(hint(socket, denied).contains(says), "{}", hint(socket, denied));
+        }
+        let error = anyhow::Error::new(std::io::Error::from(denied)).context("a").context("b");
+        assert_eq!(kind_of(error.as_ref()), Some(denied));
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do_where_that_is_more_than_it_says_already() {
+        let check = |detail: &str, remedy: &str, expected: &str| {
+            let text = serde_json::json!({ "detail": detail, "remedy": remedy }).to_string();
+            assert_eq!(refusal("500", &text).to_string(), expected);
+        };
+        let failed = ("the relay failed while answering this", "Look into the relay's log for the cause.");
+        check(failed.0, failed.1, &format!("{}. {}", failed.0, failed.1));
+        for general in GENERAL_REMEDIES {
+            check("x is no subscriber", general, "x is no subscriber");
+        }
+        assert_eq!(refusal("502 Bad Gateway", "<html>").to_string(), "the relay answered 502 Bad Gateway");
+    }
+
+    #[test]
+    fn what_could_move_a_cursor_is_escaped_in_json_and_means_the_same() {
+        let said = serde_json::json!({ "text": "a\u{9b}31m \u{202e}b\u{2066} ä\u{1b}" });
+        let shown = escaped(&said.to_string());
+        assert!(shown.chars().all(is_plain), "{shown:?}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), said);
+        assert_eq!(escaped("{\n}\n"), "{\n}\n");
     }
 
     #[test]

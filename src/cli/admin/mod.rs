@@ -5,22 +5,18 @@ mod client;
 mod lists;
 mod rules;
 mod search;
+mod state;
 mod subscribers;
 mod tokens;
 mod trends;
 
-use std::io::Read as _;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-pub(super) use client::{AtArgs, Socket, ask_socket, download};
+pub(super) use client::{AtArgs, Socket, answers, ask_or_silent, ask_socket, download_here, is_elsewhere, only_here};
 
-use super::{ConfigArg, block_on, print, tell};
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::log::Log;
-use crate::store::{Store, import, make_private};
+use super::{print, tell};
+use crate::ids::plain;
 
 #[derive(Debug, Args)]
 pub(super) struct FollowArgs {
@@ -30,6 +26,8 @@ pub(super) struct FollowArgs {
     #[arg(long, default_value = "litepub", value_parser = ["litepub", "mastodon"])]
     style: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -37,6 +35,8 @@ pub(super) struct FollowArgs {
 pub(super) struct UnfollowArgs {
     /// The actor, as given to `follow`.
     target: String,
+    #[command(flatten)]
+    why: WhyArg,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -48,6 +48,26 @@ pub(super) struct ListArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) config: AtArgs,
+}
+
+/// Why something is changed: every command that changes something takes it.
+#[derive(Debug, Args, Clone)]
+pub(super) struct WhyArg {
+    /// Why, for the audit log.
+    #[arg(long, default_value = "")]
+    pub(super) reason: String,
+}
+
+impl WhyArg {
+    /// As the body of a request.
+    pub(super) fn body(&self) -> Value {
+        json!({ "reason": self.reason })
+    }
+
+    /// As the parameter of one that has no body.
+    pub(super) fn parameter(&self) -> String {
+        format!("reason={}", encoded(&self.reason))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +145,8 @@ pub(super) struct ReleaseArgs {
     /// The server (small.example), or the id of one post (https://small.example/posts/1).
     target: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -135,6 +157,8 @@ pub(super) struct DiscardArgs {
     /// Only say how many posts it would be.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    why: WhyArg,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -169,7 +193,7 @@ pub(super) enum AdminCommand {
     /// List how deliveries fare: who is behind, who is tried again and when.
     Deliveries(subscribers::DeliveriesArgs),
     /// Try a server now, whatever its deliveries wait for.
-    Retry(HostArgs),
+    Retry(subscribers::RetryArgs),
     /// Pass a post of a server that joined on to everybody, as if it had come just now. It is no way to say something to
     /// subscribers.
     Announce(AnnounceArgs),
@@ -210,10 +234,10 @@ pub(super) enum AdminCommand {
     Workers(ListArgs),
     /// List what was changed, by whom and why; the newest first.
     Log(LogArgs),
-    /// Print the whole state as NDJSON.
-    Export(AtArgs),
-    /// Read what `export` printed from standard input. The relay must not be running.
-    Import(ConfigArg),
+    /// Write the whole state as NDJSON: a record in each line, and how many there were in the last one.
+    Export(state::ExportArgs),
+    /// Read what `export` wrote: all of it or nothing. What is there already is overwritten. The relay must not be running.
+    Import(state::ImportArgs),
 }
 
 pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
@@ -252,9 +276,12 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Check(args) => check(&args),
         AdminCommand::Held(args) => held(&args),
-        AdminCommand::Release(args) => one(&args.list, "POST", "held/release", Some(json!({ "target": args.target }))),
+        AdminCommand::Release(args) => {
+            let body = json!({ "target": args.target, "reason": args.why.reason });
+            one(&args.list, "POST", "held/release", Some(body))
+        }
         AdminCommand::Discard(args) => {
-            let body = json!({ "target": args.target, "dry_run": args.dry_run });
+            let body = json!({ "target": args.target, "dry_run": args.dry_run, "reason": args.why.reason });
             one(&args.list, "POST", "held/discard", Some(body))
         }
         AdminCommand::Workers(list) => {
@@ -268,17 +295,18 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
             let columns = ["at", "who", "what", "target", "why", "before", "after"];
             page(&args.page, "log", query, if args.long { &columns } else { &columns[..5] })
         }
-        AdminCommand::Export(arg) => print(&call(&arg, "GET", "export", None)?),
-        AdminCommand::Import(arg) => read_in(&arg),
+        AdminCommand::Export(args) => state::export(&args),
+        AdminCommand::Import(args) => state::import(&args),
     }
 }
 
 pub(super) fn follow(args: FollowArgs) -> anyhow::Result<()> {
-    one(&args.list, "POST", "following", Some(json!({ "target": args.target, "style": args.style })))
+    let body = json!({ "target": args.target, "style": args.style, "reason": args.why.reason });
+    one(&args.list, "POST", "following", Some(body))
 }
 
 pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
-    one(&args.list, "DELETE", &format!("following?target={}", encoded(&args.target)), None)
+    one(&args.list, "DELETE", &format!("following?target={}&{}", encoded(&args.target), args.why.parameter()), None)
 }
 
 pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
@@ -293,7 +321,10 @@ fn check(args: &HostArgs) -> anyhow::Result<()> {
     let stands: Value = serde_json::from_str(&text)?;
     let steps = stands["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
     print(&render(steps, &["about", "outcome", "found", "remedy", "count", "at"]))?;
-    print(&format!("\nFor its admin, and nobody else: {}\n", cell(stands.get("link"))))
+    match stands.get("link") {
+        Some(link) => print(&format!("\nFor its admin, and nobody else: {}\n", cell(Some(link)))),
+        None => Ok(()),
+    }
 }
 
 fn held(args: &HeldArgs) -> anyhow::Result<()> {
@@ -383,7 +414,7 @@ fn one(list: &ListArgs, method: &str, path: &str, body: Option<Value>) -> anyhow
 /// A document as one line for each of its members.
 pub(super) fn lines(document: &Value) -> String {
     let members = document.as_object().into_iter().flatten();
-    members.map(|(key, value)| format!("{key}: {}\n", cell(Some(value)))).collect()
+    members.map(|(key, value)| format!("{key}: {}\n", named_cell(key, Some(value)))).collect()
 }
 
 /// Rows as a table with these columns.
@@ -394,7 +425,7 @@ pub(super) fn rows_table(rows: &[Value], columns: &[&str]) -> String {
 /// Columns as wide as their widest cell; what a stranger wrote is shown without control characters.
 fn render(rows: &[Value], columns: &[&str]) -> String {
     let cells: Vec<Vec<String>> =
-        rows.iter().map(|row| columns.iter().map(|column| cell(row.get(*column))).collect()).collect();
+        rows.iter().map(|row| columns.iter().map(|column| named_cell(column, row.get(*column))).collect()).collect();
     let width = |index: usize| {
         let longest = cells.iter().filter_map(|row| row.get(index)).map(|text| text.chars().count()).max();
         longest.unwrap_or(0).max(columns.get(index).map_or(0, |name| name.len()))
@@ -408,21 +439,31 @@ fn render(rows: &[Value], columns: &[&str]) -> String {
     std::iter::once(line(&head)).chain(cells.iter().map(|row| line(row))).collect()
 }
 
+/// Members that hold a moment where it is kept as milliseconds, as in what was before and after a change.
+const MOMENTS: [&str; 8] = ["at", "since", "until", "expires", "expires_at", "made_at", "added", "asked_at"];
+
 fn cell(value: Option<&Value>) -> String {
+    named_cell("", value)
+}
+
+/// A value for people; its name tells a moment from a number.
+fn named_cell(name: &str, value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(","),
-        Some(Value::Object(members)) => {
-            members.iter().map(|(key, value)| format!("{key} {}", cell(Some(value)))).collect::<Vec<_>>().join(", ")
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| named_cell(name, Some(item))).collect::<Vec<_>>().join(",")
         }
-        // Times are stored as milliseconds; nobody reads those.
-        Some(Value::Number(number)) if number.as_i64().is_some_and(|millis| millis > 1_000_000_000_000) => {
-            crate::clock::Timestamp::from_millis(number.as_i64().unwrap_or_default()).rfc3339()
+        Some(Value::Object(members)) => {
+            let members = members.iter().map(|(key, value)| format!("{key} {}", named_cell(key, Some(value))));
+            members.collect::<Vec<_>>().join(", ")
+        }
+        Some(Value::Number(millis)) if MOMENTS.contains(&name) && millis.is_i64() => {
+            crate::clock::Timestamp::from_millis(millis.as_i64().unwrap_or_default()).rfc3339()
         }
         Some(other) => other.to_string(),
     };
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    plain(&text)
 }
 
 fn call(at: &AtArgs, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<String> {
@@ -434,12 +475,26 @@ fn call_with_bytes(at: &AtArgs, method: &str, path: &str, body: Vec<u8>) -> anyh
     Ok(client::ask(at, method, path, Some(body))?.text)
 }
 
-fn read_in(arg: &ConfigArg) -> anyhow::Result<()> {
-    let data_dir = Config::data_dir(arg.config.as_deref())?;
-    let mut text = Vec::new();
-    std::io::stdin().read_to_end(&mut text)?;
-    make_private(&data_dir)?;
-    let store = Store::open(&data_dir, Clock::system())?;
-    let done = block_on(async { import(&store, &mut text.as_slice(), Log::next_in).await })?;
-    print(&format!("{}\n", json!(done)))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_told_from_a_large_number_by_its_name() {
+        let disk = json!({ "free_bytes": 2_000_000_000_000_i64, "store_bytes": 12 });
+        assert_eq!(lines(&disk), "free_bytes: 2000000000000\nstore_bytes: 12\n");
+        let row = json!({ "before": { "since": 1_787_486_400_000_i64, "posts": 1_787_486_400_000_i64 }, "at": "now" });
+        assert_eq!(
+            rows_table(&[row], &["at", "before"]),
+            "AT   BEFORE\nnow  posts 1787486400000, since 2026-08-23T12:00:00Z\n"
+        );
+    }
+
+    #[test]
+    fn words_of_strangers_move_no_cursor_and_turn_no_writing() {
+        assert_eq!(
+            cell(Some(&json!("a\u{1b}[2J\u{9b}1m\u{202e}b\u{2066}"))),
+            "a\u{fffd}[2J\u{fffd}1m\u{fffd}b\u{fffd}"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ListArgs, call, call_with_bytes, cell, encoded, one, table};
+use super::{ListArgs, WhyArg, call, call_with_bytes, cell, encoded, one, table};
 use crate::cli::print;
 
 /// Names that are printed of each kind; the rest is a number.
@@ -47,6 +47,8 @@ pub(in crate::cli) struct UnruleArgs {
     /// Change nothing; tell what it would do.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    why: WhyArg,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -104,6 +106,8 @@ struct NoteArgs {
     #[arg(long, default_value = "operator")]
     source: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -128,6 +132,8 @@ struct ImportArgs {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -142,7 +148,8 @@ pub(in crate::cli) fn make(severity: &str, args: &RuleArgs) -> anyhow::Result<()
 
 pub(in crate::cli) fn unrule(args: &UnruleArgs) -> anyhow::Result<()> {
     let (target, source) = (encoded(&args.target), encoded(&args.source));
-    let path = format!("rules?target={target}&source={source}&dry_run={}", args.dry_run);
+    let why = args.why.parameter();
+    let path = format!("rules?target={target}&source={source}&dry_run={}&{why}", args.dry_run);
     show(&args.list, &call(&args.list.config, "DELETE", &path, None)?)
 }
 
@@ -155,7 +162,9 @@ pub(in crate::cli) fn run(args: &RulesArgs) -> anyhow::Result<()> {
         }
         Some(RulesCommand::Import(args)) => import(args),
         Some(RulesCommand::Note(args)) => {
-            let body = json!({ "target": args.target, "source": args.source, "note": args.note });
+            let body = json!({
+                "target": args.target, "source": args.source, "note": args.note, "reason": args.why.reason,
+            });
             one(&args.list, "POST", "rules/note", Some(body))
         }
         Some(RulesCommand::Export(config)) => print(&call(config, "GET", "rules/export", None)?),
@@ -180,9 +189,10 @@ fn import(args: &ImportArgs) -> anyhow::Result<()> {
     let name = args.name.clone().or(stem).context("give the list a name with --name")?;
     let (severity, replace, skip) = (&args.severity, args.replace, args.skip_bad);
     let ask = |dry_run: bool| {
-        let name = encoded(&name);
-        let path =
-            format!("rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&dry_run={dry_run}");
+        let (name, why) = (encoded(&name), args.why.parameter());
+        let path = format!(
+            "rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&dry_run={dry_run}&{why}"
+        );
         call_with_bytes(&args.list.config, "POST", &path, bytes.clone())
     };
     if !args.dry_run && !args.list.json {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{HostArgs, ListArgs, encoded, one, table};
+use super::{ListArgs, WhyArg, encoded, one, table};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SearchArgs {
@@ -16,7 +16,7 @@ enum SearchCommand {
     /// Switch search on for a server on its admin's word. Admins can do it themselves: they follow the search actor.
     On(OnArgs),
     /// Switch search off for a server, whoever switched it on. Its admin can switch it on again; `admin block` lasts.
-    Off(HostArgs),
+    Off(OffArgs),
     /// List the servers that search is switched on for: since when, by whom, and why.
     List(ListArgs),
 }
@@ -32,13 +32,26 @@ struct OnArgs {
     list: ListArgs,
 }
 
+#[derive(Debug, Args)]
+struct OffArgs {
+    /// The server: small.example.
+    host: String,
+    #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
 pub(in crate::cli) fn run(args: SearchArgs) -> anyhow::Result<()> {
     match args.command {
         SearchCommand::On(args) => {
             let path = format!("search/servers/{}", encoded(&args.host));
             one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
         }
-        SearchCommand::Off(args) => one(&args.list, "DELETE", &format!("search/servers/{}", encoded(&args.host)), None),
+        SearchCommand::Off(args) => {
+            let path = format!("search/servers/{}?{}", encoded(&args.host), args.why.parameter());
+            one(&args.list, "DELETE", &path, None)
+        }
         SearchCommand::List(list) => {
             table(&list, "GET", "search/servers", None, &["host", "since", "by", "actor", "reason"])
         }

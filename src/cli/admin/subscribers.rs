@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{HostArgs, ListArgs, PageArgs, Query, call, cell, encoded, one, page};
+use super::{HostArgs, ListArgs, PageArgs, Query, WhyArg, call, cell, encoded, one, page};
 use crate::cli::print;
 
 #[derive(Debug, Args)]
@@ -75,6 +75,18 @@ pub(in crate::cli) struct ProbeArgs {
     /// Only read what it shows; send it no message.
     #[arg(long)]
     read_only: bool,
+    #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RetryArgs {
+    /// The server: small.example.
+    host: String,
+    #[command(flatten)]
+    why: WhyArg,
     #[command(flatten)]
     list: ListArgs,
 }
@@ -166,7 +178,8 @@ pub(in crate::cli) fn publisher(args: &PublisherArgs) -> anyhow::Result<()> {
 
 pub(in crate::cli) fn probe(args: &ProbeArgs) -> anyhow::Result<()> {
     let path = format!("servers/{}/probe", encoded(&args.host));
-    let text = call(&args.list.config, "POST", &path, Some(json!({ "deliver": !args.read_only })))?;
+    let body = json!({ "deliver": !args.read_only, "reason": args.why.reason });
+    let text = call(&args.list.config, "POST", &path, Some(body))?;
     if args.list.json {
         return print(&format!("{text}\n"));
     }
@@ -200,8 +213,8 @@ pub(in crate::cli) fn deliveries(args: &DeliveriesArgs) -> anyhow::Result<()> {
     page(&args.page, "deliveries", query, &columns)
 }
 
-pub(in crate::cli) fn retry(args: &HostArgs) -> anyhow::Result<()> {
-    one(&args.list, "POST", &format!("deliveries/{}/retry", encoded(&args.host)), None)
+pub(in crate::cli) fn retry(args: &RetryArgs) -> anyhow::Result<()> {
+    one(&args.list, "POST", &format!("deliveries/{}/retry", encoded(&args.host)), Some(args.why.body()))
 }
 
 #[cfg(test)]

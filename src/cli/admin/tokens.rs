@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use humantime_serde::re::humantime;
 use serde_json::json;
 
-use super::{ListArgs, encoded, one, table};
+use super::{ListArgs, WhyArg, encoded, one, table};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TokenArgs {
@@ -37,6 +37,8 @@ struct CreateArgs {
     #[arg(long, default_value = "search", value_parser = ["search", "trends", "read", "moderate", "admin"])]
     scope: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -45,6 +47,8 @@ struct RevokeArgs {
     /// The token's name.
     name: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -52,12 +56,15 @@ pub(in crate::cli) fn run(args: TokenArgs) -> anyhow::Result<()> {
     match args.command {
         TokenCommand::Create(args) => {
             let seconds = args.expires.map(|span| span.as_secs());
-            let body = json!({ "name": args.name, "scope": args.scope, "seconds": seconds });
+            let body = json!({ "name": args.name, "scope": args.scope, "seconds": seconds, "reason": args.why.reason });
             one(&args.list, "POST", "tokens", Some(body))
         }
-        TokenCommand::Revoke(args) => one(&args.list, "DELETE", &format!("tokens?name={}", encoded(&args.name)), None),
+        TokenCommand::Revoke(args) => {
+            let path = format!("tokens?name={}&{}", encoded(&args.name), args.why.parameter());
+            one(&args.list, "DELETE", &path, None)
+        }
         TokenCommand::List(list) => {
-            table(&list, "GET", "tokens", None, &["name", "scope", "state", "made_at", "expires_at", "last_used"])
+            table(&list, "GET", "tokens", None, &["name", "id", "scope", "state", "made_at", "expires_at", "last_used"])
         }
     }
 }

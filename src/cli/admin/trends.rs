@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use humantime_serde::re::humantime;
 use serde_json::json;
 
-use super::{ListArgs, encoded, one, table};
+use super::{ListArgs, WhyArg, encoded, one, table};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TrendsArgs {
@@ -49,6 +49,8 @@ struct TargetArgs {
     /// As given to `hide` or `show`.
     target: String,
     #[command(flatten)]
+    why: WhyArg,
+    #[command(flatten)]
     list: ListArgs,
 }
 
@@ -72,7 +74,8 @@ pub(in crate::cli) fn run(args: TrendsArgs) -> anyhow::Result<()> {
         TrendsCommand::Hide(args) => rule(&args, true),
         TrendsCommand::Show(args) => rule(&args, false),
         TrendsCommand::Unrule(args) => {
-            one(&args.list, "DELETE", &format!("trends/rulings?target={}", encoded(&args.target)), None)
+            let path = format!("trends/rulings?target={}&{}", encoded(&args.target), args.why.parameter());
+            one(&args.list, "DELETE", &path, None)
         }
         TrendsCommand::List(args) => {
             let columns = ["name", "rank", "score", "people", "servers", "usual_people", "usual_servers"];

@@ -54,7 +54,7 @@ pub(in crate::http) async fn announce(
 ) -> Result<(StatusCode, Json<OnItsWay>), Problem> {
     let id = Iri::parse(&wish.target);
     let id = id.map_err(|fault| Problem::unread(format!("{:?} is no id of a post: {fault}", wish.target)))?;
-    relay.announce(&id, &operator.act(&wish.reason)).await?;
+    relay.announce(&id, &operator.act(&wish.reason)?).await?;
     let next = "it is read from its origin; what is public there goes to every subscriber";
     Ok((StatusCode::ACCEPTED, Json(OnItsWay { announcing: id, next })))
 }

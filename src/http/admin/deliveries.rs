@@ -8,10 +8,10 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Done;
-use super::asked::{Asked, Host, Rows, limit};
+use super::asked::{Asked, Host, Rows, Told, limit};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
+use super::{Done, Why, noted};
 use crate::clock::Timestamp;
 use crate::delivery::{Delivery, LaneState, LaneStatus};
 use crate::ids::Authority;
@@ -93,7 +93,7 @@ pub(in crate::http) async fn list(
 ) -> Result<Rows<Lane>, Problem> {
     let mut lanes = delivery.lanes();
     lanes.retain(|lane| which.health.is_none_or(|health| lane.state == health) && (!which.behind || lane.lag > 0));
-    let tallies = tokio::task::spawn_blocking(move || store.all::<ControlTally>()).await??;
+    let tallies = tokio::task::spawn_blocking(move || store.all_sound::<ControlTally>()).await??;
     let tallies: HashMap<String, u32> = tallies.into_iter().map(|(host, tally)| (host, tally.messages)).collect();
     let key = |lane: &LaneStatus| lane.authority.to_string();
     Ok(Rows::cut(lanes, key, (which.after.as_deref(), which.limit), &uri, |lane| {
@@ -111,6 +111,7 @@ pub(in crate::http) async fn list(
     tag = "deliveries",
     operation_id = "retry",
     params(("host" = Authority, Path, description = "The server.")),
+    request_body(content = Option<Why>),
     responses((status = 200, description = "It is tried.", body = Done), Changing, Usual),
     security((), ("token" = ["moderate"]))
 )]
@@ -119,10 +120,15 @@ pub(in crate::http) async fn retry(
     State(delivery): State<Delivery>,
     Host(host): Host,
     operator: Operator,
+    Told(why): Told<Why>,
 ) -> Result<Json<Done>, Problem> {
-    if !delivery.retry_now(&host) {
-        return Err(Problem::absent(format!("nothing is delivered to {host}")));
+    let (act, absent) = (operator.act(&why.reason)?, || Problem::absent(format!("nothing is delivered to {host}")));
+    if !delivery.lanes().iter().any(|lane| lane.authority == host) {
+        return Err(absent());
     }
-    super::noted(&store, operator.act(""), "delivery.retry", host.as_str(), serde_json::Value::Null).await?;
-    Ok(Json(Done { done: "tried", host, reason: String::new() }))
+    noted(&store, act, "delivery.retry", host.as_str(), serde_json::Value::Null).await?;
+    if !delivery.retry_now(&host) {
+        return Err(absent());
+    }
+    Ok(Json(Done { done: "tried", host, reason: why.reason }))
 }

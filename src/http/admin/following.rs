@@ -45,7 +45,7 @@ impl From<Following> for Followed {
     security((), ("token" = ["read"]))
 )]
 pub(in crate::http) async fn list(State(store): State<Store>) -> Result<Rows<Followed>, Problem> {
-    let rows = store.all::<Following>()?;
+    let rows = tokio::task::spawn_blocking(move || store.all_sound::<Following>()).await??;
     Ok(Rows::all(rows.into_iter().map(|(_, one)| one.into()).collect()))
 }
 
@@ -78,7 +78,7 @@ pub(in crate::http) async fn follow(
     operator: Operator,
     Told(wish): Told<Wish>,
 ) -> Result<Json<Followed>, Problem> {
-    let followed = relay.follow(&wish.target, wish.style, &operator.act(&wish.reason)).await?;
+    let followed = relay.follow(&wish.target, wish.style, &operator.act(&wish.reason)?).await?;
     Ok(Json(followed.into()))
 }
 
@@ -117,6 +117,6 @@ pub(in crate::http) async fn unfollow(
     operator: Operator,
     Asked(unwanted): Asked<Unwanted>,
 ) -> Result<Json<Ended>, Problem> {
-    relay.unfollow(&unwanted.target, &operator.act(&unwanted.reason)).await?;
+    relay.unfollow(&unwanted.target, &operator.act(&unwanted.reason)?).await?;
     Ok(Json(Ended { unfollowed: unwanted.target }))
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::asked::{Asked, Host, Rows, Told};
+use super::costly::Costly;
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use crate::ids::{Authority, Iri};
@@ -66,7 +67,7 @@ impl Waiting {
     security((), ("token" = ["read"]))
 )]
 pub(in crate::http) async fn servers(State(relay): State<Relay>) -> Result<Rows<HeldServer>, Problem> {
-    Ok(Rows::all(relay.held_servers()?))
+    Ok(Rows::all(tokio::task::spawn_blocking(move || relay.held_servers()).await??))
 }
 
 /// List the posts of a server that are held back, the oldest first.
@@ -81,10 +82,13 @@ pub(in crate::http) async fn servers(State(relay): State<Relay>) -> Result<Rows<
 )]
 pub(in crate::http) async fn posts(
     State(store): State<Store>,
+    State(costly): State<Costly>,
+    operator: Operator,
     Host(host): Host,
     Asked(which): Asked<Which>,
 ) -> Result<Rows<Waiting>, Problem> {
-    let posts = store.held_of(&host)?;
+    // A thousand posts with their bodies are read for it, thirty megabytes.
+    let posts = costly.read(&operator, move || store.held_of(&host)).await?;
     Ok(Rows::all(posts.into_iter().map(|post| Waiting::of(post, which.text)).collect()))
 }
 
@@ -116,7 +120,7 @@ pub(in crate::http) async fn release(
     Told(wish): Told<Let>,
 ) -> Result<Json<Released>, Problem> {
     let target = HeldTarget::parse(&wish.target).map_err(|fault| Problem::unread(fault.to_string()))?;
-    Ok(Json(relay.release(&target, &operator.act(&wish.reason)).await?))
+    Ok(Json(relay.release(&target, &operator.act(&wish.reason)?).await?))
 }
 
 /// What is to be dropped.
@@ -164,7 +168,7 @@ pub(in crate::http) async fn discard(
     Told(wish): Told<Drop>,
 ) -> Result<Json<Dropped>, Problem> {
     let target = HeldTarget::parse(&wish.target).map_err(|fault| Problem::unread(fault.to_string()))?;
-    let count = relay.discard(&target, wish.dry_run, &operator.act(&wish.reason)).await?;
+    let count = relay.discard(&target, wish.dry_run, &operator.act(&wish.reason)?).await?;
     Ok(Json(match wish.dry_run {
         true => Dropped { would_discard: Some(count), ..Dropped::default() },
         false => Dropped { discarded: Some(count), ..Dropped::default() },

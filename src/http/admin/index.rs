@@ -82,7 +82,7 @@ pub(in crate::http) async fn rebuild(
     Told(why): Told<Why>,
 ) -> Result<Json<Begun>, Problem> {
     there_is(&search)?;
-    noted(&store, operator.act(&why.reason), "index.rebuild", "the index", Value::Null).await?;
+    noted(&store, operator.act(&why.reason)?, "index.rebuild", "the index", Value::Null).await?;
     search.rebuild_index()?;
     Ok(Json(Begun { rebuild: "begun" }))
 }
@@ -114,7 +114,7 @@ pub(in crate::http) async fn expunge(
     Told(why): Told<Why>,
 ) -> Result<Json<Gone>, Problem> {
     there_is(&search)?;
-    noted(&store, operator.act(&why.reason), "index.expunge", "the index", Value::Null).await?;
+    noted(&store, operator.act(&why.reason)?, "index.expunge", "the index", Value::Null).await?;
     let done = search.expunge_index().await?;
     Ok(Json(Gone { segments: done.segments, left: done.left }))
 }
@@ -155,5 +155,5 @@ pub(in crate::http) async fn purge(
     operator: Operator,
     Told(asked): Told<Purge>,
 ) -> Result<Json<Purged>, Problem> {
-    Ok(Json(search.purge(&asked.target, asked.for_good, asked.dry_run, &operator.act(&asked.reason)).await?))
+    Ok(Json(search.purge(&asked.target, asked.for_good, asked.dry_run, &operator.act(&asked.reason)?).await?))
 }

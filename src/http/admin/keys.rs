@@ -57,7 +57,7 @@ pub(in crate::http) async fn rotate(
 ) -> Result<Json<Rotated>, Problem> {
     let how = if wanted.now { Rotate::Now } else { Rotate::After(HOLD) };
     let said = identity.rotation.foretell(how, clock.now())?;
-    let act = operator.act(&wanted.reason);
+    let act = operator.act(&wanted.reason)?;
     noted(&store, act.clone(), "keys.rotate", "this relay", json!({ "now": wanted.now, "said": said })).await?;
     let rotate = move || {
         identity.rotation.rotate(how, clock.now(), new_pair)?;

@@ -167,7 +167,7 @@ pub(in crate::http) async fn follow(
         fetched: None,
         applied: None,
     };
-    let followed = rooms.relay.follow_list(&new.name, feed, &operator.act(&new.reason)).await?;
+    let followed = rooms.relay.follow_list(&new.name, feed, &operator.act(&new.reason)?).await?;
     // The worker may have been quicker: then it is there.
     let feed = rooms.relay.fetch_list(&new.name).await.unwrap_or(followed);
     Ok(Json(FollowedList::of(&rooms, new.name, feed)))
@@ -216,7 +216,7 @@ pub(in crate::http) async fn unfollow(
     if dry_run {
         return Ok(Json(told));
     }
-    let impact = rooms.relay.unfollow_list(&name, keep_rules, &operator.act(&reason)).await?;
+    let impact = rooms.relay.unfollow_list(&name, keep_rules, &operator.act(&reason)?).await?;
     Ok(Json(told.done(impact)))
 }
 
@@ -344,7 +344,7 @@ pub(in crate::http) async fn apply(
     let told = weighed(&rooms, &planned.plan.diff.changes(), Trial(false)).await?;
     // The very text that was weighed.
     let version = planned.version.version.as_str();
-    let (review, impact) = rooms.relay.apply_list(&name, Some(version), approve, &operator.act(&reason)).await?;
+    let (review, impact) = rooms.relay.apply_list(&name, Some(version), approve, &operator.act(&reason)?).await?;
     Ok(Json(ReviewedList::of(name, Some(review), told.done(impact).without_changes())))
 }
 

@@ -10,6 +10,7 @@ pub(super) mod asked;
 pub(super) mod audit;
 pub(super) mod backup;
 pub(super) mod check;
+pub(super) mod costly;
 pub(super) mod deliveries;
 pub(super) mod export;
 pub(super) mod following;
@@ -26,6 +27,7 @@ pub(super) mod refusals;
 pub(super) mod rules;
 pub(super) mod search;
 pub(super) mod stats;
+mod stream;
 pub(super) mod subscribers;
 pub(super) mod tokens;
 pub(super) mod trends;
@@ -39,8 +41,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub use costly::Costly;
 pub use operator::Guesses;
 pub use probe::Probes;
+pub use problem::GENERAL_REMEDIES;
 
 use super::state::HttpState;
 use crate::ids::Authority;

@@ -2,6 +2,10 @@
 //! elsewhere who shows a token. Which level a route takes stands where the routes are; a handler that changes something
 //! takes the [`Operator`], because the change wants to know whose it is.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -13,9 +17,10 @@ use crate::clock::Timestamp;
 use crate::http::door::bearer;
 use crate::http::listen::Client;
 use crate::http::state::HttpState;
+use crate::policy::network;
 use crate::policy::tokens::{Holder, TokenFault};
 use crate::policy::turns::{Asker, Turns};
-use crate::store::{Act, Scope};
+use crate::store::{Act, MAX_REASON, Scope};
 
 const ASK_FOR_A_TOKEN: &str = "Send `Authorization: Bearer TOKEN`; `shearwater admin token create --scope read|moderate|admin` \
                                on the relay's machine makes one.";
@@ -26,11 +31,30 @@ const WRONG_A_MINUTE: u32 = 30;
 
 /// How often somebody may be wrong. Cheap to clone.
 #[derive(Clone)]
-pub struct Guesses(Turns);
+pub struct Guesses {
+    turns: Turns,
+    /// The minute, counted from the epoch, in which the log told of one last.
+    told: Arc<AtomicI64>,
+}
 
 impl Default for Guesses {
     fn default() -> Self {
-        Self(Turns::new(WRONG_A_MINUTE))
+        Self { turns: Turns::new(WRONG_A_MINUTE), told: Arc::new(AtomicI64::new(i64::MIN)) }
+    }
+}
+
+impl Guesses {
+    /// Tells the log of wrong tokens, once a minute.
+    fn tell(&self, now: Timestamp, address: Option<IpAddr>, fault: &str) {
+        let minute = now.secs().div_euclid(60);
+        if self.told.swap(minute, Ordering::Relaxed) != minute {
+            let from = address.map(network);
+            tracing::warn!(
+                ?from,
+                fault,
+                "a wrong token was shown to the operator's API; more in this minute are only counted"
+            );
+        }
     }
 }
 
@@ -41,6 +65,8 @@ const LOCAL: &str = "local";
 #[derive(Debug, Clone)]
 pub(in crate::http) struct Operator {
     who: String,
+    /// Which token, where one was shown: names may be given again.
+    token: Option<String>,
     scope: Scope,
     /// When their token expires.
     until: Option<Timestamp>,
@@ -49,7 +75,7 @@ pub(in crate::http) struct Operator {
 impl Operator {
     /// Who came by the Unix socket: only the operator can open it, and whoever can may read the whole store anyway.
     pub(in crate::http) fn local() -> Self {
-        Self { who: LOCAL.to_owned(), scope: Scope::Admin, until: None }
+        Self { who: LOCAL.to_owned(), token: None, scope: Scope::Admin, until: None }
     }
 
     /// Whether they came by the Unix socket.
@@ -58,12 +84,28 @@ impl Operator {
     }
 
     fn holding(holder: Holder) -> Self {
-        Self { who: format!("token:{}", holder.name), scope: holder.scope, until: holder.expires_at }
+        let token = Some(short(&holder.id).to_owned());
+        Self { who: format!("token:{}", holder.name), token, scope: holder.scope, until: holder.expires_at }
     }
 
     /// What they do, and why they say they do it.
-    pub(in crate::http) fn act(&self, why: &str) -> Act {
-        Act { who: self.who.clone(), why: why.trim().to_owned() }
+    ///
+    /// It is kept with what it is about, for a year in the audit log, and some of it is sent to others. So it has an end, and
+    /// nothing in it that is no text.
+    pub(in crate::http) fn act(&self, why: &str) -> Result<Act, Problem> {
+        let why = why.trim();
+        if why.chars().count() > MAX_REASON {
+            return Err(Problem::unread(format!("the reason is longer than {MAX_REASON} characters")));
+        }
+        if why.chars().any(|c| c.is_control() && c != '\n') {
+            return Err(Problem::unread("the reason holds control characters"));
+        }
+        Ok(Act { who: self.who.clone(), why: why.to_owned(), token: self.token.clone() })
+    }
+
+    /// Whether they may do what `scope` may.
+    pub(in crate::http) fn may(&self, scope: Scope) -> bool {
+        self.scope.opens(scope)
     }
 
     /// When what they may is over: what they make for somebody else must not outlive it.
@@ -116,7 +158,12 @@ pub(in crate::http) async fn at_least(
     request: Request,
     next: Next,
 ) -> Response {
-    if operator.scope.opens(scope) { next.run(request).await } else { too_little(scope) }
+    if operator.may(scope) { next.run(request).await } else { too_little(scope) }
+}
+
+/// The beginning of the public half of a token: enough to tell those of one name apart.
+pub(in crate::http) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
 }
 
 fn too_little(scope: Scope) -> Response {
@@ -130,7 +177,9 @@ fn too_little(scope: Scope) -> Response {
 fn challenge(state: &HttpState, request: &Request, error: &str, scheme: &'static str) -> Response {
     let client = request.extensions().get::<Client>();
     let address = client.and_then(|client| client.of(request.headers()));
-    if let Some(Err(too_many)) = address.map(|address| state.guesses.0.take(&Asker::Address(address))) {
+    state.metrics.wrong_tokens.inc();
+    state.guesses.tell(state.clock.now(), address, error);
+    if let Some(Err(too_many)) = address.map(|address| state.guesses.turns.take(&Asker::Address(address))) {
         let wait = u32::try_from(too_many.wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
         let late = Problem::later(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens came from this address", wait);
         return late.into_response();
@@ -142,4 +191,22 @@ fn unknown(error: &str, scheme: &'static str) -> Response {
     let mut response = Problem::new(StatusCode::UNAUTHORIZED, error, ASK_FOR_A_TOKEN).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_has_an_end_and_is_text() {
+        let operator = Operator::local();
+        let long = "ä".repeat(MAX_REASON);
+        assert_eq!(operator.act(&format!("  {long}\n")).unwrap().why, long);
+        assert_eq!(operator.act("two\nlines").unwrap().why, "two\nlines");
+        for why in
+            [format!("{long}x"), "x".repeat(2 << 20), "a\u{1b}[2J".to_owned(), "a\u{9b}b".to_owned(), "a\0".to_owned()]
+        {
+            assert!(operator.act(&why).is_err(), "{}", why.len());
+        }
+    }
 }

@@ -23,6 +23,13 @@ use crate::search::index::IndexFault;
 use crate::store::StoreError;
 use crate::trends::TrendsFault;
 
+const UNREAD: &str = "Correct the request; /api/admin/v1/openapi.json describes each.";
+const ABSENT: &str = "List what there is, and name one of it.";
+const CONFLICT: &str = "Change what stands against it, then ask again.";
+const UNFIT: &str = "Change what is asked for as the detail says.";
+/// Remedies that are true of every refusal of their kind, and so tell a person nothing that the detail does not.
+pub const GENERAL_REMEDIES: [&str; 4] = [UNREAD, ABSENT, CONFLICT, UNFIT];
+
 /// A refusal.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(in crate::http) struct Problem {
@@ -58,7 +65,7 @@ pub(in crate::http) enum Usual {
     /// The token is for less than this.
     #[response(status = 403, content_type = "application/problem+json")]
     TooLittle(Problem),
-    /// Too many wrong tokens came from this address.
+    /// Too many wrong tokens came from this address, or one server was looked at too often.
     #[response(
         status = 429,
         content_type = "application/problem+json",
@@ -68,7 +75,7 @@ pub(in crate::http) enum Usual {
     /// The relay failed.
     #[response(status = 500, content_type = "application/problem+json")]
     Failed(Problem),
-    /// The store has too much to do just now.
+    /// The store has too much to do just now, or as much is being read as may be at once.
     #[response(
         status = 503,
         content_type = "application/problem+json",
@@ -122,22 +129,22 @@ impl Problem {
 
     /// It cannot be read.
     pub(in crate::http) fn unread(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail, "Correct the request; /api/admin/v1/openapi.json describes each.")
+        Self::new(StatusCode::BAD_REQUEST, detail, UNREAD)
     }
 
     /// What it is about is not here.
     pub(in crate::http) fn absent(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail, "List what there is, and name one of it.")
+        Self::new(StatusCode::NOT_FOUND, detail, ABSENT)
     }
 
     /// Something stands against it.
     pub(in crate::http) fn conflict(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, detail, "Change what stands against it, then ask again.")
+        Self::new(StatusCode::CONFLICT, detail, CONFLICT)
     }
 
     /// It cannot be done.
     pub(in crate::http) fn unfit(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail, "Change what is asked for as the detail says.")
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail, UNFIT)
     }
 
     /// Later.

@@ -91,7 +91,7 @@ pub(in crate::http) async fn add(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Shown>, Problem> {
-    let row = relay.add_publisher(&host, &operator.act(&why.reason)).await?;
+    let row = relay.add_publisher(&host, &operator.act(&why.reason)?).await?;
     Ok(Json(Shown::of(host.to_string(), row)))
 }
 
@@ -111,6 +111,6 @@ pub(in crate::http) async fn remove(
     operator: Operator,
     Asked(why): Asked<Because>,
 ) -> Result<Json<Done>, Problem> {
-    relay.remove_publisher(&host, &operator.act(&why.reason)).await?;
+    relay.remove_publisher(&host, &operator.act(&why.reason)?).await?;
     Ok(Json(Done { done: "removed", host, reason: why.reason }))
 }

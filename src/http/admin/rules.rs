@@ -162,7 +162,7 @@ pub(in crate::http) async fn put(
     operator: Operator,
     Told(new): Told<NewRule>,
 ) -> Result<Json<Changed>, Problem> {
-    let act = operator.act(&new.reason);
+    let act = operator.act(&new.reason)?;
     let now = rooms.relay.clock().now();
     let rule = Rule {
         reason: new.reason.trim().to_owned(),
@@ -237,7 +237,7 @@ pub(in crate::http) async fn remove(
     if changes.is_empty() {
         return Err(Problem::absent(format!("there is no such rule on {target}; `shearwater admin rules` lists all")));
     }
-    change(&rooms, changes, Trial(unwanted.dry_run), &operator.act(&unwanted.reason)).await.map(Json)
+    change(&rooms, changes, Trial(unwanted.dry_run), &operator.act(&unwanted.reason)?).await.map(Json)
 }
 
 /// A note on a rule.
@@ -286,7 +286,7 @@ pub(in crate::http) async fn note(
         return Err(Problem::conflict("the rule stands in the configuration file: note it there"));
     }
     let rule = Rule { note: new.note.trim().to_owned(), ..one.rule.clone() };
-    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act(&new.reason)).await?;
+    relay.change_rules(vec![RuleChange::Put(rule.clone())], &operator.act(&new.reason)?).await?;
     let rules = relay.rules().set();
     let noted = rules.iter().find(|one| one.rule.key() == rule.key());
     noted.map(|one| Json(Shown::of(one, now))).ok_or_else(|| Problem::absent("the rule was taken out meanwhile"))
@@ -514,7 +514,7 @@ pub(in crate::http) async fn import(
     Asked(import): Asked<Import>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Taken>, Problem> {
-    let (body, act) = (body?, operator.act(&import.reason));
+    let (body, act) = (body?, operator.act(&import.reason)?);
     let source = Source::list(&import.name).map_err(|fault| Problem::unread(fault.to_string()))?;
     let plan = rooms.relay.plan(&body, &source, import.severity, import.replace)?;
     if plan.left.is_in_the_way() && !import.skip_bad && !import.dry_run {

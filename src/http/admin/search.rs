@@ -55,7 +55,7 @@ pub(in crate::http) async fn on(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Switch>, Problem> {
-    relay.record_search(&host, &why.reason, &operator.act(&why.reason)).await?;
+    relay.record_search(&host, &why.reason, &operator.act(&why.reason)?).await?;
     Ok(Json(Switch { search: "on", host, reason: why.reason }))
 }
 
@@ -75,6 +75,6 @@ pub(in crate::http) async fn off(
     operator: Operator,
     Asked(because): Asked<Because>,
 ) -> Result<Json<Switch>, Problem> {
-    relay.forget_search(&host, &operator.act(&because.reason)).await?;
+    relay.forget_search(&host, &operator.act(&because.reason)?).await?;
     Ok(Json(Switch { search: "off", host, reason: because.reason }))
 }

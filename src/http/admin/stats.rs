@@ -120,7 +120,7 @@ fn look(
     let faring = |state| lanes.iter().filter(|lane| lane.state == state).count();
     let healthy = lanes.iter().filter(|lane| lane.state == LaneState::Healthy);
     let oldest = delivery.oldest_undelivered();
-    let held = store.all::<HeldTally>()?;
+    let held = store.all_sound::<HeldTally>()?;
     let mut stats = Stats {
         version: env!("CARGO_PKG_VERSION"),
         at: now.rfc3339(),
@@ -140,7 +140,7 @@ fn look(
             most_lag: healthy.map(|lane| lane.lag).max().unwrap_or(0),
         },
         oldest_undelivered: oldest.map(Timestamp::rfc3339),
-        held_servers: store.all::<Hold>()?.len(),
+        held_servers: store.all_sound::<Hold>()?.len(),
         held_posts: held.iter().map(|(_, tally)| u64::from(tally.posts)).sum(),
         rules: relay.rules().set().iter().count(),
         searched: store.search_servers().len(),

@@ -174,7 +174,7 @@ pub(in crate::http) async fn list(
     let mut all: Vec<_> = store.subscribers().values().cloned().collect();
     all.sort_by(|one, other| one.authority.cmp(&other.authority));
     // All facts in one look: ten thousand would each cost a transaction.
-    let facts = tokio::task::spawn_blocking(move || store.all::<AuthorityFacts>()).await??;
+    let facts = tokio::task::spawn_blocking(move || store.all_sound::<AuthorityFacts>()).await??;
     let mut facts: HashMap<String, AuthorityFacts> = facts.into_iter().collect();
     let wanted = |one: &Subscriber| {
         let software = facts.get(one.authority.as_str()).and_then(|facts| facts.software.as_deref());
@@ -231,7 +231,7 @@ pub(in crate::http) async fn approve(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Done>, Problem> {
-    relay.approve(&host, &operator.act(&why.reason)).await?;
+    relay.approve(&host, &operator.act(&why.reason)?).await?;
     Ok(Json(Done { done: "approved", host, reason: String::new() }))
 }
 
@@ -255,7 +255,7 @@ pub(in crate::http) async fn reject(
     Told(why): Told<Why>,
 ) -> Result<Json<Done>, Problem> {
     let reason = if why.reason.is_empty() { NO } else { &why.reason };
-    relay.reject(&host, reason, &operator.act(&why.reason)).await?;
+    relay.reject(&host, reason, &operator.act(&why.reason)?).await?;
     Ok(Json(Done { done: "rejected", host, reason: reason.to_owned() }))
 }
 
@@ -278,7 +278,7 @@ pub(in crate::http) async fn remove(
     Asked(why): Asked<Because>,
 ) -> Result<Json<Done>, Problem> {
     let reason = if why.reason.is_empty() { GONE } else { &why.reason };
-    relay.reject(&host, reason, &operator.act(&why.reason)).await?;
+    relay.reject(&host, reason, &operator.act(&why.reason)?).await?;
     Ok(Json(Done { done: "removed", host, reason: reason.to_owned() }))
 }
 
@@ -301,7 +301,7 @@ pub(in crate::http) async fn pause(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Done>, Problem> {
-    relay.pause(&host, true, &operator.act(&why.reason)).await?;
+    relay.pause(&host, true, &operator.act(&why.reason)?).await?;
     Ok(Json(Done { done: "paused", host, reason: why.reason }))
 }
 
@@ -323,7 +323,7 @@ pub(in crate::http) async fn resume(
     operator: Operator,
     Told(why): Told<Why>,
 ) -> Result<Json<Done>, Problem> {
-    relay.pause(&host, false, &operator.act(&why.reason)).await?;
+    relay.pause(&host, false, &operator.act(&why.reason)?).await?;
     delivery.retry_now(&host);
     Ok(Json(Done { done: "resumed", host, reason: why.reason }))
 }
@@ -368,6 +368,6 @@ pub(in crate::http) async fn mode(
     operator: Operator,
     Told(wanted): Told<Wanted>,
 ) -> Result<Json<Gets>, Problem> {
-    relay.set_mode(&host, wanted.mode, &operator.act(&wanted.reason)).await?;
+    relay.set_mode(&host, wanted.mode, &operator.act(&wanted.reason)?).await?;
     Ok(Json(Gets { host, mode: wanted.mode }))
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::asked::{Asked, Rows, Told};
-use super::operator::Operator;
+use super::operator::{Operator, short};
 use super::problem::{Changing, Problem, Usual};
 use crate::clock::{Clock, Timestamp};
 use crate::policy::tokens::Tokens;
@@ -42,6 +42,8 @@ pub(in crate::http) struct Wanted {
 pub(in crate::http) struct Shown {
     /// Who has it, or what for.
     name: String,
+    /// The beginning of its public half, as the audit log names it: names of revoked ones may be given again.
+    id: String,
     /// What it opens.
     scope: Scope,
     /// `good` or `expired`.
@@ -58,12 +60,13 @@ pub(in crate::http) struct Shown {
 }
 
 impl Shown {
-    fn of(token: &ApiToken, now: Timestamp) -> Self {
+    fn of(id: &str, token: &ApiToken, now: Timestamp) -> Self {
         let day =
             |day: i64| Timestamp::from_secs(day.saturating_mul(86_400)).rfc3339().chars().take(10).collect::<String>();
         let is_over = token.expires_at.is_some_and(|at| at <= now);
         Self {
             name: token.name.clone(),
+            id: short(id).to_owned(),
             scope: token.scope,
             state: if is_over { "expired" } else { "good" },
             made_at: token.made_at.rfc3339(),
@@ -98,7 +101,8 @@ pub(in crate::http) async fn list(
     State(clock): State<Clock>,
 ) -> Result<Rows<Shown>, Problem> {
     let now = clock.now();
-    Ok(Rows::all(tokens.list()?.iter().map(|(_, token)| Shown::of(token, now)).collect()))
+    let all = tokio::task::spawn_blocking(move || tokens.list()).await??;
+    Ok(Rows::all(all.iter().map(|(id, token)| Shown::of(id, token, now)).collect()))
 }
 
 /// Make a token and show it, this once.
@@ -125,8 +129,8 @@ pub(in crate::http) async fn make(
     let asked = wanted.seconds.map(|seconds| clock.now().plus(Duration::from_secs(seconds)));
     // Whoever stole a token that is good for a day would else have one for ever.
     let until = asked.into_iter().chain(operator.until()).min();
-    let made = tokens.make_until(&wanted.name, wanted.scope, until, &operator.act(&wanted.reason)).await?;
-    let shown = Shown::of(&made.record, clock.now());
+    let made = tokens.make_until(&wanted.name, wanted.scope, until, &operator.act(&wanted.reason)?).await?;
+    let shown = Shown::of(&made.id, &made.record, clock.now());
     Ok((StatusCode::CREATED, Json(New { shown, token: made.token })))
 }
 
@@ -164,7 +168,7 @@ pub(in crate::http) async fn revoke(
     operator: Operator,
     Asked(named): Asked<Named>,
 ) -> Result<Json<Revoked>, Problem> {
-    if tokens.revoke(&named.name, &operator.act(&named.reason)).await? {
+    if tokens.revoke(&named.name, &operator.act(&named.reason)?).await? {
         return Ok(Json(Revoked { revoked: named.name }));
     }
     Err(Problem::absent(format!("there is no token named {:?}", named.name)))

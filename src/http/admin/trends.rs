@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::asked::{Asked, Rows, Told};
+use super::costly::Costly;
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use crate::store::{Subject, TrendRuling};
@@ -215,7 +216,7 @@ pub(in crate::http) async fn rule(
     let at = trends.now();
     let until = wish.seconds.map(|seconds| at.plus(Duration::from_secs(seconds)));
     let reason = wish.reason.trim().to_owned();
-    let act = operator.act(&reason);
+    let act = operator.act(&reason)?;
     trends.rule(&target, Some(TrendRuling { hidden: wish.hidden, reason, at, until }), &act).await?;
     Ok(Json(Stands { target: target.row(), ruling: if wish.hidden { "hidden" } else { "shown" } }))
 }
@@ -248,7 +249,7 @@ pub(in crate::http) async fn unrule(
     Asked(about): Asked<About>,
 ) -> Result<Json<Stands>, Problem> {
     let target = Ruled::parse(&about.target)?;
-    if trends.rule(&target, None, &operator.act(&about.reason)).await? {
+    if trends.rule(&target, None, &operator.act(&about.reason)?).await? {
         return Ok(Json(Stands { target: target.row(), ruling: "none" }));
     }
     Err(Problem::absent(format!("nothing was said about {}", target.row())))
@@ -280,8 +281,12 @@ pub(in crate::http) struct Remade {
     responses((status = 200, description = "Each as it was and as it is.", body = Vec<Remade>), Changing, Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn replay(State(trends): State<Trends>) -> Result<Rows<Remade>, Problem> {
-    let replayed = tokio::task::spawn_blocking(move || trends.replay()).await??;
+pub(in crate::http) async fn replay(
+    State(trends): State<Trends>,
+    State(costly): State<Costly>,
+    operator: Operator,
+) -> Result<Rows<Remade>, Problem> {
+    let replayed = costly.read(&operator, move || trends.replay()).await?;
     let rows = replayed.into_iter().map(|one| {
         let crate::trends::replay::Replayed { list, equal, changes_since, served, again } = one;
         Remade { list, equal, changes_since, served, again }
