@@ -188,7 +188,7 @@ impl Client {
         user_agent: &str,
         names: Names,
     ) -> anyhow::Result<Self> {
-        let guard = Guard::new(&fetch.allow_private, fetch.allow_http);
+        let guard = Guard::new(&fetch.allow_private, fetch.allow_http).knowing(&fetch.names);
         let resolver = GuardedNames { guard: guard.clone(), names, lookups: Arc::new(Semaphore::new(LOOKUPS)) };
         #[expect(clippy::disallowed_methods, reason = "the one place that builds the one outbound client")]
         let builder = reqwest::Client::builder();
@@ -460,9 +460,10 @@ impl Resolve for GuardedNames {
     fn resolve(&self, name: Name) -> Resolving {
         let (guard, names, lookups) = (self.guard.clone(), self.names.clone(), self.lookups.clone());
         Box::pin(async move {
-            let found = match names {
-                Names::Scripted(script) => script(name.as_str()),
-                Names::System => look_up(name.as_str().to_owned(), lookups).await?,
+            let found = match (guard.known(name.as_str()), names) {
+                (Some(address), _) => vec![address],
+                (None, Names::Scripted(script)) => script(name.as_str()),
+                (None, Names::System) => look_up(name.as_str().to_owned(), lookups).await?,
             };
             if let Some(address) = found.iter().find(|address| !guard.permits(**address)) {
                 return Err(Refused::Address(*address).into());

@@ -34,6 +34,7 @@ mod support;
 mod switching;
 mod threats;
 mod tidy;
+mod trending;
 mod trends;
 mod walking;
 mod withdrawing;
