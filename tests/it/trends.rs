@@ -235,8 +235,9 @@ async fn a_restart_gives_the_same_list_byte_for_byte_and_so_does_the_journal() {
     say(&servers[0], "ada", &["petrels"]).await;
     listed(&relay, &["Gannets", "petrels"]).await;
     let replayed = |relay: &TestRelay| relay.trends().replay().expect("the store reads");
-    eventually("the lists of now were written down", || replayed(&relay).iter().all(|one| one.changes_since == 0))
-        .await;
+    let are_of_now =
+        |all: &[shearwater::trends::replay::Replayed]| all.len() == 4 && all.iter().all(|one| one.changes_since == 0);
+    eventually("the lists of now were written down", || are_of_now(&replayed(&relay))).await;
     let before = replayed(&relay);
     assert_eq!(before.len(), 4);
     assert!(before.iter().all(|one| one.equal && one.served == one.again), "{before:#?}");
