@@ -9,13 +9,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::policy::Rules;
 use crate::store::{Store, make_private};
-use crate::trends::replay::replay;
+use crate::trends::replay::{Replayed, replay};
 use crate::trends::simulate::{Outcome, Scale, simulate};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TrendsCommand {
     /// Make the lists that were served last from the journal once more, and compare them byte for byte. Asks the running
-    /// relay; where none runs, reads its files. Exits 1 if one differs although nothing changed since.
+    /// relay; where none runs, reads its files. Exits 1 if one differs although nothing changed since; CONDITIONS CHANGED
+    /// names what else is not as it was then.
     Replay(ListArgs),
     /// Simulate a day of honest posts, two real events, and everything that people do to make a trend; print where each ends
     /// up. Exits 1 if an attack trends or an event does not.
@@ -40,7 +41,7 @@ pub(super) fn run(command: TrendsCommand) -> anyhow::Result<()> {
 }
 
 fn again(list: &ListArgs) -> anyhow::Result<()> {
-    let done: Value = match ask_or_silent(&list.config, "GET", "trends/replay", None)? {
+    let done: Vec<Replayed> = match ask_or_silent(&list.config, "GET", "trends/replay", None)? {
         Socket::Answered(text) => serde_json::from_str(&text)?,
         Socket::Silent => {
             let config = Config::load(list.config.config.as_deref())?;
@@ -48,30 +49,28 @@ fn again(list: &ListArgs) -> anyhow::Result<()> {
             let store = Store::open(&config.data_dir, Clock::system())?;
             let rules = Rules::new(&config.policy, &config.relay);
             rules.load(&store)?;
-            json!(replay(&store, &config.trends, &rules.set())?)
+            replay(&store, &config.trends, &rules.set(), Clock::system().now())?
         }
     };
-    let all = done.as_array().cloned().unwrap_or_default();
     if list.json {
-        print(&format!("{done}\n"))?;
+        print(&format!("{}\n", serde_json::to_string(&done)?))?;
     } else {
-        let rows: Vec<Value> = all
-            .iter()
-            .map(|one| {
-                let entries = |which: &str| one[which]["entries"].as_array().map_or(0, Vec::len);
-                json!({
-                    "list": one["list"],
-                    "at": one["served"]["at"],
-                    "served": entries("served"),
-                    "again": entries("again"),
-                    "equal": one["equal"],
-                    "changes_since": one["changes_since"],
-                })
+        let row = |one: &Replayed| {
+            json!({
+                "list": one.list,
+                "at": one.served.at.rfc3339(),
+                "served": one.served.entries.len(),
+                "again": one.again.entries.len(),
+                "equal": one.equal,
+                "changes_since": one.changes_since,
+                "conditions_changed": one.conditions_changed.join(", "),
             })
-            .collect();
-        print(&rows_table(&rows, &["list", "at", "served", "again", "equal", "changes_since"]))?;
+        };
+        let rows: Vec<Value> = done.iter().map(row).collect();
+        let columns = ["list", "at", "served", "again", "equal", "changes_since", "conditions_changed"];
+        print(&rows_table(&rows, &columns))?;
     }
-    let wrong = all.iter().filter(|one| one["equal"] == false && one["changes_since"] == 0).count();
+    let wrong = done.iter().filter(|one| one.differs()).count();
     anyhow::ensure!(wrong == 0, "{wrong} lists differ from what the journal gives");
     Ok(())
 }

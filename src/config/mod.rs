@@ -307,6 +307,19 @@ impl Config {
                 }
             }
         }
+        for denied in &self.trends.deny {
+            let is_site = |name: &str| Authority::parse(name).is_ok_and(|name| name.is_plain());
+            let is_fit = match denied.trim().split_once(':') {
+                Some(("site", name)) => is_site(name),
+                Some(("post", id)) => Iri::parse(id).is_ok(),
+                Some(("http" | "https", _)) => url::Url::parse(denied.trim()).is_ok(),
+                _ => denied.chars().any(char::is_alphabetic) && !denied.trim().contains(char::is_whitespace),
+            };
+            if !is_fit {
+                let forms = "\"cats\", \"https://…\", \"post:https://…\" or \"site:news.example\"";
+                wrong("trends.deny", format!("{denied:?} is no hashtag, link, post or site such as {forms}"));
+            }
+        }
         for actor in &self.policy.block_actors {
             if let Err(fault) = Iri::parse(actor) {
                 wrong("policy.block_actors", format!("{actor:?} is no actor's id (https://…): {fault}"));
@@ -543,7 +556,9 @@ mod tests {
     fn a_rule_that_is_none_is_named_before_it_protects_nobody() {
         let text = "public_url = \"https://r.example\"\n[relay]\nallowlist = [\"good.example\", \"g**d.example\"]\n\
             [policy]\nblock = [\"evil.example/\", \"*.bad.example\"]\nsilence = [\"two words\"]\nno_search = [\"b/\"]\n\
-            block_actors = [\"@eve@evil.example\"]\nblock_software = [\"two words\"]\nkeywords = [\"(\", \"fine\"]";
+            block_actors = [\"@eve@evil.example\"]\nblock_software = [\"two words\"]\nkeywords = [\"(\", \"fine\"]\n\
+            [trends]\ndeny = [\"cats\", \"#dogs\", \"https://a.example/1\", \"post:https://a.example/1\", \"site:a.example\", \"2026\",\
+            \"two words\", \"site:/\", \"post:cats\"]";
         let mut keys = wrong_keys(text);
         keys.sort();
         let expected = [
@@ -554,6 +569,10 @@ mod tests {
             "policy.no_search",
             "policy.silence",
             "relay.allowlist",
+            "trends.deny",
+            "trends.deny",
+            "trends.deny",
+            "trends.deny",
         ];
         assert_eq!(keys, expected);
     }

@@ -1,7 +1,8 @@
 //! The sections as structs. What each key means stands in `config/default.toml`, which a test holds equal to these.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +109,10 @@ pub struct Policy {
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/default.toml documents each key")]
 pub struct Fetch {
+    /// Names that lead to an address without anybody being asked, also over http where that is allowed. No key of the file:
+    /// for the demo, whose servers have names of their own on this machine.
+    #[serde(skip)]
+    pub names: BTreeMap<String, IpAddr>,
     #[serde(deserialize_with = "list")]
     pub allow_private: Vec<IpNet>,
     pub allow_http: bool,

@@ -2,6 +2,7 @@
 //! ignores the environment's proxies. What the demo promises about its manners ("nothing leaves loopback") is kept here
 //! for the simulated half; the relay has its own client and its own guard.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,7 +96,11 @@ impl Loopback {
         if !is_loopback(&letter.url) {
             return Err(Trouble::NotLoopback(letter.url.to_string()));
         }
-        let mut request = Request::builder().method(letter.method).uri(letter.url.as_str());
+        let (dialled, host) = dialled(&letter.url);
+        let mut request = Request::builder().method(letter.method).uri(dialled.as_str());
+        if let Some(host) = host.filter(|_| !letter.headers.iter().any(|(name, _)| name == "host")) {
+            request = request.header("host", host);
+        }
         for (name, value) in &letter.headers {
             request = request.header(name, value);
         }
@@ -119,13 +124,29 @@ fn network(cause: impl std::error::Error + Send + Sync + 'static) -> Trouble {
     Trouble::Network(Box::new(cause))
 }
 
-/// Names are refused as well, `localhost` included: what they resolve to is not ours to promise.
+/// Below this are the names of simulated servers: nobody's (RFC 2606), and never looked up.
+const OURS: &str = ".example";
+
+/// The URL that is dialled, and the `Host` to name: a simulated server's name leads to this machine.
+fn dialled(url: &Url) -> (Url, Option<String>) {
+    let mut dialled = url.clone();
+    let named = url.domain().filter(|name| name.ends_with(OURS));
+    let host = named.map(|name| url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}")));
+    if host.is_some() && dialled.set_ip_host(Ipv4Addr::LOCALHOST.into()).is_err() {
+        return (url.clone(), None);
+    }
+    (dialled, host)
+}
+
+/// Names are refused as well, `localhost` included, but for those of simulated servers: what they resolve to is not ours to
+/// promise.
 pub(super) fn is_loopback(url: &Url) -> bool {
     url.scheme() == "http"
         && match url.host() {
             Some(Host::Ipv4(ip)) => ip.is_loopback(),
             Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            Some(Host::Domain(_)) | None => false,
+            Some(Host::Domain(name)) => name.ends_with(OURS),
+            None => false,
         }
 }
 
@@ -143,8 +164,22 @@ mod tests {
         check("http://[::1]:4000/", true);
         check("http://localhost:4000/", false);
         check("http://10.0.0.1/", false);
-        check("http://127.0.0.1.example/", false);
+        check("http://127.0.0.1.invalid/", false);
+        check("http://example/", false);
+        check("http://gannet.example:4000/", true);
+        check("http://gannet.example.net/", false);
         check("https://mastodon.example/", false);
         check("http://[::ffff:10.0.0.1]/", false);
+    }
+
+    #[test]
+    fn a_simulated_servers_name_leads_to_this_machine() {
+        let of = |text: &str| {
+            let (url, host) = dialled(&Url::parse(text).expect("test url"));
+            (url.to_string(), host)
+        };
+        let (url, host) = of("http://gannet.example:4000/inbox");
+        assert_eq!((url.as_str(), host.as_deref()), ("http://127.0.0.1:4000/inbox", Some("gannet.example:4000")));
+        assert_eq!(of("http://127.0.0.1:4000/x"), ("http://127.0.0.1:4000/x".to_owned(), None));
     }
 }

@@ -41,12 +41,14 @@ impl Instance {
     pub async fn start(family: Family, options: Options) -> std::io::Result<Self> {
         let listener = TcpListener::bind(SocketAddr::new(options.bind, 0)).await?;
         let addr = listener.local_addr()?;
+        let host = options.domain.clone().unwrap_or_else(|| addr.ip().to_string());
+        let origin = format!("http://{host}:{}", addr.port());
         let state = State { inbox_fault: options.fault.clone(), ..State::default() };
         let shared = Arc::new(Shared {
             family,
             options,
             addr,
-            origin: format!("http://{addr}"),
+            origin,
             client: Loopback::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -105,7 +107,7 @@ impl Instance {
         &self.shared.options.name
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or with its domain.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.shared.origin

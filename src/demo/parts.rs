@@ -36,6 +36,8 @@ impl Author {
 pub struct Options {
     /// Its name in reports; also what its ids and keys are chosen by.
     pub name: String,
+    /// Its domain, below `.example`; without one it is known by its address.
+    pub domain: Option<String>,
     /// The loopback address to listen on.
     pub bind: IpAddr,
     /// Its own clock, which may be wrong.
@@ -56,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             name: "instance".to_owned(),
+            domain: None,
             bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
             clock: Clock::system(),
             fault: Fault::None,

@@ -266,8 +266,10 @@ impl fmt::Display for Summary {
             }
         }
         if self.trends.rank > 0 {
-            let Trended { tag, people, servers, rank, listed_after_ms, .. } = &self.trends;
-            write!(f, "trends: #{tag}, {people} people on {servers} servers, rank {rank}")?;
+            let Trended { tag, people, servers, rank, rise, listed_after_ms, .. } = &self.trends;
+            let rise = rise.iter().filter(|people| **people > 0).map(u64::to_string).collect();
+            write!(f, "trends: #{tag}, {people} people on {servers} servers, rank {rank}; rose by ")?;
+            write!(f, "{}", join_or(rise, "one step"))?;
             match listed_after_ms {
                 Some(ms) => writeln!(f, "; on the list {ms} ms after the first of them")?,
                 None => writeln!(f)?,

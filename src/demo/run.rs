@@ -8,13 +8,14 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::cast;
+use super::cast::{self, Actor};
 use super::promise::Promise;
 use super::report::{self, Summary};
 use super::scenario::Scenario;
 use super::view::{Show, View};
 use crate::clock::Clock;
 use crate::config::{Access, Config, Listen};
+use crate::ids::Iri;
 use crate::server::Server;
 
 /// How long the demo waits at most, if it was given no time.
@@ -89,15 +90,22 @@ impl Demo {
 /// # Errors
 /// When the relay or an instance does not start. A broken promise is no error: see [`Summary::kept`].
 pub async fn run(plan: &Plan) -> anyhow::Result<Demo> {
-    let relay = Box::pin(Relay::start()).await?;
-    let (summary, scenario) = Box::pin(run_against(plan, relay.server.public_url())).await?;
+    let relay = Box::pin(Relay::start(plan.instances.max(2))).await?;
+    let cast = cast::start(plan.instances.max(2)).await.context("starting the simulated instances")?;
+    relay.has_known(&cast).await?;
+    let (summary, scenario) = Box::pin(play(plan, relay.server.public_url(), cast)).await?;
     Ok(Demo { summary, relay, _scenario: scenario })
 }
 
-/// Runs `plan` against the relay at `url`.
+/// Runs `plan` against the relay at `url`, which knows nobody yet.
+#[cfg(test)]
 pub(super) async fn run_against(plan: &Plan, url: &str) -> anyhow::Result<(Summary, Scenario)> {
-    let began = Instant::now();
     let cast = cast::start(plan.instances.max(2)).await.context("starting the simulated instances")?;
+    play(plan, url, cast).await
+}
+
+async fn play(plan: &Plan, url: &str, cast: Vec<Actor>) -> anyhow::Result<(Summary, Scenario)> {
+    let began = Instant::now();
     let deadline = began + plan.limit.unwrap_or(LONGEST);
     let mut scenario = Scenario::new(cast, View::new(plan.show), deadline);
     scenario.join(url, plan.broken).await;
@@ -123,7 +131,7 @@ impl Relay {
     /// Starts the real server on embedded defaults, on free loopback ports. What differs from an operator's relay: it
     /// may speak to loopback over plain HTTP, retries come after seconds instead of minutes, and everybody may search as
     /// often as they like.
-    async fn start() -> anyhow::Result<Self> {
+    async fn start(instances: usize) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("shearwater-demo-").tempdir().context("making a folder")?;
         let mut config = Config::embedded();
         config.data_dir = folder.path().join("data");
@@ -134,10 +142,19 @@ impl Relay {
         config.delivery.retry = RETRY.map(Duration::from_millis).to_vec();
         (config.search.api, config.search.rate) = (Access::Public, 0);
         (config.trends.api, config.trends.rate) = (Access::Public, 0);
-        // Simulated servers have no age: each counts as one that is known for a month.
-        config.trends.grown = vec![Ipv4Addr::LOCALHOST.to_string()];
+        config.fetch.names = cast::domains(instances);
         config.site.name = "The demo's relay".to_owned();
         let server = Box::pin(Server::start(config, Clock::system())).await.context("starting the relay")?;
         Ok(Self { server, _folder: folder })
+    }
+
+    /// The relay knows each of them for as long as its part says: trends weigh servers by that.
+    async fn has_known(&self, cast: &[Actor]) -> anyhow::Result<()> {
+        for actor in cast {
+            let server = Iri::parse(actor.instance.origin()).context("a simulated server's name")?.authority();
+            let since = Clock::system().now().minus(Duration::from_secs(actor.age * 86_400));
+            self.server.app().state.store.known_since(&server, since).await?;
+        }
+        Ok(())
     }
 }

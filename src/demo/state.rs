@@ -89,7 +89,7 @@ pub(super) struct Shared {
     pub(super) family: Family,
     pub(super) options: Options,
     pub(super) addr: SocketAddr,
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or with its domain.
     pub(super) origin: String,
     pub(super) client: Loopback,
     pub(super) tasks: TaskTracker,
@@ -143,7 +143,7 @@ impl Shared {
     }
 
     pub(super) fn host(&self) -> String {
-        self.addr.ip().to_string()
+        self.options.domain.clone().unwrap_or_else(|| self.addr.ip().to_string())
     }
 
     /// The path of an actor of this instance.

@@ -1,6 +1,6 @@
 //! The demo's trend: everybody speaks of one thing besides their own, and it must rise to the list, with as many people on as
-//! many servers as said it. Asked over HTTP, as anybody could. Servers are told apart by their ports here, and count in full
-//! from the first day (`trends.grown`).
+//! many servers as said it. Asked over HTTP, as anybody could. Servers have domains and ages of their own; who is on one that
+//! is too young to weigh anything is not expected.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
 
+use super::cast::YOUNG;
 use super::check::{Findings, Made};
 use super::promise::{Health, Promise};
 use super::scenario::Scenario;
@@ -42,12 +43,13 @@ pub struct Trended {
 /// What the relay says of it.
 #[derive(Deserialize)]
 struct Explanation {
-    now: Counted,
+    /// None while few say it.
+    now: Option<Counted>,
     trends: bool,
     rank: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Counted {
     people: u64,
     servers: u64,
@@ -57,8 +59,9 @@ impl Scenario {
     /// Looks at how far it has risen.
     pub(super) async fn watch_trend(&mut self, relay: &str) {
         let Some(found) = self.explained(relay).await else { return };
-        if self.trended.rise.last() != Some(&found.now.people) {
-            self.trended.rise.push(found.now.people);
+        let people = found.now.map_or(0, |now| now.people);
+        if self.trended.rise.last() != Some(&people) {
+            self.trended.rise.push(people);
         }
         if found.trends && self.trended.listed_after_ms.is_none() {
             let first = self.made.iter().filter(|post| says_it(post)).map(|post| post.at).min();
@@ -80,12 +83,14 @@ impl Scenario {
             return std::mem::take(&mut self.trended);
         }
         let deadline = (Instant::now() + PATIENCE).min(self.deadline);
-        let fits = |people: u64| (well..=all).contains(&people);
+        // Of fewer than these no number is told.
+        let fits = |people: u64| (well..=all).contains(&people) || (people == 0 && well < LEAST);
         loop {
             self.watch_trend(relay).await;
             if let Some(now) = self.explained(relay).await {
-                (self.trended.people, self.trended.servers) = (now.now.people, now.now.servers);
                 self.trended.rank = now.rank;
+                let counted = now.now.unwrap_or_default();
+                (self.trended.people, self.trended.servers) = (counted.people, counted.servers);
             }
             let is_there = self.trended.rank > 0 || well < LEAST;
             if (fits(self.trended.people) && is_there) || Instant::now() >= deadline {
@@ -110,8 +115,12 @@ impl Scenario {
     /// By instance and name; those whose posts about it are all gone are none.
     fn who_said_it(&self, of: impl Fn(Health) -> bool, stands: impl Fn(&Made) -> bool) -> BTreeSet<(usize, &str)> {
         let is_here = |post: &&Made| {
-            let health = self.cast.get(post.from).map(|actor| actor.member.health);
-            health.is_some_and(&of) && says_it(post) && post.is_relayable() && post.acknowledged() && stands(post)
+            let from = self.cast.get(post.from).filter(|actor| actor.age >= YOUNG);
+            from.is_some_and(|actor| of(actor.member.health))
+                && says_it(post)
+                && post.is_relayable()
+                && post.acknowledged()
+                && stands(post)
         };
         self.made.iter().filter(is_here).map(|post| (post.from, post.author.as_str())).collect()
     }

@@ -119,9 +119,19 @@ pub(super) async fn preflight() -> Response {
 #[derive(Clone, Copy)]
 pub(super) struct ForAWhile;
 
+/// Keeps it from being marked so: it is made of posts, which may be deleted in the next moment.
+#[derive(Clone, Copy)]
+pub(super) struct OnlyNow;
+
+/// How many turns somebody has left is said to them alone: nobody else is to be told it by a cache.
+const OF_THE_ASKER: [&str; 3] = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+
 /// Results are for who asked: not for caches, not for other search engines, and no page learns where they led from.
 pub(super) async fn keep_private(mut response: Response) -> Response {
     let is_for_all = response.extensions().get::<ForAWhile>().is_some();
+    if is_for_all {
+        OF_THE_ASKER.iter().for_each(|name| drop(response.headers_mut().remove(*name)));
+    }
     for (name, value) in [
         (header::CACHE_CONTROL, if is_for_all { "public, max-age=15" } else { "no-store" }),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -4,13 +4,14 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub(super) use self::trending::{Link, Tag, explain_url};
 use crate::ids::Iri;
 use crate::search::find::Hit;
-use crate::search::hashtags::Hashtag;
 use crate::search::people::Person;
 use crate::store::IndexedAuthor;
-use crate::trends::explain::DayOf;
 use crate::wire::document::{Media, MediaKind, Prop};
+
+mod trending;
 
 /// A moment before all that is known.
 const LONG_AGO: &str = "1970-01-01T00:00:00.000Z";
@@ -120,46 +121,6 @@ struct TagOfStatus {
     url: String,
 }
 
-/// Mastodon's `Tag`.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Tag {
-    name: String,
-    /// Where the posts with it are.
-    #[schema(format = "uri")]
-    url: String,
-    history: Vec<Day>,
-}
-
-/// Mastodon's `Trends::Link`. Nothing is fetched from it, so nothing is known but where it leads.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Link {
-    #[schema(format = "uri")]
-    url: String,
-    title: String,
-    description: String,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    author_name: String,
-    author_url: String,
-    provider_name: String,
-    provider_url: String,
-    html: String,
-    width: u32,
-    height: u32,
-    image: Option<String>,
-    embed_url: String,
-    blurhash: Option<String>,
-    history: Vec<Day>,
-}
-
-/// A day of a `Tag` or a `Link`; its numbers are texts.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Day {
-    day: String,
-    accounts: String,
-    uses: String,
-}
-
 impl Status {
     /// A hit, for a relay at `origin`.
     pub(super) fn of(hit: &Hit, origin: &str) -> Self {
@@ -254,60 +215,6 @@ impl Attachment {
             blurhash: None,
         }
     }
-}
-
-impl Tag {
-    /// A hashtag, for a relay at `origin`.
-    pub(super) fn of(tag: &Hashtag, origin: &str) -> Self {
-        let day = |uses: &crate::search::hashtags::Uses| Day {
-            day: uses.day.saturating_mul(86_400).to_string(),
-            accounts: uses.authors.to_string(),
-            uses: uses.posts.to_string(),
-        };
-        Self { url: tag_url(origin, &tag.name), name: tag.name.clone(), history: tag.days.iter().map(day).collect() }
-    }
-
-    /// One that trends.
-    pub(super) fn trending(name: &str, history: &[DayOf], origin: &str) -> Self {
-        let url = explain_url(origin, name);
-        Self { url, name: name.to_owned(), history: history.iter().map(Day::of).collect() }
-    }
-}
-
-impl Day {
-    fn of(day: &DayOf) -> Self {
-        Self { day: day.began.secs().to_string(), accounts: day.people.to_string(), uses: day.uses.to_string() }
-    }
-}
-
-impl Link {
-    /// A link that trends.
-    pub(super) fn trending(link: &str, history: &[DayOf]) -> Self {
-        let host = url::Url::parse(link).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-        Self {
-            url: link.to_owned(),
-            title: link.to_owned(),
-            description: String::new(),
-            kind: "link",
-            author_name: String::new(),
-            author_url: String::new(),
-            provider_name: host,
-            provider_url: String::new(),
-            html: String::new(),
-            width: 0,
-            height: 0,
-            image: None,
-            embed_url: String::new(),
-            blurhash: None,
-            history: history.iter().map(Day::of).collect(),
-        }
-    }
-}
-
-/// Why a tag trends: there is no page of it here.
-pub(super) fn explain_url(origin: &str, name: &str) -> String {
-    let tag: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-    format!("{origin}/api/v1/trends/explain?tag={tag}")
 }
 
 /// The posts with a tag, as a search: there is no page of it here.

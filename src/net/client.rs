@@ -157,7 +157,7 @@ impl Client {
         user_agent: &str,
         names: Names,
     ) -> anyhow::Result<Self> {
-        let guard = Guard::new(&fetch.allow_private, fetch.allow_http);
+        let guard = Guard::new(&fetch.allow_private, fetch.allow_http).knowing(&fetch.names);
         let proxy = Url::parse(&net.proxy).ok();
         let names = GuardedNames::new(guard.clone(), names, proxy.as_ref().and_then(Url::host_str));
         // The rest is for who comes to us, for requests under way, and for files.

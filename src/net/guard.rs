@@ -5,6 +5,7 @@
 //! outside the IANA special-purpose registry (RFC 6890 and successors), IPv6 in 2000::/3 outside that registry's rows.
 //! `fetch.allow_private` adds ranges for tests and LANs; only there are IP addresses taken as host names.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -86,13 +87,26 @@ pub enum Refused {
 pub struct Guard {
     allow_private: Arc<[IpNet]>,
     allow_http: bool,
+    /// Names whose addresses are known without DNS, so that nobody's answer leads elsewhere.
+    known: Arc<BTreeMap<String, IpAddr>>,
 }
 
 impl Guard {
     /// From `fetch.allow_private` and `fetch.allow_http`.
     #[must_use]
     pub fn new(allow_private: &[IpNet], allow_http: bool) -> Self {
-        Self { allow_private: allow_private.into(), allow_http }
+        Self { allow_private: allow_private.into(), allow_http, known: Arc::default() }
+    }
+
+    /// With names that lead to these addresses, from `fetch.names`; the addresses are judged like all others.
+    #[must_use]
+    pub fn knowing(self, names: &BTreeMap<String, IpAddr>) -> Self {
+        Self { known: Arc::new(names.clone()), ..self }
+    }
+
+    /// Where a known name leads.
+    pub(super) fn known(&self, name: &str) -> Option<IpAddr> {
+        self.known.get(name).copied()
     }
 
     /// Whether a connection to this address may be made: public space, or a range the operator exempted.
@@ -125,6 +139,9 @@ impl Guard {
         match url.host() {
             Some(Host::Ipv4(v4)) => self.check_ip_host(url, v4.into()),
             Some(Host::Ipv6(v6)) => self.check_ip_host(url, v6.into()),
+            Some(Host::Domain(name)) if url.scheme() == "http" && self.allow_http && self.known(name).is_some() => {
+                Ok(())
+            }
             Some(Host::Domain(name)) => check_name(url, name),
             None => Err(Refused::LocalName),
         }

@@ -93,6 +93,9 @@ impl GuardedNames {
     }
 
     async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, NetFault> {
+        if let Some(address) = self.guard.known(name) {
+            return Ok(vec![address]);
+        }
         let found = match &self.names {
             Names::Scripted(script) => Ok(script(name)),
             Names::System => ask_the_system(name.to_owned(), self.lookups.clone()).await,

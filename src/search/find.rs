@@ -143,6 +143,30 @@ impl Search {
     }
 }
 
+impl Search {
+    /// Those of these posts that may be shown and are wanted, in this order, all as of one moment; `most` of them at most,
+    /// and no more are looked at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn posts(
+        &self,
+        ids: impl IntoIterator<Item = Iri>,
+        most: usize,
+        is_wanted: impl Fn(&Hit) -> bool,
+    ) -> Result<Vec<Hit>, StoreError> {
+        let (shown, mut hits) = (Shown::new(self)?, Vec::new());
+        for id in ids {
+            if hits.len() >= most {
+                break;
+            }
+            let number = self.0.store.indexed_number(&id)?;
+            hits.extend(number.and_then(|number| shown.hit(number)).filter(&is_wanted));
+        }
+        Ok(hits)
+    }
+}
+
 /// A query that may be answered, with what it is asked of.
 struct Asked<'a> {
     query: Query,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Record;
+use super::{Record, Store, StoreError};
 use crate::clock::Timestamp;
+use crate::ids::Authority;
 
 /// Hours that are remembered beside the one that runs: a week.
 pub const HOURS_KEPT: usize = 7 * 24;
@@ -37,6 +38,17 @@ pub struct Arrivals {
 
 impl Record for Arrivals {
     const TABLE: &'static str = "arrivals";
+}
+
+impl Store {
+    /// From now on this server counts as one that is known since then: for the demo, whose servers get ages of their own.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn known_since(&self, server: &Authority, since: Timestamp) -> Result<(), StoreError> {
+        let server = server.clone();
+        self.write(move |tx| tx.put(server.as_str(), &Arrivals::new(since))).await
+    }
 }
 
 impl Arrivals {

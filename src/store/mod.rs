@@ -89,7 +89,7 @@ pub use subscribers::{
     Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
 };
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
-pub use trends::{Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
+pub use trends::{Conditions, Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
 pub use tx::Tx;
 
 use crate::clock::Clock;

@@ -50,6 +50,14 @@ pub struct TrendRuling {
     pub until: Option<Timestamp>,
 }
 
+impl TrendRuling {
+    /// Whether it holds still.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 impl Record for TrendRuling {
     const TABLE: &'static str = "trend_rulings";
 }
@@ -64,6 +72,39 @@ pub struct TrendServed {
     pub newest: u64,
     /// The list as JSON, byte for byte.
     pub list: String,
+    /// What it was made under beside the journal.
+    #[serde(default)]
+    pub conditions: Conditions,
+}
+
+/// What a list is made under beside the journal, as digests: equal ones make the same of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Conditions {
+    /// What the operator said of things.
+    pub rulings: String,
+    /// Whom rules keep out.
+    pub rules: String,
+    /// The configuration, as far as it matters.
+    pub config: String,
+    /// How many things had been forgotten for lack of room.
+    pub evicted: u64,
+}
+
+impl Conditions {
+    /// What is otherwise there, in words.
+    #[must_use]
+    pub fn changes(&self, there: &Self) -> Vec<&'static str> {
+        [
+            ("rulings", self.rulings != there.rulings),
+            ("rules", self.rules != there.rules),
+            ("config", self.config != there.config),
+            // What was forgotten here may be known there, and the other way round.
+            ("evictions", self.evicted > 0 || there.evicted > 0),
+        ]
+        .into_iter()
+        .filter_map(|(word, is_so)| is_so.then_some(word))
+        .collect()
+    }
 }
 
 impl Record for TrendServed {
@@ -368,7 +409,9 @@ mod tests {
         }
         check(&Place { number: 1, since: NOON, seen_on: 20_688 });
         check(&TrendRuling { hidden: true, reason: "harassment".to_owned(), at: NOON, until: Some(NOON) });
-        check(&TrendServed { at: NOON, newest: 7, list: "[]".to_owned() });
+        let conditions =
+            Conditions { rulings: "0a".to_owned(), rules: "0b".to_owned(), config: "0c".to_owned(), evicted: 1 };
+        check(&TrendServed { at: NOON, newest: 7, list: "[]".to_owned(), conditions });
         check(&crate::store::BallotKey { key: "00".repeat(32) });
     }
 }

@@ -156,8 +156,8 @@ numbers! {
     trend_bytes: IntGauge = "shearwater_trends_bytes";
     /// Things forgotten since the start because trends.memory had no room for more.
     trend_evicted: IntGauge = "shearwater_trends_evicted";
-    /// Things that trend and are not shown, by the reason.
-    trends_withheld: Gauges = "shearwater_trends_withheld" by ["reason"];
+    /// Things that trend and are not shown, by their kind and the reason: each once, whatever lists it would be on.
+    trends_withheld: Gauges = "shearwater_trends_withheld" by ["kind", "reason"];
 
     // The daemon itself.
     /// Whether it takes and keeps what it is sent, and every worker works: what /health/ready says.
@@ -230,7 +230,7 @@ impl Numbers {
         for kind in ["posts", "facets", "accounts", "hashtags"] {
             let _ = self.search_seconds.with_label_values(&[kind]);
         }
-        self.trends_withheld.with_label_values(&["hidden"]).set(0);
+        self.trends_withheld.with_label_values(&["tag", "hidden"]).set(0);
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     }
 }

@@ -11,7 +11,7 @@ use super::votes::Votes;
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{BallotChange, BallotView, Choice, Place, Store, StoreError};
+use crate::store::{BallotChange, BallotView, Choice, Place, Store, StoreError, Subject};
 
 /// The share of the memory that the sketch has.
 const SKETCH_SHARE: usize = 4;
@@ -164,6 +164,13 @@ impl Board {
         self.evicted
     }
 
+    /// The posts that are boosted, by their ids.
+    #[must_use]
+    pub fn posts(&self) -> Vec<String> {
+        let posts = self.votes.targets().filter(|(_, subject)| *subject == Subject::Post);
+        posts.filter_map(|(target, _)| Some(self.votes.key(target)?.1.to_owned())).collect()
+    }
+
     /// What is counted.
     #[must_use]
     pub const fn counts(&self) -> Counts<'_> {
@@ -187,7 +194,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::config::Config;
     use crate::ids::{Iri, Seq};
-    use crate::store::{Ballot, Subject, Tx, Voted, hour_of};
+    use crate::store::{Ballot, Tx, Voted, hour_of};
     use crate::trends::votes::Span;
 
     const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);

@@ -3,7 +3,7 @@
 
 use super::votes::Span;
 use crate::clock::Timestamp;
-use crate::store::{Usual, UsualDay, UsualHour};
+use crate::store::{Subject, Usual, UsualDay, UsualHour};
 use crate::trends::assess::{Counts, Window, usual_of};
 
 /// Ballots are kept for this many hours beside the one that runs: a day, the day before to compare it with, and the hour
@@ -24,7 +24,7 @@ pub(super) type Rows<T> = Vec<(u64, String, T)>;
 #[must_use]
 pub(super) fn usual_hours(counts: Counts<'_>, hour: u32, now: Timestamp) -> Rows<UsualHour> {
     let mut rows = Vec::new();
-    each(counts, Window::Day.span(hour), |target, language| {
+    each(counts, Window::Day.span(hour), &[Subject::Tag], |target, language| {
         let of = |window: Window| {
             usual_of(&counts.votes.count(target, window.span(hour), language, counts.servers, now).measure)
         };
@@ -37,12 +37,12 @@ pub(super) fn usual_hours(counts: Counts<'_>, hour: u32, now: Timestamp) -> Rows
     rows
 }
 
-/// How a day (UTC) was.
+/// How a day (UTC) was: also for links, whose history is shown though nothing is usual for them.
 #[must_use]
 pub(super) fn usual_days(counts: Counts<'_>, day: u32, now: Timestamp) -> Rows<UsualDay> {
     let span = Span { from: day * DAY, to: day * DAY + DAY - 1 };
     let mut rows = Vec::new();
-    each(counts, span, |target, language| {
+    each(counts, span, &[Subject::Tag, Subject::Link], |target, language| {
         let count = counts.votes.count(target, span, language, counts.servers, now);
         let usual = usual_of(&count.measure);
         if usual != Usual::default() {
@@ -54,9 +54,9 @@ pub(super) fn usual_days(counts: Counts<'_>, day: u32, now: Timestamp) -> Rows<U
 }
 
 /// Every thing that somebody spoke of, in all languages and in each.
-fn each(counts: Counts<'_>, span: Span, mut see: impl FnMut(u64, Option<&str>)) {
+fn each(counts: Counts<'_>, span: Span, of: &[Subject], mut see: impl FnMut(u64, Option<&str>)) {
     for (target, subject) in counts.votes.targets() {
-        if subject != crate::store::Subject::Tag || counts.votes.at_most(target, span) < 2 {
+        if !of.contains(&subject) || counts.votes.at_most(target, span) < 2 {
             continue;
         }
         see(target, None);
@@ -70,7 +70,7 @@ fn each(counts: Counts<'_>, span: Span, mut see: impl FnMut(u64, Option<&str>)) 
 mod tests {
     use super::*;
     use crate::ids::{Authority, Seq};
-    use crate::store::{Ballot, Choice, Place, Subject, target};
+    use crate::store::{Ballot, Choice, Place, target};
     use crate::trends::servers::Servers;
     use crate::trends::votes::Votes;
 
@@ -84,7 +84,8 @@ mod tests {
             let number = u32::try_from(author).unwrap() + 1;
             let place = Place { number, since: Timestamp::default(), seen_on: 0 };
             servers.learn(&Authority::parse(&format!("s{author}.example")).unwrap(), &place, false);
-            let choice = Choice { subject: Subject::Tag, key: key.to_owned(), shown: String::new() };
+            let subject = if key.contains("://") { Subject::Link } else { Subject::Tag };
+            let choice = Choice { subject, key: key.to_owned(), shown: String::new() };
             let (language, choices) = (language.to_owned(), vec![choice.clone()]);
             let ballot = Ballot { author, place: number, language, young: false, hour, seq: Seq(1), choices };
             votes.admit(&choice, 0, &[]);
@@ -95,6 +96,8 @@ mod tests {
             say(author + 4, HOUR - 3, "de", "cats");
         }
         say(1, HOUR, "en", "alone");
+        let link = "https://news.example/1";
+        (0..5).for_each(|author| say(author, HOUR, "en", link));
         let counts = Counts { votes: &votes, servers: &servers };
         let mut rows = usual_hours(counts, HOUR, NOON);
         rows.sort_by(|one, other| one.1.cmp(&other.1));
@@ -107,5 +110,10 @@ mod tests {
         let all = days.iter().find(|(_, language, _)| language.is_empty()).unwrap();
         assert_eq!((all.2.usual.people, all.2.uses), (8, 8));
         assert!(usual_days(counts, HOUR / DAY - 1, NOON).is_empty());
+        // Of a link each day is kept, and no hour: its history is shown, and nothing is usual for it.
+        let linked = target(Subject::Link, link);
+        assert!(rows.iter().all(|(number, ..)| *number != linked));
+        let day = days.iter().find(|(number, language, _)| *number == linked && language.is_empty());
+        assert_eq!(day.map(|(.., day)| (day.usual.people, day.uses)), Some((5, 5)));
     }
 }

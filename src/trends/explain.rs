@@ -1,16 +1,52 @@
-//! Everything that a place on a list comes from, for one thing: so that anybody can compute it again.
+//! Everything that a place on a list comes from, for one thing: so that anybody can compute it again. As of now, or as of
+//! the list that is handed out.
+//!
+//! Of what few speak of no number is told to anybody ([`is_told`]): asked again and again it would be about somebody. The
+//! weights of servers are in steps of a twentieth, in the score itself, so that what is told is exact and names nobody.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Counts, Past, Window, assess};
+use super::assess::{Assessment, Counts, Past, Window, assess, usual_of};
+use super::lists::{Asked, List};
 use super::rulings::{Rulings, Withheld};
 use super::votes::Span;
+use super::{Trends, TrendsFault};
 use crate::clock::Timestamp;
-use crate::store::{StoreError, Subject, hour_of, target};
+use crate::store::{StoreError, Subject, UsualDay, hour_of, target};
 
 /// Days of a history.
 pub const HISTORY_DAYS: u32 = 7;
 const DAY: u32 = 24;
+/// Numbers are told of so many people at least,
+const TOLD_PEOPLE: u32 = 5;
+/// on so many servers.
+const TOLD_SERVERS: u32 = 3;
+
+/// Whether so many are enough that numbers about them are about nobody.
+#[must_use]
+pub const fn is_told(people: u32, servers: u32) -> bool {
+    people >= TOLD_PEOPLE && servers >= TOLD_SERVERS
+}
+
+/// What the place of an entry was made of. No part of the list as it is kept or compared.
+#[derive(Debug, Clone, Default)]
+pub struct MadeOf(Option<Arc<Assessment>>);
+
+impl MadeOf {
+    /// Of this.
+    #[must_use]
+    pub fn new(found: Assessment) -> Self {
+        Self(Some(Arc::new(found)))
+    }
+}
+
+impl PartialEq for MadeOf {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
 
 /// One thing, explained.
 #[derive(Debug, Clone)]
@@ -35,6 +71,18 @@ pub struct Explained {
     pub withheld: Option<(Withheld, String)>,
     /// The last days, today first.
     pub history: Vec<DayOf>,
+    /// Of a week its seven days, the last 24 hours first,
+    pub days: Vec<UsualDay>,
+    /// and the seven before.
+    pub days_before: Vec<UsualDay>,
+}
+
+impl Explained {
+    /// Whether numbers are told.
+    #[must_use]
+    pub const fn is_told(&self) -> bool {
+        is_told(self.found.measure.people, self.found.measure.servers)
+    }
 }
 
 /// How a day (UTC) was.
@@ -70,6 +118,7 @@ pub fn explain(
         Withheld::YoungVoters => "Most who speak of it have accounts that are younger than a week.".to_owned(),
         Withheld::Review => "The operator of this relay looks at everything before it is shown.".to_owned(),
     };
+    let (days, days_before) = days(usual, &found, target, window, language, now)?;
     Ok(Explained {
         at: now,
         subject,
@@ -81,10 +130,67 @@ pub fn explain(
         withheld: rulings.withheld(subject, key, &found.count, now).map(|why| (why, reason(why))),
         found,
         history: history(counts, usual, target, language, now)?,
+        days,
+        days_before,
     })
 }
 
-/// The last seven days of a thing, today first: today and as far as ballots are kept as they are now.
+/// The days that an ordinary one of a week is made of; none for other windows.
+fn days(
+    usual: &impl Past,
+    found: &Assessment,
+    target: u64,
+    window: Window,
+    language: Option<&str>,
+    now: Timestamp,
+) -> Result<(Vec<UsualDay>, Vec<UsualDay>), StoreError> {
+    if window != Window::Week {
+        return Ok(Default::default());
+    }
+    let (today, language) = (hour_of(now) / DAY, language.unwrap_or_default());
+    let day = |back: u32| usual.day(today.saturating_sub(back), target, language);
+    let counted = &found.count;
+    let mut days =
+        vec![UsualDay { usual: usual_of(&counted.measure), spread: counted.measure.spread, uses: counted.uses }];
+    for back in 1..HISTORY_DAYS {
+        days.push(day(back)?);
+    }
+    Ok((days, (HISTORY_DAYS..2 * HISTORY_DAYS).map(day).collect::<Result<_, _>>()?))
+}
+
+impl Trends {
+    /// How something stands on the list that is handed out, if that is of this moment (as it says it itself) and has it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn explain_as_listed(&self, asked: &Asked, key: &str, at: &str) -> Result<Option<Explained>, TrendsFault> {
+        let Some(list) = self.ready(asked).filter(|list| list.at.rfc3339() == at) else { return Ok(None) };
+        Ok(as_listed(&list, asked, key, &self.0.store.usual()?)?)
+    }
+}
+
+fn as_listed(list: &List, asked: &Asked, key: &str, usual: &impl Past) -> Result<Option<Explained>, StoreError> {
+    let Some(entry) = list.entries.iter().find(|entry| entry.key == key) else { return Ok(None) };
+    let Some(found) = entry.made_of.0.as_deref() else { return Ok(None) };
+    let (window, language) = (asked.window, asked.language.as_deref());
+    let (days, days_before) = days(usual, found, target(asked.subject, key), window, language, list.at)?;
+    Ok(Some(Explained {
+        at: list.at,
+        subject: asked.subject,
+        key: key.to_owned(),
+        name: entry.name.clone(),
+        window,
+        span: window.span(hour_of(list.at)),
+        language: asked.language.clone(),
+        found: found.clone(),
+        withheld: None,
+        history: entry.history.clone(),
+        days,
+        days_before,
+    }))
+}
+
+/// The last seven days of a thing, today first; a day on which few spoke of it is one on which nobody did.
 ///
 /// # Errors
 /// The store's.
@@ -99,11 +205,90 @@ pub fn history(
     let began = |day: u32| Timestamp::from_secs(i64::from(day) * 86_400);
     let span = Span { from: today * DAY, to: hour };
     let counted = counts.votes.count(target, span, language, counts.servers, now);
-    let mut days = vec![DayOf { began: began(today), uses: counted.uses, people: counted.measure.people }];
+    let mut days = vec![DayOf::told(began(today), counted.uses, counted.measure.people, counted.measure.servers)];
     for back in 1..HISTORY_DAYS {
         let day = today.saturating_sub(back);
         let known = usual.day(day, target, language.unwrap_or_default())?;
-        days.push(DayOf { began: began(day), uses: known.uses, people: known.usual.people });
+        days.push(DayOf::told(began(day), known.uses, known.usual.people, known.usual.servers));
     }
     Ok(days)
+}
+
+impl DayOf {
+    const fn told(began: Timestamp, uses: u32, people: u32, servers: u32) -> Self {
+        if is_told(people, servers) { Self { began, uses, people } } else { Self { began, uses: 0, people: 0 } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Authority, Seq};
+    use crate::store::{Ballot, Choice, Place, Usual, UsualHour};
+    use crate::trends::servers::Servers;
+    use crate::trends::votes::Votes;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
+
+    /// Each day before today so many people were there, on as many servers.
+    struct Days<'a>(&'a [u32]);
+
+    impl Past for Days<'_> {
+        fn hour(&self, _hour: u32, _target: u64, _language: &str) -> Result<UsualHour, StoreError> {
+            Ok(UsualHour::default())
+        }
+
+        fn day(&self, day: u32, _target: u64, _language: &str) -> Result<UsualDay, StoreError> {
+            let back = (hour_of(NOON) / DAY - day) as usize;
+            let people = self.0.get(back - 1).copied().unwrap_or_default();
+            let usual = Usual { people, servers: people, reach: u64::from(people) };
+            Ok(UsualDay { usual, spread: 0, uses: 2 * people })
+        }
+    }
+
+    /// So many people on as many servers spoke of it at noon.
+    fn counted(choice: &Choice, people: u32) -> (Votes, Servers) {
+        let (mut votes, mut servers) = (Votes::default(), Servers::default());
+        votes.admit(choice, 0, &[]);
+        for number in 0..people {
+            let place = Place { number, since: Timestamp::default(), seen_on: 0 };
+            servers.learn(&Authority::parse(&format!("s{number}.example")).unwrap(), &place, false);
+            let (language, choices, hour) = ("en".to_owned(), vec![choice.clone()], hour_of(NOON));
+            let author = u64::from(number);
+            let ballot = Ballot { author, place: number, language, young: false, hour, seq: Seq(1), choices };
+            votes.add(1, &ballot, choice);
+        }
+        (votes, servers)
+    }
+
+    #[test]
+    fn a_history_is_told_of_days_on_which_many_spoke_and_of_links_too() {
+        for subject in [Subject::Tag, Subject::Link] {
+            let choice = Choice { subject, key: "https://news.example/1".to_owned(), shown: String::new() };
+            let (votes, servers) = counted(&choice, 6);
+            let counts = Counts { votes: &votes, servers: &servers };
+            let days = history(counts, &Days(&[9, 4, 0, 5]), choice.target(), None, NOON).unwrap();
+            let days: Vec<(u32, u32)> = days.iter().map(|day| (day.people, day.uses)).collect();
+            assert_eq!(days, [(6, 6), (9, 18), (0, 0), (0, 0), (5, 10), (0, 0), (0, 0)]);
+        }
+    }
+
+    #[test]
+    fn numbers_are_told_of_five_people_on_three_servers() {
+        let cases = [(5, 3, true), (4, 4, false), (1000, 2, false), (0, 0, false)];
+        assert!(cases.iter().all(|(people, servers, expected)| is_told(*people, *servers) == *expected));
+    }
+
+    #[test]
+    fn a_week_is_explained_by_its_days_and_those_before() {
+        let choice = Choice { subject: Subject::Tag, key: "cats".to_owned(), shown: String::new() };
+        let (votes, servers) = counted(&choice, 8);
+        let (counts, past) = (Counts { votes: &votes, servers: &servers }, Days(&[7; 13]));
+        let explained =
+            |window| explain(counts, &past, &Rulings::default(), Subject::Tag, "cats", window, None, NOON).unwrap();
+        let week = explained(Window::Week);
+        let people = |days: &[UsualDay]| days.iter().map(|day| day.usual.people).collect::<Vec<_>>();
+        assert_eq!((people(&week.days), people(&week.days_before)), (vec![8, 7, 7, 7, 7, 7, 7], vec![7; 7]));
+        assert!(explained(Window::Six).days.is_empty());
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::assess::{Assessment, Counts, Past, Window, assess};
-use super::explain::{DayOf, history};
+use super::explain::{DayOf, MadeOf, history};
 use super::rulings::{Rulings, Withheld};
 use super::score::MIN_PEOPLE;
 use crate::clock::Timestamp;
@@ -35,7 +35,7 @@ impl Asked {
 }
 
 /// What trends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct List {
     /// As of when.
     pub at: Timestamp,
@@ -45,12 +45,12 @@ pub struct List {
     pub language: String,
     /// What, the first one first.
     pub entries: Vec<Entry>,
-    /// How many more trend and are not shown, by the reason.
-    pub withheld: BTreeMap<Withheld, u32>,
+    /// What else trends and is not shown, by the reason: the keys, in the same order.
+    pub withheld: BTreeMap<Withheld, Vec<String>>,
 }
 
 /// One of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// What all its spellings have in common.
     pub key: String,
@@ -74,6 +74,9 @@ pub struct Entry {
     pub rank: u32,
     /// The last days, today first; nothing where nobody asked for them.
     pub history: Vec<DayOf>,
+    /// What its place is made of.
+    #[serde(skip)]
+    pub made_of: MadeOf,
 }
 
 impl Entry {
@@ -90,6 +93,7 @@ impl Entry {
             z: found.score.z,
             rank: found.score.rank,
             history: Vec::new(),
+            made_of: MadeOf::new(found.clone()),
         }
     }
 }
@@ -105,11 +109,11 @@ pub fn list(
     asked: &Asked,
     now: Timestamp,
 ) -> Result<List, StoreError> {
-    let (mut entries, mut withheld) = (Vec::new(), BTreeMap::new());
+    let (mut entries, mut withheld) = (Vec::new(), BTreeMap::<Withheld, Vec<String>>::new());
     for (entry, why) in all(counts, usual, rulings, asked, now)? {
         match why {
             None => entries.push(entry),
-            Some(why) => *withheld.entry(why).or_default() += 1,
+            Some(why) => withheld.entry(why).or_default().push(entry.key),
         }
     }
     entries.truncate(MOST_ENTRIES);

@@ -18,6 +18,7 @@ pub mod roller;
 pub mod rules;
 pub mod rulings;
 pub mod score;
+pub mod served;
 pub mod servers;
 pub mod simulate;
 pub mod sketch;
@@ -70,6 +71,8 @@ struct Parts {
     /// The counts; none before the journal was read.
     board: Mutex<Option<Board>>,
     rulings: RwLock<Arc<Rulings>>,
+    /// Held while the operator's word is written down and takes hold: of two at once none is lost.
+    ruling: tokio::sync::Mutex<()>,
     lists: Mutex<HashMap<Asked, Kept>>,
     /// The operator said something.
     ruled: Notify,
@@ -82,12 +85,10 @@ struct Kept {
     asked_at: Timestamp,
     rulings: Arc<Rulings>,
     rules: Arc<RuleSet>,
-}
-
-/// A list, and the newest change of the journal that is counted in it.
-struct Made {
-    list: Arc<List>,
+    /// The newest change of the journal that is counted in it,
     newest: u64,
+    /// and how many things were forgotten by then.
+    evicted: u64,
 }
 
 /// What [`Trends::new`] is given.
@@ -133,6 +134,7 @@ impl Trends {
             metrics,
             board: Mutex::default(),
             rulings: RwLock::new(rulings),
+            ruling: tokio::sync::Mutex::default(),
             lists: Mutex::default(),
             ruled: Notify::new(),
         })))
@@ -177,28 +179,28 @@ impl Trends {
         if let Some(ready) = self.ready(asked) {
             return Ok(ready);
         }
-        Ok(self.make(asked)?.list)
+        self.make(asked)
     }
 
     /// Makes a list anew.
-    fn make(&self, asked: &Asked) -> Result<Made, TrendsFault> {
+    fn make(&self, asked: &Asked) -> Result<Arc<List>, TrendsFault> {
         let (now, rulings, rules) = (self.0.clock.now(), self.rulings(), self.0.rules.set());
         let known = self.with_board(|board| {
             let usual = self.0.store.usual()?;
             let known = asked.language.as_ref().is_none_or(|language| board.votes.knows(language));
             let list = lists::list(board.counts(), &usual, &rulings, asked, now)?;
-            Ok((Made { list: Arc::new(list), newest: board.newest() }, known))
+            Ok((Arc::new(list), known, board.newest(), board.evicted()))
         });
-        let (made, known) = known?;
+        let (list, known, newest, evicted) = known?;
         let mut lists = self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let asked_at = lists.get(asked).map_or(now, |kept| kept.asked_at);
         lists.retain(|_, kept| now.since(kept.asked_at) <= WANTED_FOR);
         // Whoever makes up languages takes nobody's room.
         if known && (lists.len() < MOST_LISTS || lists.contains_key(asked)) {
-            let kept = Kept { list: made.list.clone(), made_at: now, asked_at, rulings, rules };
+            let kept = Kept { list: list.clone(), made_at: now, asked_at, rulings, rules, newest, evicted };
             lists.insert(asked.clone(), kept);
         }
-        Ok(made)
+        Ok(list)
     }
 
     /// All that trends and is not shown, and why.
@@ -273,6 +275,7 @@ impl Trends {
     /// # Errors
     /// A sentence about it, or the store's.
     pub async fn rule(&self, subject: &Ruled, ruling: Option<TrendRuling>, act: &Act) -> anyhow::Result<bool> {
+        let subject = self.meant(subject).await?;
         let row = subject.row();
         match &ruling {
             Some(one) => tracing::info!(
@@ -280,11 +283,25 @@ impl Trends {
             ),
             None => tracing::info!(subject = row, "the operator takes back a ruling on a trend"),
         }
-        let changed = rulings::rule(&self.0.store, subject, ruling, act).await?;
+        let _one_at_a_time = self.0.ruling.lock().await;
+        let changed = rulings::rule(&self.0.store, &subject, ruling, act).await?;
         let all = Rulings::load(&self.0.store, &self.0.config.deny, self.0.config.review)?;
         *self.0.rulings.write().unwrap_or_else(PoisonError::into_inner) = all;
         self.0.ruled.notify_one();
         Ok(changed)
+    }
+
+    /// A post may be named by its page; nothing but posts that count just now is looked through.
+    async fn meant(&self, subject: &Ruled) -> anyhow::Result<Ruled> {
+        let (trends, subject) = (self.clone(), subject.clone());
+        let find = move || {
+            let posts = match trends.lock().as_ref() {
+                Some(board) if matches!(subject, Ruled::Post(_)) => board.posts(),
+                _ => Vec::new(),
+            };
+            rulings::meant(&trends.0.store, &subject, &posts)
+        };
+        Ok(tokio::task::spawn_blocking(find).await??)
     }
 
     /// Makes the lists again that were served last, from the journal.
@@ -292,7 +309,7 @@ impl Trends {
     /// # Errors
     /// The store's.
     pub fn replay(&self) -> anyhow::Result<Vec<replay::Replayed>> {
-        replay::replay(&self.0.store, &self.0.config, &self.0.rules.set())
+        replay::replay(&self.0.store, &self.0.config, &self.0.rules.set(), self.0.clock.now())
     }
 
     /// Where there are no trends any more nothing is kept of them.
@@ -303,10 +320,7 @@ impl Trends {
         self.0
             .store
             .write(|tx| {
-                Window::ALL.iter().try_for_each(|window| {
-                    let asked = Asked { subject: Subject::Tag, window: *window, language: None };
-                    tx.remove::<TrendServed>(&asked.row()).map(drop)
-                })
+                served::of_everybody().iter().try_for_each(|asked| tx.remove::<TrendServed>(&asked.row()).map(drop))
             })
             .await?;
         while self.0.store.write(|tx| tx.expire_ballots(u32::MAX, 500)).await? {}

@@ -11,23 +11,22 @@
 //!
 //! Beside that, the worker does what is due by the clock: closes hours, makes lists anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::assess::Window;
 use super::close;
 use super::judge::{Finding, Found, Looked};
-use super::lists::Asked;
-use super::{REFRESH, Trends, TrendsFault, WANTED_FOR};
+use super::served::{self, Written};
+use super::{REFRESH, Trends, WANTED_FOR};
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
 use crate::peers::errands::Errands;
 use crate::peers::queue::{Key, Standing};
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{StoreError, Subject, Target, TrendServed, Tx, hour_of};
+use crate::store::{StoreError, Target, Tx, hour_of};
 use crate::supervise::Worker;
 
 /// The worker's name, also that of its cursor.
@@ -75,6 +74,7 @@ pub struct Roller {
     listed_at: Option<Timestamp>,
     listed: u64,
     cost: Duration,
+    written: Written,
     busy: bool,
 }
 
@@ -110,6 +110,7 @@ impl Roller {
             listed_at: None,
             listed: 0,
             cost: Duration::ZERO,
+            written: Written::default(),
             busy: false,
         }
     }
@@ -369,37 +370,18 @@ impl Roller {
     }
 
     /// Makes lists anew that are asked for, and writes down those that everybody gets.
-    async fn make_lists(&self, now: Timestamp) -> anyhow::Result<()> {
+    async fn make_lists(&mut self, now: Timestamp) -> anyhow::Result<()> {
         let trends = self.trends.clone();
-        let mut wanted: Vec<Asked> =
-            Window::ALL.map(|window| Asked { subject: Subject::Tag, window, language: None }).to_vec();
-        let everybody = wanted.len();
+        let mut wanted = served::of_everybody();
         {
             let lists = trends.0.lists.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let asked = lists.iter().filter(|(_, kept)| now.since(kept.asked_at) <= WANTED_FOR).map(|(asked, _)| asked);
             wanted.extend(asked.filter(|asked| !wanted.contains(asked)).cloned().collect::<Vec<_>>());
         }
-        let make = move || {
-            let made = wanted.iter().map(|asked| Ok((asked.row(), trends.make(asked)?)));
-            made.collect::<Result<Vec<_>, TrendsFault>>()
-        };
-        let made = tokio::task::spawn_blocking(make).await??;
-        let mut withheld = BTreeMap::new();
-        let mut rows = Vec::new();
-        for (row, made) in made.into_iter().take(everybody) {
-            let list = &made.list;
-            for (why, count) in &list.withheld {
-                *withheld.entry(*why).or_insert(0) += i64::from(*count);
-            }
-            let served = TrendServed { at: list.at, newest: made.newest, list: serde_json::to_string(&**list)? };
-            rows.push((row, served));
-        }
-        for why in super::Withheld::ALL {
-            let count = withheld.get(&why).copied().unwrap_or_default();
-            self.trends.0.metrics.trends_withheld.with_label_values(&[why.as_str()]).set(count);
-        }
-        let write = move |tx: &mut Tx<'_>| rows.iter().try_for_each(|(row, served)| tx.put(row, served));
-        Ok(self.trends.0.store.write(write).await?)
+        let make = move || wanted.iter().try_for_each(|asked| trends.make(asked).map(drop));
+        tokio::task::spawn_blocking(make).await??;
+        self.trends.count_withheld();
+        self.written.write(&self.trends, now).await
     }
 }
 

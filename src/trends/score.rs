@@ -35,12 +35,18 @@ pub const GROWN_DAYS: u32 = 30;
 
 const HOURS_OF_A_DAY: u32 = 24;
 
+/// Weights are told to everybody, and are such steps, so that they do not tell a server's age, which would name it: a day and a
+/// third each.
+pub const STEP: u32 = FULL / 20;
+
 /// The weight of a server that has been known for so many hours, in thousandths.
 #[must_use]
 pub fn weight(hours_known: u32) -> u32 {
     let (young, grown) = (YOUNG_DAYS * HOURS_OF_A_DAY, GROWN_DAYS * HOURS_OF_A_DAY);
     let past = hours_known.saturating_sub(young);
-    (u64::from(past) * u64::from(FULL) / u64::from(grown - young)).min(u64::from(FULL)).try_into().unwrap_or(FULL)
+    let share = u64::from(past) * u64::from(FULL) / u64::from(grown - young);
+    let weight = u32::try_from(share).unwrap_or(FULL).min(FULL);
+    weight - weight % STEP
 }
 
 /// What is known of one thing in one window.
@@ -283,9 +289,16 @@ mod tests {
     #[test]
     fn a_server_grows_into_its_weight() {
         let day = HOURS_OF_A_DAY;
-        for (hours, expected) in
-            [(0, 0), (3 * day, 0), (3 * day + 1, 1), (16 * day + 12, 500), (30 * day, FULL), (u32::MAX, FULL)]
-        {
+        for (hours, expected) in [
+            (0, 0),
+            (3 * day, 0),
+            (3 * day + 1, 0),
+            (5 * day, 50),
+            (16 * day + 12, 500),
+            (30 * day - 1, 950),
+            (30 * day, FULL),
+            (u32::MAX, FULL),
+        ] {
             assert_eq!(weight(hours), expected, "{hours} h");
         }
     }

@@ -35,6 +35,7 @@ mod support;
 mod switching;
 mod threats;
 mod tidy;
+mod trending;
 mod trends;
 mod walking;
 mod withdrawing;

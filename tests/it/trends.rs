@@ -16,7 +16,7 @@ use crate::searching::{switch_on, tell_profile};
 use crate::support::{TestRelay, eventually};
 
 /// A relay whose servers are old.
-async fn counting(change: impl FnOnce(&mut Config)) -> TestRelay {
+pub(crate) async fn counting(change: impl FnOnce(&mut Config)) -> TestRelay {
     TestRelay::start_with(|config| {
         (config.trends.api, config.trends.rate) = (Access::Public, 0);
         config.trends.grown = vec!["127.0.0.1".to_owned()];
@@ -26,7 +26,7 @@ async fn counting(change: impl FnOnce(&mut Config)) -> TestRelay {
 }
 
 /// Servers that joined, of two people each.
-async fn servers(relay: &TestRelay, count: usize) -> Vec<Instance> {
+pub(crate) async fn servers(relay: &TestRelay, count: usize) -> Vec<Instance> {
     let mut servers = Vec::new();
     for number in 0..count {
         let authors = ["ada", "grace"].map(Author::named).to_vec();
@@ -37,7 +37,7 @@ async fn servers(relay: &TestRelay, count: usize) -> Vec<Instance> {
 }
 
 /// Somebody says something with this tag; the post's id.
-async fn say(server: &Instance, who: &str, tags: &[&str]) -> String {
+pub(crate) async fn say(server: &Instance, who: &str, tags: &[&str]) -> String {
     let spec = PostSpec::public("hear, hear").by(who).tagged(tags);
     let posted = server.post(spec).await.expect("an answer");
     assert_eq!(posted.status(), 202, "{posted:?}");
@@ -45,7 +45,7 @@ async fn say(server: &Instance, who: &str, tags: &[&str]) -> String {
 }
 
 /// All of them say it.
-async fn all_say(servers: &[Instance], tag: &str) -> Vec<String> {
+pub(crate) async fn all_say(servers: &[Instance], tag: &str) -> Vec<String> {
     let mut posts = Vec::new();
     for server in servers {
         for who in ["ada", "grace"] {
@@ -55,28 +55,28 @@ async fn all_say(servers: &[Instance], tag: &str) -> Vec<String> {
     posts
 }
 
-fn people(relay: &TestRelay, tag: &str) -> u32 {
+pub(crate) fn people(relay: &TestRelay, tag: &str) -> u32 {
     let found = relay.trends().explain(Subject::Tag, tag, Window::Six, None);
     found.map_or(0, |found| found.found.measure.people)
 }
 
-async fn counted(relay: &TestRelay, tag: &str, expected: u32) {
+pub(crate) async fn counted(relay: &TestRelay, tag: &str, expected: u32) {
     let what = format!("{expected} people say {tag}, {}", relay.server.app().state.metrics.render());
     eventually(&what, || people(relay, tag) == expected).await;
 }
 
-fn names(answer: &Answer) -> Vec<String> {
+pub(crate) fn names(answer: &Answer) -> Vec<String> {
     let tags = answer.json();
     tags.as_array().expect("a list").iter().map(|tag| tag["name"].as_str().expect("a name").to_owned()).collect()
 }
 
 /// Waits until this is the list.
-async fn listed(relay: &TestRelay, expected: &[&str]) -> Answer {
+pub(crate) async fn listed(relay: &TestRelay, expected: &[&str]) -> Answer {
     listed_so(relay, &format!("{expected:?}"), |answer| names(answer) == expected).await
 }
 
 /// Waits until the list is as it is wanted: it is made anew a moment after what it is made of.
-async fn listed_so(relay: &TestRelay, what: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+pub(crate) async fn listed_so(relay: &TestRelay, what: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
     let waited = tokio::time::timeout(crate::support::LONG, async {
         loop {
             let answer = get(relay, "/api/v1/trends/tags").await;
@@ -108,13 +108,13 @@ async fn what_people_on_several_servers_speak_of_trends_and_says_why() {
     assert!(names(&get(&relay, "/api/v1/trends/tags?language=fr").await).is_empty());
     assert_eq!(names(&get(&relay, "/api/v1/trends/tags?language=en&within=24").await), ["BlackPetrels"]);
     let why = get(&relay, "/api/v1/trends/explain?tag=%23BLACKPETRELS").await.json();
-    assert_eq!(why["sentence"], "10 people on 5 servers in 6 hours; usually nobody.");
+    assert_eq!(why["sentence"], "10 people on 5 servers in 6 hours; usually hardly anybody.");
     assert_eq!(
         (&why["now"]["reach"], &why["now"]["spread"], &why["trends"]),
         (&json!(7.071065), &json!(5.0), &json!(true))
     );
     let not = get(&relay, "/api/v1/trends/explain?tag=alone").await.json();
-    assert_eq!((&not["trends"], &not["short_of"], &not["now"]["people"]), (&json!(false), &json!("people"), &json!(0)));
+    assert_eq!((&not["trends"], &not["short_of"], &not["now"]), (&json!(false), &json!("people"), &Value::Null));
     for wrong in
         ["explain", "explain?tag=", "explain?tag=2026", "explain?tag=a&link=b", "tags?within=7", "tags?limit=x"]
     {
@@ -235,8 +235,9 @@ async fn a_restart_gives_the_same_list_byte_for_byte_and_so_does_the_journal() {
     say(&servers[0], "ada", &["petrels"]).await;
     listed(&relay, &["Gannets", "petrels"]).await;
     let replayed = |relay: &TestRelay| relay.trends().replay().expect("the store reads");
-    eventually("the lists of now were written down", || replayed(&relay).iter().all(|one| one.changes_since == 0))
-        .await;
+    let are_of_now =
+        |all: &[shearwater::trends::replay::Replayed]| all.len() == 4 && all.iter().all(|one| one.changes_since == 0);
+    eventually("the lists of now were written down", || are_of_now(&replayed(&relay))).await;
     let before = replayed(&relay);
     assert_eq!(before.len(), 4);
     assert!(before.iter().all(|one| one.equal && one.served == one.again), "{before:#?}");
@@ -308,7 +309,18 @@ async fn what_young_accounts_speak_of_waits_for_the_operator() {
 async fn links_and_boosted_posts_trend_too() {
     let relay = counting(|config| (config.search.api, config.search.rate) = (Access::Public, 0)).await;
     let servers = servers(&relay, 6).await;
-    switch_on(&relay, &servers[0]).await;
+    let post = linked_and_boosted(&relay, &servers).await;
+    first_is(&relay, "/api/v1/trends/links", "url", "https://news.example/1").await;
+    first_is(&relay, "/api/v1/trends/statuses", "uri", &post).await;
+    let link = get(&relay, "/api/v1/trends/links").await.json();
+    assert_eq!((&link[0]["provider_name"], &link[0]["history"][0]["accounts"]), (&json!("news.example"), &json!("12")));
+    assert_eq!(servers[0].delete(&post).await.expect("an answer").status(), 202);
+    assert_eq!(get(&relay, "/api/v1/trends/statuses").await.json(), json!([]), "it may not be shown any more");
+}
+
+/// Everybody links to one page and boosts one post, which the search may show; its id.
+pub(crate) async fn linked_and_boosted(relay: &TestRelay, servers: &[Instance]) -> String {
+    switch_on(relay, &servers[0]).await;
     let post = say(&servers[0], "ada", &["first"]).await;
     eventually("it may be found", || relay.store().ledger_counts().is_ok_and(|counts| counts.posts == 1)).await;
     for (number, server) in servers.iter().enumerate() {
@@ -322,54 +334,117 @@ async fn links_and_boosted_posts_trend_too() {
             assert_eq!(boosted.status(), 202);
         }
     }
-    let first = async |path: &str, key: &str| {
-        let answer = get(&relay, path).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        answer.json()[0][key].as_str().map(str::to_owned)
-    };
+    post
+}
+
+/// Waits until what is first on a list is this.
+pub(crate) async fn first_is(relay: &TestRelay, path: &str, key: &str, expected: &str) {
     let waited = tokio::time::timeout(crate::support::LONG, async {
-        while first("/api/v1/trends/links", "url").await.as_deref() != Some("https://news.example/1")
-            || first("/api/v1/trends/statuses", "uri").await != Some(post.clone())
-        {
+        loop {
+            let answer = get(relay, path).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let list = answer.json();
+            let list = if list.is_array() { list } else { list["trends"].clone() };
+            if list[0][key] == expected {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    waited.await.expect("both trend");
-    let link = get(&relay, "/api/v1/trends/links").await.json();
-    assert_eq!((&link[0]["provider_name"], &link[0]["history"][0]["accounts"]), (&json!("news.example"), &json!("12")));
-    assert_eq!(servers[0].delete(&post).await.expect("an answer").status(), 202);
-    assert_eq!(get(&relay, "/api/v1/trends/statuses").await.json(), json!([]), "it may not be shown any more");
+    waited.await.unwrap_or_else(|_| panic!("{expected} is not the first of {path}"));
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recompute_trends.py");
+
+async fn python(args: &[&str]) -> std::process::Output {
+    let mut command = Command::new("python3");
+    command.arg(SCRIPT).args(args);
+    tokio::task::spawn_blocking(move || command.output()).await.expect("it ran").expect("python3 is there")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_lines_of_python_compute_the_list_again() {
+async fn some_lines_of_python_compute_each_list_again() {
     let relay = counting(|_config| {}).await;
     let servers = servers(&relay, 6).await;
     all_say(&servers[..5], "petrels").await;
     all_say(&servers, "gannets").await;
+    // A week has days of the past as well.
+    let (now, past) = (relay.trends().now(), shearwater::store::Usual { people: 9, servers: 8, reach: 8_500_000 });
+    let day = shearwater::store::UsualDay { usual: past, spread: 8_000_000, uses: 9 };
+    let today = shearwater::store::hour_of(now) / 24;
+    let days = move |tx: &mut shearwater::store::Tx<'_>| {
+        let row = [(shearwater::store::target(Subject::Tag, "petrels"), String::new(), day)];
+        [1, 2, 3, 4, 5, 6, 9].into_iter().try_for_each(|back| tx.put_usual_days(today - back, &row))
+    };
+    relay.store().write(days).await.expect("written");
     listed(&relay, &["gannets", "petrels"]).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/recompute_trends.py");
-    let mut command = Command::new("python3");
-    command.args([script, relay.url(), "6"]);
-    let said = tokio::task::spawn_blocking(move || command.output()).await.expect("it ran").expect("python3 is there");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    let again: Value = crate::support::json(&said.stdout);
-    assert_eq!(
-        (&again["equal"], &again["tags"][0]["tag"], &again["tags"][0]["people"]),
-        (&json!(true), &json!("gannets"), &json!(12))
-    );
-    let lines = std::fs::read_to_string(script).expect("it is there").lines().count();
-    assert!(lines <= 21, "{lines} lines");
+    for (hours, language) in [("1", ""), ("6", "en"), ("24", ""), ("168", "")] {
+        let said = python(&[relay.url(), hours, language]).await;
+        assert!(said.status.success(), "{hours} h: {}", String::from_utf8_lossy(&said.stderr));
+        let again: Value = crate::support::json(&said.stdout);
+        let tags: Vec<&str> =
+            again["tags"].as_array().expect("a list").iter().filter_map(|one| one["tag"].as_str()).collect();
+        let expected: &[&str] = if hours == "168" { &["petrels"] } else { &["gannets", "petrels"] };
+        assert_eq!((&again["equal"], tags.as_slice()), (&json!(true), expected), "{hours} h");
+        if hours != "168" {
+            assert_eq!((&again["tags"][0]["people"], &again["tags"][0]["servers"]), (&json!(12), &json!(6)));
+        }
+    }
+    let lines = std::fs::read_to_string(SCRIPT).expect("it is there").lines().count();
+    assert!(lines <= 32, "{lines} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_is_not_what_the_counts_give_is_named() {
+    let group = json!({ "servers": 5, "people": 2, "weight": 1.0 });
+    let usual = json!({ "people": 0, "servers": 0, "reach": 0.0 });
+    let told = json!({ "at": "2026-08-21T12:00:00Z", "key": "cats", "days": [], "days_before": [], "fresh": 1.0,
+        "now": { "people": 10, "servers": 5, "of_servers": [group] }, "yesterday": usual, "last_week": usual });
+    let listed = |reach: f64| {
+        let one = json!({ "key": "cats", "people": 10, "servers": 5, "reach": reach, "spread": 5.0, "usual": usual,
+            "score": 7.071065, "rank": 13 });
+        json!({ "at": "2026-08-21T12:00:00Z", "trends": [one] })
+    };
+    for (reach, is_right) in [(7.071_065, true), (8.0, false)] {
+        let (list, told) = (listed(reach).to_string(), told.to_string());
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", server.local_addr().expect("an address"));
+        let answering = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = server.accept().await {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let mut asked = vec![0; 4096];
+                let read = stream.read(&mut asked).await.unwrap_or(0);
+                let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
+                let empty = json!({ "at": "2026-08-21T12:00:00Z", "trends": [] }).to_string();
+                let body = if asked.contains("/explain?") {
+                    &told
+                } else if asked.contains("offset=100") {
+                    &empty
+                } else {
+                    &list
+                };
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _sent = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        let said = python(&[&base]).await;
+        answering.abort();
+        let why = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!(said.status.code(), Some(i32::from(!is_right)), "{why}");
+        assert!(is_right || why.contains("#cats: reach is 7.071065, listed is 8.0"), "{why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Mastodon.py: tests/clients/run"]
 async fn what_programs_read_trends_with() {
     let relay = counting(|config| (config.search.api, config.search.rate) = (Access::Public, 0)).await;
-    let servers = servers(&relay, 5).await;
-    switch_on(&relay, &servers[0]).await;
+    let servers = servers(&relay, 6).await;
+    let post = linked_and_boosted(&relay, &servers).await;
     all_say(&servers, "Petrels").await;
     listed(&relay, &["Petrels"]).await;
+    first_is(&relay, "/api/v1/trends/links", "url", "https://news.example/1").await;
+    first_is(&relay, "/api/v1/trends/statuses", "uri", &post).await;
     let python = std::env::var("CLIENTS").expect("CLIENTS names the Python that has Mastodon.py");
     let mut command = Command::new(python);
     command.args([concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/trends.py"), relay.url()]);
@@ -378,7 +453,10 @@ async fn what_programs_read_trends_with() {
     let read: Value = crate::support::json(&said.stdout);
     assert_eq!(read["tags"][0][0], "Petrels", "{read}");
     assert_eq!(read["tags"][0][2].as_array().map(Vec::len), Some(7), "{read}");
-    assert_eq!(read["tags"][0][2][0][2], 10, "{read}");
+    assert_eq!(read["tags"][0][2][0][2], 12, "{read}");
+    let link = json!(["https://news.example/1", "https://news.example/1", "link", 0, 7, 12]);
+    assert_eq!(read["links"], json!([link]), "url, title, type, authors, days, people today");
+    assert_eq!((&read["statuses"][0][0], read["statuses"].as_array().map(Vec::len)), (&json!(post), Some(1)), "{read}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,9 +16,9 @@ pub(in crate::cli) struct TrendsArgs {
 
 #[derive(Debug, Subcommand)]
 enum TrendsCommand {
-    /// Hide a hashtag, a link, or all links to a site. It is counted as before, and not shown; whoever asks is told the reason.
+    /// Hide a hashtag, a link, a post, or all links to a site and posts there. It is counted as before, and not shown; whoever asks is told the reason.
     Hide(RuleArgs),
-    /// Let a hashtag or link through that a rule or a review keeps back.
+    /// Let a hashtag, link or post through that a rule or a review keeps back.
     Show(RuleArgs),
     /// Take back what you said about it.
     Unrule(TargetArgs),
@@ -32,7 +32,8 @@ enum TrendsCommand {
 
 #[derive(Debug, Args)]
 struct RuleArgs {
-    /// A hashtag (cats), a link (https://…) or a site with those below it (site:news.example).
+    /// A hashtag (cats), a link (https://…), a post by its id or the address of its page (post:https://…), or a site with
+    /// those below it (site:news.example).
     target: String,
     /// Why, for whoever asks.
     #[arg(long)]

@@ -16,6 +16,7 @@ use crate::store::{Subject, TrendRuling};
 use crate::trends::Trends;
 use crate::trends::assess::Window;
 use crate::trends::lists::{Asked as AskedFor, Entry};
+use crate::trends::replay::Replayed;
 use crate::trends::rulings::Ruled;
 
 /// Which list.
@@ -177,7 +178,8 @@ pub(in crate::http) async fn rulings(State(trends): State<Trends>) -> Rows<Said>
 #[serde(deny_unknown_fields)]
 #[schema(as = RulingWish)]
 pub(in crate::http) struct Wish {
-    /// A hashtag (`cats`), a link (`https://…`) or a site with those below it (`site:news.example`).
+    /// A hashtag (`cats`), a link (`https://…`), a post by its id or the address of its page (`post:https://…`), or a site
+    /// with those below it (`site:news.example`).
     target: String,
     /// Hide it; else let it through, although a rule or a review would keep it back.
     hidden: bool,
@@ -262,8 +264,10 @@ pub(in crate::http) struct Remade {
     list: String,
     /// The same bytes came out.
     equal: bool,
-    /// Changes of the journal since it was served. With none, and no new ruling, it must be equal.
+    /// Changes of the journal since it was made. With none, and conditions as they were, it must be equal.
     changes_since: u64,
+    /// What else is not as it was: `rulings`, `rules`, `config`, `evictions`, `hours`.
+    conditions_changed: Vec<String>,
     /// As it was served.
     #[schema(value_type = Object)]
     served: crate::trends::lists::List,
@@ -288,8 +292,8 @@ pub(in crate::http) async fn replay(
 ) -> Result<Rows<Remade>, Problem> {
     let replayed = costly.read(&operator, move || trends.replay()).await?;
     let rows = replayed.into_iter().map(|one| {
-        let crate::trends::replay::Replayed { list, equal, changes_since, served, again } = one;
-        Remade { list, equal, changes_since, served, again }
+        let Replayed { list, equal, changes_since, conditions_changed, served, again } = one;
+        Remade { list, equal, changes_since, conditions_changed, served, again }
     });
     Ok(Rows::all(rows.collect()))
 }

@@ -32,7 +32,7 @@ use crate::http::{removal, trends};
         trends::mastodon::links,
         trends::own::list,
         trends::own::explain,
-        trends::own::feed,
+        trends::feed::feed,
         instance::v1,
         instance::v2,
         document

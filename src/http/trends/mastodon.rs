@@ -9,20 +9,18 @@ use axum::extract::{Query as Parameters, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::own::{may_show, ready};
-use super::query::Wanted;
+use super::own::{may_show, posts, ready};
+use super::query::{LINKS, STATUSES, TAGS, Wanted};
 use crate::config::Config;
-use crate::http::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, with_links};
+use crate::http::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, with_links};
 use crate::http::door::Whom;
 use crate::http::entities::{Link, Status, Tag};
 use crate::http::state::Searchers;
 use crate::identity::Identity;
-use crate::ids::Iri;
 use crate::search::Search;
-use crate::store::{Store, Subject};
+use crate::store::Subject;
 use crate::trends::Trends;
-use crate::trends::assess::Window;
-use crate::trends::lists::List;
+use crate::trends::lists::{Asked as Which, List};
 
 type Asked = Result<Parameters<Wanted>, QueryRejection>;
 
@@ -74,9 +72,9 @@ pub(in crate::http) async fn tags_as_before(
 
 async fn page_of_tags(trends: Trends, identity: &Identity, asked: Asked, path: &str) -> Response {
     let origin = &identity.ids.origin;
-    page(trends, asked, Subject::Tag, Window::Six, &format!("{origin}{path}"), |list, offset, limit| {
+    page(trends, asked, (Subject::Tag, TAGS), &format!("{origin}{path}"), |list, which, offset, limit| {
         let tags = list.entries.iter().skip(offset).take(limit);
-        tags.map(|one| Tag::trending(&one.name, &one.history, origin)).collect::<Vec<_>>()
+        tags.map(|one| Tag::trending(&one.key, &one.name, &one.history, origin, which)).collect::<Vec<_>>()
     })
     .await
 }
@@ -105,7 +103,7 @@ pub(in crate::http) async fn links(
     asked: Asked,
 ) -> Response {
     let base = format!("{}/api/v1/trends/links", identity.ids.origin);
-    page(trends, asked, Subject::Link, Window::Day, &base, |list, offset, limit| {
+    page(trends, asked, (Subject::Link, LINKS), &base, |list, _which, offset, limit| {
         let links = list.entries.iter().skip(offset).take(limit);
         links.map(|one| Link::trending(&one.key, &one.history)).collect::<Vec<_>>()
     })
@@ -115,20 +113,20 @@ pub(in crate::http) async fn links(
 async fn page<T: Serialize>(
     trends: Trends,
     asked: Asked,
-    subject: Subject,
-    window: Window,
+    (subject, usual): (Subject, usize),
     base: &str,
-    show: impl FnOnce(&List, usize, usize) -> Vec<T>,
+    show: impl FnOnce(&List, &Which, usize, usize) -> Vec<T>,
 ) -> Response {
     let wanted = match asked {
         Ok(Parameters(wanted)) => wanted,
         Err(rejection) => return bad(rejection.body_text()),
     };
-    match ready(trends, wanted.list(subject, window)).await {
+    let which = wanted.list(subject);
+    match ready(trends, which.clone()).await {
         Ok(list) => {
-            let (offset, limit) = (wanted.offset(), wanted.limit());
+            let (offset, limit) = (wanted.offset(), wanted.limit(usual));
             let pages = wanted.pages(limit, list.entries.len());
-            with_links(axum::Json(show(&list, offset, limit)).into_response(), base, &pages)
+            with_links(axum::Json(show(&list, &which, offset, limit)).into_response(), base, &pages)
         }
         Err(fault) => fault,
     }
@@ -137,7 +135,7 @@ async fn page<T: Serialize>(
 /// Posts that trend.
 ///
 /// By distinct people whose boosts came here. Shown are those that the search may show, to whom it may show them; what
-/// they are worth halves every two hours.
+/// they are worth halves every two hours. `language` is that of the post.
 #[utoipa::path(
     get,
     path = "/api/v1/trends/statuses",
@@ -157,7 +155,6 @@ async fn page<T: Serialize>(
 pub(in crate::http) async fn statuses(
     State(trends): State<Trends>,
     State(search): State<Search>,
-    State(store): State<Store>,
     State(config): State<Arc<Config>>,
     State(identity): State<Identity>,
     State(searchers): State<Searchers>,
@@ -168,26 +165,18 @@ pub(in crate::http) async fn statuses(
         Ok(Parameters(wanted)) => wanted,
         Err(rejection) => return bad(rejection.body_text()),
     };
-    let list = match ready(trends, wanted.list(Subject::Post, Window::Day)).await {
-        Ok(list) => list,
+    let (offset, limit) = (wanted.offset(), wanted.limit(STATUSES));
+    // One more than the page has says whether there is a next one.
+    let most = if may_show(&config) { offset.saturating_add(limit).saturating_add(1) } else { 0 };
+    let (_list, found) = match posts(trends, search, &wanted, most).await {
+        Ok(found) => found,
         Err(fault) => return fault,
     };
-    let (origin, limit) = (identity.ids.origin.clone(), wanted.limit());
-    let base = format!("{origin}/api/v1/trends/statuses");
-    let shown = may_show(&config);
-    // The right to show each is asked now, and pages are made of what may be shown.
-    let find = move || {
-        let posts = list.entries.iter().filter(|_| shown).filter_map(|one| {
-            let number = store.indexed_number(&Iri::parse(&one.key).ok()?).ok()??;
-            search.post(number).ok().flatten()
-        });
-        posts.map(|hit| Status::of(&hit, &origin)).collect::<Vec<_>>()
-    };
-    let Ok(mut posts) = tokio::task::spawn_blocking(find).await else { return failed() };
-    let pages = wanted.pages(limit, posts.len());
-    let page: Vec<Status> = posts.drain(..).skip(wanted.offset()).take(limit).collect();
+    let origin = &identity.ids.origin;
+    let pages = wanted.pages(limit, found.len());
+    let page: Vec<Status> = found.iter().skip(offset).take(limit).map(|hit| Status::of(hit, origin)).collect();
     if let Some(refusal) = whom.show(&searchers, page.len()) {
         return refusal;
     }
-    with_links(axum::Json(page).into_response(), &base, &pages)
+    with_links(axum::Json(page).into_response(), &format!("{origin}/api/v1/trends/statuses"), &pages)
 }

@@ -1,24 +1,25 @@
-//! Trends in our own words: a list with its numbers, one thing with every number that its place comes from, and a feed.
+//! Trends in our own words: a list with its numbers, and one thing with every number that its place comes from.
 
 use std::sync::Arc;
 
-use askama::Template;
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as Parameters, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::query::{Questioned, Wanted};
-use super::shapes::{Explanation, TrendList, sentence};
+use super::query::{OfKind, Questioned, Wanted, usual_window};
+use super::shapes::{Explanation, TrendList};
 use crate::config::{Access, Config};
-use crate::http::answer::{NotLetIn, NotNow, Refusal, TooOften, bad, failed, refuse_for, with_links};
-use crate::http::entities::explain_url;
+use crate::http::answer::{NotLetIn, NotNow, OnlyNow, Refusal, TooOften, bad, failed, refuse_for, with_links};
+use crate::http::door::Whom;
+use crate::http::state::Searchers;
 use crate::identity::Identity;
-use crate::ids::Authority;
+use crate::ids::{Authority, Iri};
 use crate::search::Search;
+use crate::search::find::Hit;
 use crate::search::index::Page;
-use crate::store::Subject;
-use crate::trends::assess::Window;
+use crate::store::{StoreError, Subject};
 use crate::trends::lists::{Asked, List};
 use crate::trends::rules::{link_key, tag};
 use crate::trends::{REFRESH, Trends, TrendsFault};
@@ -51,20 +52,53 @@ pub(super) fn refusal(fault: &TrendsFault) -> Response {
     }
 }
 
+/// The list of posts, and those `most` of it at most that the search may show just now, in the language that was asked for.
+/// That a post's page is hidden is asked here as well: rulings may name it.
+pub(super) async fn posts(
+    trends: Trends,
+    search: Search,
+    wanted: &Wanted,
+    most: usize,
+) -> Result<(Arc<List>, Vec<Hit>), Response> {
+    // A boost has no language; the post has one.
+    let asked = Asked { language: None, ..wanted.list(Subject::Post) };
+    let list = ready(trends.clone(), asked).await?;
+    if most == 0 {
+        return Ok((list, Vec::new()));
+    }
+    let (kept, language) = (list.clone(), wanted.language().map(str::to_owned));
+    let find = move || {
+        let (rulings, now) = (trends.rulings(), trends.now());
+        let ids = list.entries.iter().filter_map(|one| Iri::parse(&one.key).ok());
+        search.posts(ids, most, |hit| {
+            let page = hit.post.document.url.as_deref();
+            let is_hidden =
+                page.is_some_and(|page| rulings.of(Subject::Post, page, now).is_some_and(|said| said.hidden));
+            !is_hidden && language.as_deref().is_none_or(|language| hit.post.language == language)
+        })
+    };
+    match tokio::task::spawn_blocking(find).await {
+        Ok(Ok(found)) => Ok((kept, found)),
+        Ok(Err(StoreError::Busy)) => Err(refusal(&TrendsFault::Counting)),
+        Ok(Err(error)) => Err(refusal(&error.into())),
+        Err(_fell) => Err(failed()),
+    }
+}
+
 /// Whether whoever may ask for trends may be shown posts as well.
 pub(super) fn may_show(config: &Config) -> bool {
     config.search.is_on() && (config.search.api == Access::Public || config.search.api == config.trends.api)
 }
 
-/// Hashtags that trend, with their numbers.
+/// What trends, with its numbers.
 ///
-/// Also how many trend and are not shown, and why.
+/// Also how many more trend and are not shown, and why.
 #[utoipa::path(
     get,
     path = "/api/v1/trends/list",
     tag = "trends",
     operation_id = "trends_list",
-    params(Wanted),
+    params(OfKind, Wanted),
     responses(
         (status = 200, description = "The list. `Link` has the pages before and after.", body = TrendList),
         (status = 400, description = "A parameter cannot be read.", body = Refusal),
@@ -74,30 +108,60 @@ pub(super) fn may_show(config: &Config) -> bool {
     ),
     security((), ("token" = []), ("signature" = []))
 )]
+#[expect(clippy::too_many_arguments, reason = "each is a service or a part of the request")]
 pub(in crate::http) async fn list(
     State(trends): State<Trends>,
+    State(search): State<Search>,
+    State(config): State<Arc<Config>>,
     State(identity): State<Identity>,
+    State(searchers): State<Searchers>,
+    Extension(whom): Extension<Whom>,
+    kind: Result<Parameters<OfKind>, QueryRejection>,
     asked: Result<Parameters<Wanted>, QueryRejection>,
 ) -> Response {
-    let wanted = match asked {
-        Ok(Parameters(wanted)) => wanted,
-        Err(rejection) => return bad(rejection.body_text()),
+    let (subject, wanted) = match (kind, asked) {
+        (Ok(Parameters(kind)), Ok(Parameters(wanted))) => (kind.subject(), wanted),
+        (Err(rejection), _) | (_, Err(rejection)) => return bad(rejection.body_text()),
     };
-    match ready(trends, wanted.list(Subject::Tag, Window::Six)).await {
-        Ok(list) => {
-            let limit = wanted.own_limit();
-            let shown = TrendList::of(&list, wanted.offset(), limit);
-            let pages = wanted.pages(limit, list.entries.len());
-            let base = format!("{}/api/v1/trends/list", identity.ids.origin);
-            with_links(axum::Json(shown).into_response(), &base, &pages)
+    let base = format!("{}/api/v1/trends/list", identity.ids.origin);
+    let (offset, limit) = (wanted.offset(), wanted.own_limit());
+    let hidden = trends.rulings().hidden(subject, trends.now());
+    let (shown, mut pages) = if subject == Subject::Post {
+        let most = if may_show(&config) { offset.saturating_add(limit).saturating_add(1) } else { 0 };
+        let (list, found) = match posts(trends, search, &wanted, most).await {
+            Ok(found) => found,
+            Err(fault) => return fault,
+        };
+        let on_page: Vec<&str> = found.iter().skip(offset).take(limit).map(|hit| hit.post.object.as_str()).collect();
+        if let Some(refusal) = whom.show(&searchers, on_page.len()) {
+            return refusal;
         }
-        Err(fault) => fault,
+        let entries = list.entries.iter().filter(|one| on_page.contains(&one.key.as_str()));
+        (TrendList::of(&list, subject, wanted.language(), entries, hidden), wanted.pages(limit, found.len()))
+    } else {
+        let list = match ready(trends, wanted.list(subject)).await {
+            Ok(list) => list,
+            Err(fault) => return fault,
+        };
+        let entries = list.entries.iter().skip(offset).take(limit);
+        let shown = TrendList::of(&list, subject, wanted.language(), entries, hidden);
+        (shown.of_all(list.entries.len()), wanted.pages(limit, list.entries.len()))
+    };
+    if subject != Subject::Tag {
+        pages.iter_mut().for_each(|(_, parameters)| parameters.insert(0, ("kind", subject.as_str().to_owned())));
     }
+    let mut response = with_links(axum::Json(shown).into_response(), &base, &pages);
+    if subject == Subject::Post {
+        response.extensions_mut().insert(OnlyNow);
+    }
+    response
 }
 
 /// Why something trends, or does not.
 ///
-/// Every number that its score is made of, so that anybody can compute it again: `docs/recompute_trends.py` does.
+/// Every number that its score is made of, so that anybody can compute it again: `docs/recompute_trends.py` does. Of what
+/// fewer than five people speak of, or people on fewer than three servers, there is no number: they would be numbers about
+/// somebody.
 #[utoipa::path(
     get,
     path = "/api/v1/trends/explain",
@@ -127,13 +191,19 @@ pub(in crate::http) async fn explain(
         Ok(subject) => subject,
         Err(wrong) => return bad(wrong),
     };
-    let shown = subject == Subject::Tag && may_show(&config);
+    let may_show = subject == Subject::Tag && may_show(&config);
     let explain = move || {
-        let window = asked.within.unwrap_or_default();
-        let found = trends.explain(subject, &key, window, asked.language.as_deref())?;
+        let window = asked.within.unwrap_or(usual_window(subject));
+        let which = Asked { subject, window, language: asked.language };
+        let as_listed = asked.at.as_deref().and_then(|at| trends.explain_as_listed(&which, &key, at).transpose());
+        let found = match as_listed {
+            Some(found) => found?,
+            None => trends.explain(subject, &key, window, which.language.as_deref())?,
+        };
         let page = Page { limit: EXAMPLES, ..Page::default() };
-        // Where the search has no answer just now there is no example.
-        let hits = if shown { search.find(&format!("#{key}"), page, 0, false).ok() } else { None };
+        // Where the search has no answer just now there is no example; of what is not shown, neither.
+        let examples = may_show && found.is_told() && found.withheld.is_none();
+        let hits = if examples { search.find(&format!("#{key}"), page, 0, false).ok() } else { None };
         let examples = hits.map(|results| results.hits.iter().map(|hit| hit.post.object.to_string()).collect());
         Ok(Explanation::of(&found, examples.unwrap_or_default()))
     };
@@ -157,80 +227,5 @@ fn subject(asked: &Questioned) -> Result<(Subject, String), &'static str> {
             Ok((Subject::Link, key))
         }
         _ => Err("say what: tag=… or link=…, one of them"),
-    }
-}
-
-#[derive(Template)]
-#[template(path = "trends.xml")]
-struct Feed {
-    title: String,
-    home: String,
-    this: String,
-    about: String,
-    at: String,
-    items: Vec<Item>,
-}
-
-struct Item {
-    title: String,
-    link: String,
-    about: String,
-}
-
-/// Hashtags that trend, as a feed.
-///
-/// RSS 2.0; each entry says why it is there.
-#[utoipa::path(
-    get,
-    path = "/api/v1/trends/tags.rss",
-    tag = "trends",
-    operation_id = "trends_feed",
-    params(Wanted),
-    responses(
-        (status = 200, description = "The feed.", body = String, content_type = "application/rss+xml"),
-        (status = 400, description = "A parameter cannot be read.", body = Refusal),
-        NotLetIn,
-        TooOften,
-        NotNow,
-    ),
-    security((), ("token" = []), ("signature" = []))
-)]
-pub(in crate::http) async fn feed(
-    State(trends): State<Trends>,
-    State(config): State<Arc<Config>>,
-    State(identity): State<Identity>,
-    asked: Result<Parameters<Wanted>, QueryRejection>,
-) -> Response {
-    let wanted = match asked {
-        Ok(Parameters(wanted)) => wanted,
-        Err(rejection) => return bad(rejection.body_text()),
-    };
-    let list = match ready(trends, wanted.list(Subject::Tag, Window::Six)).await {
-        Ok(list) => list,
-        Err(fault) => return fault,
-    };
-    let (origin, host) = (&identity.ids.origin, identity.ids.host());
-    let name = if config.site.name.is_empty() { format!("Relay at {host}") } else { config.site.name.clone() };
-    let shown = list.entries.iter().skip(wanted.offset()).take(wanted.own_limit());
-    let feed = Feed {
-        title: format!("What people talk about: {name}"),
-        home: format!("{origin}/"),
-        this: format!("{origin}/api/v1/trends/tags.rss"),
-        about: "Hashtags that more people on more servers speak of than usual.".to_owned(),
-        at: list.at.http_date(),
-        items: shown
-            .map(|one| Item {
-                title: format!("#{}", one.name),
-                link: explain_url(origin, &one.name),
-                about: sentence(one.people, one.servers, list.within, one.usual),
-            })
-            .collect(),
-    };
-    match feed.render() {
-        Ok(xml) => ([(header::CONTENT_TYPE, "application/rss+xml; charset=utf-8")], xml).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "a feed could not be made");
-            failed()
-        }
     }
 }

@@ -6,14 +6,17 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::store::Usual;
-use crate::trends::explain::{DayOf, Explained};
+use crate::store::{Subject, Usual, UsualDay};
+use crate::trends::assess::Assessment;
+use crate::trends::explain::{DayOf, Explained, is_told};
 use crate::trends::lists::{Entry, List};
-use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_SPREAD, MIN_Z, ONE, Short};
+use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_Z, ONE, Short};
 
 /// What trends.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct TrendList {
+    /// `tag`, `link` or `post`.
+    kind: &'static str,
     /// As of when.
     #[schema(format = "date-time")]
     at: String,
@@ -21,11 +24,13 @@ pub(in crate::http) struct TrendList {
     within: u32,
     /// The language, where one was asked for.
     language: Option<String>,
-    /// How many there are in all.
-    total: usize,
-    tags: Vec<Trend>,
+    /// How many there are in all; of posts that is not counted.
+    total: Option<usize>,
+    trends: Vec<Trend>,
     /// How many more trend and are not shown, by the reason: `hidden` by the operator, `young-voters`, waiting for a `review`.
-    withheld: BTreeMap<&'static str, u32>,
+    withheld: BTreeMap<&'static str, usize>,
+    /// How many things of this kind, and sites of links and posts, the operator hides just now, whether they trend or not.
+    hidden: usize,
 }
 
 /// One of them.
@@ -48,7 +53,7 @@ struct Trend {
     rank: u32,
 }
 
-/// What is usual.
+/// What is usual. Fewer than five people, or people on fewer than three servers, are none.
 #[derive(Debug, Serialize, ToSchema)]
 struct UsualCount {
     people: u32,
@@ -58,16 +63,29 @@ struct UsualCount {
 }
 
 impl TrendList {
-    /// A page of it.
-    pub(super) fn of(list: &List, offset: usize, limit: usize) -> Self {
+    /// Some of its entries.
+    pub(super) fn of<'e>(
+        list: &List,
+        subject: Subject,
+        language: Option<&str>,
+        entries: impl Iterator<Item = &'e Entry>,
+        hidden: usize,
+    ) -> Self {
         Self {
+            kind: subject.as_str(),
             at: list.at.rfc3339(),
             within: list.within,
-            language: (!list.language.is_empty()).then(|| list.language.clone()),
-            total: list.entries.len(),
-            tags: list.entries.iter().skip(offset).take(limit).map(|one| Trend::of(one, list.within)).collect(),
-            withheld: list.withheld.iter().map(|(why, count)| (why.as_str(), *count)).collect(),
+            language: language.map(str::to_owned),
+            total: None,
+            trends: entries.map(|one| Trend::of(one, list.within)).collect(),
+            withheld: list.withheld.iter().map(|(why, keys)| (why.as_str(), keys.len())).collect(),
+            hidden,
         }
+    }
+
+    /// And how many it has in all.
+    pub(super) fn of_all(self, total: usize) -> Self {
+        Self { total: Some(total), ..self }
     }
 }
 
@@ -82,7 +100,7 @@ impl Trend {
             reach: whole(one.reach),
             spread: whole(one.spread),
             usual: UsualCount::of(one.usual),
-            score: rounded(one.z),
+            score: one.z,
             rank: one.rank,
         }
     }
@@ -90,8 +108,14 @@ impl Trend {
 
 impl UsualCount {
     fn of(usual: Usual) -> Self {
-        Self { people: usual.people, servers: usual.servers, reach: whole(usual.reach) }
+        let (people, servers) = told(usual);
+        Self { people, servers, reach: whole(usual.reach) }
     }
+}
+
+/// People and servers, or that there are none if there are few.
+const fn told(usual: Usual) -> (u32, u32) {
+    if is_told(usual.people, usual.servers) { (usual.people, usual.servers) } else { (0, 0) }
 }
 
 /// Why something is where it is.
@@ -104,10 +128,10 @@ pub(super) fn sentence(people: u32, servers: u32, within: u32, usual: Usual) -> 
         168 => "an ordinary day of this week".to_owned(),
         hours => format!("{hours} hours"),
     };
-    if usual.people == 0 {
-        return format!("{people} on {servers} in {time}; usually nobody.");
+    match told(usual) {
+        (0, _) => format!("{people} on {servers} in {time}; usually hardly anybody."),
+        (usual_people, on) => format!("{people} on {servers} in {time}; usual are {usual_people} on {on}."),
     }
-    format!("{people} on {servers} in {time}; usual are {} on {}.", usual.people, usual.servers)
 }
 
 /// Every number that a score is made of.
@@ -125,18 +149,25 @@ pub(in crate::http) struct Explanation {
     language: Option<String>,
     window: WindowHours,
     sentence: String,
-    now: Counted,
+    /// What was counted; null where fewer than five people, or people on fewer than three servers, speak of it, as all that
+    /// would tell of them.
+    now: Option<Counted>,
     /// The same window a day ago and a week ago; E is the larger reach of both.
-    yesterday: UsualCount,
-    last_week: UsualCount,
-    usual: UsualCount,
+    yesterday: Option<UsualCount>,
+    last_week: Option<UsualCount>,
+    usual: Option<UsualCount>,
+    /// Of a week its seven days, the last 24 hours first; R, N, people and servers are their means, rounded down.
+    days: Vec<OneDay>,
+    /// And the seven days before; their mean is what is usual.
+    days_before: Vec<OneDay>,
     /// What is left of the score by the age of a link; 1 for hashtags.
     fresh: f64,
     /// (R − E) / √(E + 1), times `fresh`.
-    score: f64,
+    score: Option<f64>,
     trends: bool,
-    /// What it falls short of: `people`, `servers`, `spread` or `score`.
-    short_of: Option<&'static str>,
+    /// What it falls short of: `people`, `servers`, their `spread`, or `score`.
+    #[schema(value_type = Option<String>)]
+    short_of: Option<Short>,
     /// From 1 to 100 if it trends, else 0.
     rank: u32,
     needs: Needs,
@@ -170,10 +201,10 @@ struct Counted {
     spread: f64,
     /// Posts of these people.
     posts: u32,
-    /// Those of them whose accounts are younger than a week, as far as they say so.
-    young: u32,
-    /// People on servers that are known for less than three days: they count nothing.
-    weightless: u32,
+    /// Those of them whose accounts are younger than a week, as far as they say so; null: fewer than five.
+    young: Option<u32>,
+    /// People on servers that are known for less than three days: they count nothing. Null: fewer than five.
+    weightless: Option<u32>,
     /// The servers, without their names: so many of them (`servers`) have so many `people` each and this `weight`.
     of_servers: Vec<Group>,
 }
@@ -183,8 +214,18 @@ struct Counted {
 struct Group {
     servers: u32,
     people: u32,
-    /// From 0 to 1, in thousandths.
+    /// From 0 to 1, in steps of a twentieth.
     weight: f64,
+}
+
+/// One day of a week.
+#[derive(Debug, Serialize, ToSchema)]
+struct OneDay {
+    people: u32,
+    servers: u32,
+    /// R and N of this day.
+    reach: f64,
+    spread: f64,
 }
 
 /// What it takes to trend.
@@ -192,7 +233,6 @@ struct Group {
 struct Needs {
     people: u32,
     servers: u32,
-    spread: f64,
     score: f64,
 }
 
@@ -215,50 +255,68 @@ struct HistoryDay {
 }
 
 impl Explanation {
-    /// All of it.
+    /// All of it; of what few speak of only that.
     pub(super) fn of(found: &Explained, examples: Vec<String>) -> Self {
         let Explained { found: one, window, .. } = found;
         let from = Timestamp::from_secs(i64::from(found.span.from) * 3600);
-        let measure = one.measure;
+        let (measure, is_told) = (one.measure, found.is_told());
+        let usual = |usual: Usual| is_told.then(|| UsualCount::of(usual));
+        let days = |days: &[UsualDay]| days.iter().filter(|_| is_told).map(OneDay::of).collect();
+        let few = "Fewer than 5 people, or people on fewer than 3 servers: too few to tell more.";
         Self {
             at: found.at.rfc3339(),
             subject: found.subject.as_str(),
             key: found.key.clone(),
-            name: found.name.clone(),
+            name: if is_told { &found.name } else { &found.key }.clone(),
             language: found.language.clone(),
             window: WindowHours { hours: window.hours(), from: from.rfc3339() },
-            sentence: sentence(measure.people, measure.servers, window.hours(), one.usual()),
-            now: Counted {
-                people: measure.people,
-                servers: measure.servers,
-                reach: whole(measure.reach),
-                spread: whole(measure.spread),
-                posts: one.count.uses,
-                young: one.count.young,
-                weightless: one.count.weightless,
-                of_servers: groups(&one.count.servers),
+            sentence: if is_told {
+                sentence(measure.people, measure.servers, window.hours(), one.usual())
+            } else {
+                few.to_owned()
             },
-            yesterday: UsualCount::of(one.yesterday),
-            last_week: UsualCount::of(one.last_week),
-            usual: UsualCount::of(one.usual()),
-            fresh: one.fresh,
-            score: one.score.z,
+            now: is_told.then(|| Counted::of(one)),
+            yesterday: usual(one.yesterday),
+            last_week: usual(one.last_week),
+            usual: usual(one.usual()),
+            days: days(&found.days),
+            days_before: days(&found.days_before),
+            fresh: if is_told { one.fresh } else { 1.0 },
+            score: is_told.then_some(one.score.z),
             trends: one.score.trends(),
-            short_of: one.score.short.map(|short| match short {
-                Short::People => "people",
-                Short::Servers => "servers",
-                Short::Spread => "spread",
-                Short::Score => "score",
-            }),
+            short_of: one.score.short,
             rank: one.score.rank,
-            needs: Needs { people: MIN_PEOPLE, servers: MIN_SERVERS, spread: whole(MIN_SPREAD), score: MIN_Z },
+            needs: Needs { people: MIN_PEOPLE, servers: MIN_SERVERS, score: MIN_Z },
             withheld: found
                 .withheld
                 .as_ref()
                 .map(|(why, reason)| NotShown { why: why.as_str(), reason: reason.clone() }),
-            history: found.history.iter().map(HistoryDay::of).collect(),
+            history: found.history.iter().filter(|_| is_told).map(HistoryDay::of).collect(),
             examples,
         }
+    }
+}
+
+impl Counted {
+    fn of(one: &Assessment) -> Self {
+        let (measure, many) = (one.measure, |people: u32| (people >= MIN_PEOPLE).then_some(people));
+        Self {
+            people: measure.people,
+            servers: measure.servers,
+            reach: whole(measure.reach),
+            spread: whole(measure.spread),
+            posts: one.count.uses,
+            young: many(one.count.young),
+            weightless: many(one.count.weightless),
+            of_servers: groups(&one.count.servers),
+        }
+    }
+}
+
+impl OneDay {
+    fn of(day: &UsualDay) -> Self {
+        let (people, servers) = told(day.usual);
+        Self { people, servers, reach: whole(day.usual.reach), spread: whole(day.spread) }
     }
 }
 
@@ -284,10 +342,6 @@ fn whole(millionths: u64) -> f64 {
     millionths as f64 / ONE as f64
 }
 
-fn rounded(z: f64) -> f64 {
-    (z * 1000.0).round() / 1000.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,8 +353,9 @@ mod tests {
             assert_eq!(sentence(people, servers, within, usual), expected);
         };
         check(41, 17, 6, (6, 4), "41 people on 17 servers in 6 hours; usual are 6 on 4.");
-        check(5, 5, 1, (0, 0), "5 people on 5 servers in an hour; usually nobody.");
-        check(1, 1, 168, (1, 1), "1 person on 1 server in an ordinary day of this week; usual are 1 on 1.");
+        check(5, 5, 1, (0, 0), "5 people on 5 servers in an hour; usually hardly anybody.");
+        check(9, 8, 24, (4, 4), "9 people on 8 servers in 24 hours; usually hardly anybody.");
+        check(1, 1, 168, (5, 3), "1 person on 1 server in an ordinary day of this week; usual are 5 on 3.");
     }
 
     #[test]
