@@ -8,8 +8,10 @@ adds = lambda group: math.isqrt(group["people"] * 10**12) * round(group["weight"
 def score(tag):
     found = ask("explain", tag=tag, within=hours)
     groups = found["now"]["of_servers"]
-    reach = sum(group["servers"] * adds(group) for group in groups)  # R
-    spread = reach**2 * 10**6 // sum(group["servers"] * adds(group) ** 2 for group in groups)  # N
+    counts = sorted((adds(group) for group in groups for _ in range(group["servers"])), reverse=True)
+    counts = [min(one, counts[3]) for one in counts]  # no server counts for more than the fourth
+    reach = sum(counts)  # R
+    spread = reach**2 * 10**6 // sum(one**2 for one in counts)  # N
     usual = round(max(found["yesterday"]["reach"], found["last_week"]["reach"]) * 10**6)  # E
     z = (reach - usual) / 10**6 / math.sqrt(usual / 10**6 + 1)
     rank = round(min(100, 1 + 99 * math.log10(max(z, 3) / 3) / 3))

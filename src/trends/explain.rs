@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Counts, Past, Window, assess};
+use super::assess::{Assessment, Counts, Look, Past, Window, assess, day_of};
 use super::rulings::{Rulings, Withheld};
 use super::votes::Span;
 use crate::clock::Timestamp;
@@ -10,6 +10,12 @@ use crate::store::{StoreError, Subject, hour_of, target};
 
 /// Days of a history.
 pub const HISTORY_DAYS: u32 = 7;
+/// Of which so many are counted from what is there now: what was moderated or deleted since is not in them.
+const LIVE_DAYS: u32 = 2;
+/// Of days that are over, what fewer people or fewer servers spoke of is not told: it would be about somebody.
+pub const LEAST_PEOPLE: u32 = 3;
+/// These servers.
+pub const LEAST_SERVERS: u32 = 2;
 const DAY: u32 = 24;
 
 /// One thing, explained.
@@ -25,7 +31,7 @@ pub struct Explained {
     pub name: String,
     /// The window,
     pub window: Window,
-    /// and its hours, of a week those of its last day.
+    /// and the hours that are counted from what is there now, of a week those of today and yesterday.
     pub span: Span,
     /// The language; `None`: all.
     pub language: Option<String>,
@@ -52,29 +58,27 @@ pub struct DayOf {
 ///
 /// # Errors
 /// The store's.
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and the order is that of `list`")]
 pub fn explain(
     counts: Counts<'_>,
     usual: &impl Past,
     rulings: &Rulings,
     subject: Subject,
     key: &str,
-    window: Window,
-    language: Option<&str>,
-    now: Timestamp,
+    look: &Look<'_>,
 ) -> Result<Explained, StoreError> {
+    let Look { window, language, now, .. } = *look;
     let (target, span) = (target(subject, key), window.span(hour_of(now)));
-    let found = assess(counts, usual, target, window, language, now, true)?;
+    let found = assess(counts, usual, target, look, true)?;
     let reason = |why| match why {
         Withheld::Hidden => rulings.of(subject, key, now).map_or_else(String::new, |ruling| ruling.reason.clone()),
-        Withheld::YoungVoters => "Most who speak of it have accounts that are younger than a week.".to_owned(),
+        Withheld::YoungVoters => "It trends only with accounts that are younger than a week.".to_owned(),
         Withheld::Review => "The operator of this relay looks at everything before it is shown.".to_owned(),
     };
     Ok(Explained {
         at: now,
         subject,
         key: key.to_owned(),
-        name: counts.votes.spelling(target, span).unwrap_or(key).to_owned(),
+        name: counts.votes.spelling(target, span, counts.servers, now).unwrap_or(key).to_owned(),
         window,
         span,
         language: language.map(str::to_owned),
@@ -84,7 +88,7 @@ pub fn explain(
     })
 }
 
-/// The last seven days of a thing, today first: today and as far as ballots are kept as they are now.
+/// The last seven days of a thing, today first: today and yesterday as they are now.
 ///
 /// # Errors
 /// The store's.
@@ -95,15 +99,42 @@ pub fn history(
     language: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<DayOf>, StoreError> {
-    let (hour, today) = (hour_of(now), hour_of(now) / DAY);
-    let began = |day: u32| Timestamp::from_secs(i64::from(day) * 86_400);
-    let span = Span { from: today * DAY, to: hour };
-    let counted = counts.votes.count(target, span, language, counts.servers, now);
-    let mut days = vec![DayOf { began: began(today), uses: counted.uses, people: counted.measure.people }];
-    for back in 1..HISTORY_DAYS {
+    let mut days = live_days(counts, target, language, now);
+    days.extend(kept_days(usual, target, language, now)?);
+    Ok(days)
+}
+
+/// Today and yesterday.
+#[must_use]
+pub fn live_days(counts: Counts<'_>, target: u64, language: Option<&str>, now: Timestamp) -> Vec<DayOf> {
+    let hour = hour_of(now);
+    let day = |back| {
+        let span = day_of(hour, back);
+        let count = counts.votes.count(target, span, language, counts.servers, now);
+        DayOf { began: began(span.from / DAY), uses: count.uses, people: count.measure.people }
+    };
+    (0..LIVE_DAYS).map(day).collect()
+}
+
+/// Those before.
+///
+/// # Errors
+/// The store's.
+pub fn kept_days(
+    usual: &impl Past,
+    target: u64,
+    language: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<DayOf>, StoreError> {
+    let today = hour_of(now) / DAY;
+    let day = |back| {
         let day = today.saturating_sub(back);
         let known = usual.day(day, target, language.unwrap_or_default())?;
-        days.push(DayOf { began: began(day), uses: known.uses, people: known.usual.people });
-    }
-    Ok(days)
+        Ok(DayOf { began: began(day), uses: known.uses, people: known.usual.people })
+    };
+    (LIVE_DAYS..HISTORY_DAYS).map(day).collect()
+}
+
+fn began(day: u32) -> Timestamp {
+    Timestamp::from_secs(i64::from(day) * 86_400)
 }

@@ -2,7 +2,7 @@
 //! rule or a review would keep it back. What is hidden is counted as before, and not shown; whoever asks about it is told
 //! why.
 //!
-//! Kept back without the operator: what mostly accounts speak of that are younger than a week, because names are made into
+//! Kept back without the operator: what trends only with accounts that are younger than a week, because names are made into
 //! trends that way; and everything, until it was looked at, where `trends.review` is on.
 
 use std::collections::HashMap;
@@ -21,8 +21,6 @@ use crate::store::{Act, Record as _, Store, StoreError, Subject, TrendRuling, ru
 const MAX_REASON: usize = 500;
 /// Rulings that there may be.
 pub const MOST_RULINGS: usize = 10_000;
-/// Which of the people make a thing one of young accounts: more than one in so many.
-const YOUNG_SHARE: u32 = 2;
 
 /// Why something that trends is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -30,7 +28,7 @@ const YOUNG_SHARE: u32 = 2;
 pub enum Withheld {
     /// The operator hides it.
     Hidden,
-    /// Most who speak of it have accounts that are younger than a week.
+    /// Without accounts that are younger than a week it would not trend.
     YoungVoters,
     /// The operator looks at everything first, and did not yet.
     Review,
@@ -100,7 +98,7 @@ impl Rulings {
         match self.of(subject, key, now) {
             Some(ruling) if ruling.hidden => Some(Withheld::Hidden),
             Some(_shown) => None,
-            None if count.young.saturating_mul(YOUNG_SHARE) > count.measure.people => Some(Withheld::YoungVoters),
+            None if count.only_with_young => Some(Withheld::YoungVoters),
             None => self.review.then_some(Withheld::Review),
         }
     }
@@ -199,12 +197,11 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::trends::score::Measure;
 
     const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
 
-    fn count(people: u32, young: u32) -> Count {
-        Count { measure: Measure { people, ..Measure::default() }, young, ..Count::default() }
+    fn count(only_with_young: bool) -> Count {
+        Count { only_with_young, ..Count::default() }
     }
 
     #[tokio::test]
@@ -226,7 +223,7 @@ mod tests {
         let check = |rulings: &Rulings, subject, key: &str, count: &Count, now, expected| {
             assert_eq!(rulings.withheld(subject, key, count, now), expected, "{key}");
         };
-        let (old, young) = (count(10, 5), count(10, 6));
+        let (old, young) = (count(false), count(true));
         let open = Rulings::load(&store, &["dogs".to_owned()], false).unwrap();
         check(&open, Subject::Tag, "cats", &old, NOON, Some(Withheld::Hidden));
         check(&open, Subject::Tag, "cats", &old, until, None);

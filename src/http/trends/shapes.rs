@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::store::Usual;
 use crate::trends::explain::{DayOf, Explained};
 use crate::trends::lists::{Entry, List};
-use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_SPREAD, MIN_Z, ONE, Short};
+use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_Z, ONE, Short, needed_weight};
 
 /// What trends.
 #[derive(Debug, Serialize, ToSchema)]
@@ -135,7 +135,7 @@ pub(in crate::http) struct Explanation {
     /// (R − E) / √(E + 1), times `fresh`.
     score: f64,
     trends: bool,
-    /// What it falls short of: `people`, `servers`, `spread` or `score`.
+    /// What it falls short of: `people`, `servers`, `share` (of what all servers weigh that speak) or `score`.
     short_of: Option<&'static str>,
     /// From 1 to 100 if it trends, else 0.
     rank: u32,
@@ -153,7 +153,7 @@ pub(in crate::http) struct Explanation {
 #[derive(Debug, Serialize, ToSchema)]
 struct WindowHours {
     hours: u32,
-    /// The first moment that counts; of a week, that of its last day.
+    /// The first moment that counts; of a week, that of yesterday (UTC), with which what is counted anew begins.
     #[schema(format = "date-time")]
     from: String,
 }
@@ -164,9 +164,9 @@ struct Counted {
     /// People on servers that weigh something.
     people: u32,
     servers: u32,
-    /// R: the sum of weight · √people.
+    /// R: the sum of weight · √people, of no server more than the fourth largest.
     reach: f64,
-    /// N: R² / the sum of (weight · √people)².
+    /// N: R² / the sum of the squares of that.
     spread: f64,
     /// Posts of these people.
     posts: u32,
@@ -192,8 +192,11 @@ struct Group {
 struct Needs {
     people: u32,
     servers: u32,
-    spread: f64,
+    /// What these servers must weigh together: a fiftieth of `all_weigh`, ten at most; 0 where that is four or less.
+    weight: f64,
     score: f64,
+    /// S: what all servers weigh together that speak of anything in this window.
+    all_weigh: f64,
 }
 
 /// Why it is not shown.
@@ -247,11 +250,17 @@ impl Explanation {
             short_of: one.score.short.map(|short| match short {
                 Short::People => "people",
                 Short::Servers => "servers",
-                Short::Spread => "spread",
+                Short::Share => "share",
                 Short::Score => "score",
             }),
             rank: one.score.rank,
-            needs: Needs { people: MIN_PEOPLE, servers: MIN_SERVERS, spread: whole(MIN_SPREAD), score: MIN_Z },
+            needs: Needs {
+                people: MIN_PEOPLE,
+                servers: MIN_SERVERS,
+                weight: whole(needed_weight(one.all) * 1000),
+                score: MIN_Z,
+                all_weigh: whole(one.all * 1000),
+            },
             withheld: found
                 .withheld
                 .as_ref()
