@@ -25,7 +25,7 @@ const INDEX: &str = "search";
 
 /// Tables that no backup holds. What is on its way belongs to its moment: a week later others have it, or deleted it. And
 /// that trends throw the key away with which a vote was anyone's is a promise that a copy of it would break.
-pub const LEFT_OUT: [&str; 11] = [
+pub const LEFT_OUT: [&str; 12] = [
     "log",
     "announces",
     "cursors",
@@ -35,6 +35,7 @@ pub const LEFT_OUT: [&str; 11] = [
     "trend_ballot_hours",
     "trend_ballots_by_author",
     "trend_ballots_by_target",
+    "trend_first_hours",
     "trend_keys",
     "trend_served",
 ];
