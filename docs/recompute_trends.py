@@ -11,12 +11,14 @@ def listing():  # all of it, of one moment
     return (first["at"], {one["key"]: one for one in first["trends"] + rest["trends"]}) if first["at"] == rest["at"] else listing()
 
 def numbers(found):
-    now, days, each = found["now"], found["days"], [adds(group) for group in found["now"]["of_servers"] for _ in range(group["servers"])]
+    now, days, adds_each = found["now"], found["days"], sorted((adds(group) for group in found["now"]["of_servers"] for _ in range(group["servers"])), reverse=True)
+    each = [min(one, adds_each[3]) for one in adds_each] if len(adds_each) > 3 else []  # no server counts for more than the fourth largest
     r, n, e = sum(each), sum(each) ** 2 * 10**6 // max(1, sum(one**2 for one in each)), max(whole(found[day]["reach"]) for day in ("yesterday", "last_week"))
+    people, servers = sum(group["servers"] * group["people"] for group in now["of_servers"]), len(adds_each)
     if days:  # of a week the mean of its days, compared with that of the week before
-        r, n, e = ((today + sum(whole(day[what]) for day in others)) // 7 for today, what, others in ((r, "reach", days[1:]), (n, "spread", days[1:]), (0, "reach", found["days_before"])))
+        r, n, e = (sum(whole(day[what]) for day in of) // 7 for what, of in (("reach", days), ("spread", days), ("reach", found["days_before"])))
+        people, servers = now["people"], now["servers"]
     z = (r - e) / 10**6 / math.sqrt(e / 10**6 + 1) * found["fresh"]
-    people, servers = (now["people"], now["servers"]) if days else (sum(group["servers"] * group["people"] for group in now["of_servers"]), len(each))
     return {"people": people, "servers": servers, "reach": r / 10**6, "spread": n / 10**6, "usual": e / 10**6, "score": z, "rank": round(min(100, 1 + 99 * math.log10(max(z, 3) / 3) / 3))}
 
 (at, listed), good, tries = listing(), {}, 0

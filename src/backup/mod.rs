@@ -26,7 +26,7 @@ const INDEX: &str = "search";
 /// Tables that no backup holds. What is on its way belongs to its moment: a week later others have it, or deleted it. That
 /// trends throw the key away with which a vote was anyone's is a promise that a copy of it would break. And a token that was
 /// revoked since would open again.
-pub const LEFT_OUT: [&str; 12] = [
+pub const LEFT_OUT: [&str; 13] = [
     "api_tokens",
     "log",
     "announces",
@@ -37,6 +37,7 @@ pub const LEFT_OUT: [&str; 12] = [
     "trend_ballot_hours",
     "trend_ballots_by_author",
     "trend_ballots_by_target",
+    "trend_first_hours",
     "trend_keys",
     "trend_served",
 ];

@@ -32,16 +32,16 @@ enum Odd {
 /// more than five minutes ahead could not join, and should not. One is so young that what is said there makes no trend, and
 /// one weighs half.
 const ROLES: [Role; 12] = [
-    Role("mastodon-old", "gannet.example", 400, Family::Mastodon, 0, Health::Well, Odd::None),
-    Role("misskey", "puffin.example", 250, Family::Misskey, 120, Health::Well, Odd::None),
-    Role("akkoma", "petrel.example", 90, Family::Akkoma, -1_200, Health::Well, Odd::None),
-    Role("gotosocial", "fulmar.example", 180, Family::GoToSocial, -60, Health::Well, Odd::None),
-    Role("mastodon-safe", "kittiwake.example", 1000, Family::Mastodon, 0, Health::Well, Odd::Secure),
-    Role("misskey-500", "guillemot.example", 60, Family::Misskey, 0, Health::Flaky, Odd::None),
+    Role("mastodon-old", "gannet.example", 80, Family::Mastodon, 0, Health::Well, Odd::None),
+    Role("misskey", "puffin.example", 75, Family::Misskey, 120, Health::Well, Odd::None),
+    Role("akkoma", "petrel.example", 60, Family::Akkoma, -1_200, Health::Well, Odd::None),
+    Role("gotosocial", "fulmar.example", 70, Family::GoToSocial, -60, Health::Well, Odd::None),
+    Role("mastodon-safe", "kittiwake.example", 85, Family::Mastodon, 0, Health::Well, Odd::Secure),
+    Role("misskey-500", "guillemot.example", 50, Family::Misskey, 0, Health::Flaky, Odd::None),
     Role("akkoma-dead", "cormorant.example", 45, Family::Akkoma, 0, Health::Dead, Odd::None),
-    Role("mastodon-slow", "razorbill.example", 300, Family::Mastodon, 0, Health::Slow, Odd::None),
+    Role("mastodon-slow", "razorbill.example", 65, Family::Mastodon, 0, Health::Slow, Odd::None),
     Role("mastodon-new", "skua.example", 1, Family::Mastodon, 30, Health::Well, Odd::Modern),
-    Role("friendica", "tern.example", 120, Family::Friendica, 20, Health::Well, Odd::None),
+    Role("friendica", "tern.example", 55, Family::Friendica, 20, Health::Well, Odd::None),
     Role("mastodon-late", "dovekie.example", 20, Family::Mastodon, -2_400, Health::Well, Odd::None),
     Role("gotosocial-2", "noddy.example", 35, Family::GoToSocial, 0, Health::Well, Odd::None),
 ];

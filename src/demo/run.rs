@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::cast::{self, Actor};
+use super::parts::As;
 use super::promise::Promise;
 use super::report::{self, Summary};
 use super::scenario::Scenario;
@@ -148,12 +149,14 @@ impl Relay {
         Ok(Self { server, _folder: folder })
     }
 
-    /// The relay knows each of them for as long as its part says: trends weigh servers by that.
+    /// The relay knows each of them, and who is there, for as long as its part says: trends weigh servers by that.
     async fn has_known(&self, cast: &[Actor]) -> anyhow::Result<()> {
         for actor in cast {
             let server = Iri::parse(actor.instance.origin()).context("a simulated server's name")?.authority();
             let since = Clock::system().now().minus(Duration::from_secs(actor.age * 86_400));
-            self.server.app().state.store.known_since(&server, since).await?;
+            let people = actor.authors.iter().map(|name| Iri::parse(&actor.instance.actor(&As::Author(name.clone()))));
+            let people = people.collect::<Result<Vec<_>, _>>().context("a simulated person's name")?;
+            self.server.app().state.store.known_since(&server, people, since).await?;
         }
         Ok(())
     }

@@ -160,7 +160,7 @@ impl Relay {
         let servers = self.0.store.search_servers();
         let key = |server: &Authority| servers.get(server).filter(|_| on).cloned();
         // Only these take something out of the search; without a search there may still be something in it.
-        let takes_out = matches!(verified.activity.kind, Kind::Update | Kind::Delete);
+        let takes_out = matches!(verified.activity.kind, Kind::Update | Kind::Delete | Kind::Undo);
         let known = takes_out && self.is_found_or_counted(&verified.activity.actor);
         let joined = servers.contains_key(&verified.authority);
         let counted = self.0.trends.is_on();
@@ -226,7 +226,15 @@ impl Relay {
 
 /// What adds to what is kept. Deletions, farewells and answers must go through on a full disk too: there is a reserve.
 const fn grows(effect: &Effect) -> bool {
-    matches!(effect, Effect::Relay(_) | Effect::Change(_) | Effect::Hint(_) | Effect::Join { .. } | Effect::SearchOn)
+    matches!(
+        effect,
+        Effect::Relay(_)
+            | Effect::Change(_)
+            | Effect::Hint(_)
+            | Effect::Boost(_)
+            | Effect::Join { .. }
+            | Effect::SearchOn
+    )
 }
 
 /// When most of the reserve is gone a deletion is kept without its bytes: an id is enough to take back what was announced,

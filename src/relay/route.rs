@@ -212,9 +212,8 @@ fn join(verified: &Verified, facts: &Facts<'_>) -> Effect {
 fn leave(verified: &Verified, facts: &Facts<'_>) -> Effect {
     let is_here = facts.subscriber.is_some() || facts.search.joined;
     match taken_back(verified, facts) {
-        Effect::Leave { .. } | Effect::SearchOff { .. } | Effect::Unboost(_) if !is_here => {
-            Effect::Ignore("not-a-subscriber")
-        }
+        Effect::Unboost(_) if !is_here && !facts.search.known => Effect::Ignore("not-a-subscriber"),
+        Effect::Leave { .. } | Effect::SearchOff { .. } if !is_here => Effect::Ignore("not-a-subscriber"),
         effect => effect,
     }
 }

@@ -7,7 +7,7 @@
 use super::Relay;
 use crate::ids::Iri;
 use crate::log::{Draft, Log};
-use crate::store::{SeenSet, StoreError, Tx, Voted};
+use crate::store::{SeenSet, StoreError, Subject, Tx, Voted};
 
 /// People of whom it is remembered that they said no, at most: strangers can say it by the million. Of those whose posts
 /// are held it is always.
@@ -15,6 +15,9 @@ const MOST_REFUSED: u64 = if cfg!(test) { 2000 } else { 1_000_000 };
 /// The same of people whose server is not here: names that somebody made up leave room for those that matter. Tests write
 /// so many, and have not the time for a million.
 const MOST_REFUSED_STRANGERS: u64 = if cfg!(test) { 1000 } else { 100_000 };
+
+/// Boosts of a post that are taken back with it in the request that deletes it.
+const BOOSTS_AT_ONCE: usize = 100;
 
 impl Relay {
     /// Ends an author's consent: their profile or their server says so. Remembered if there was one, or may be soon: their
@@ -103,8 +106,9 @@ impl Relay {
             tx.take_back_author(&draft.actor)?;
             return Ok(self.withdraw_from_search(tx, &draft.actor, "deleted")? == "withdrawn");
         }
-        // Whoever could not take it back was turned away before.
+        // Whoever could not take it back was turned away before. Of a great many boosts the roller takes back the rest.
         tx.take_back_post(Voted::Post(&draft.object))?;
+        tx.take_back_target(Subject::Post, draft.object.as_str(), BOOSTS_AT_ONCE)?;
         let is_theirs = tx.indexed_post(&draft.object)?.is_some_and(|(_, post)| post.author == draft.actor);
         if is_theirs { tx.drop_indexed_post(&draft.object) } else { Ok(false) }
     }
@@ -118,8 +122,12 @@ impl Relay {
         Ok("boost-noted")
     }
 
-    /// And takes it back.
+    /// And takes it back; also one that still waits for its booster to be read. That can only be of a post that may be
+    /// shown: nothing else is written down for.
     pub(super) fn unboost(tx: &mut Tx<'_>, actor: &Iri, object: &Iri) -> Result<&'static str, StoreError> {
+        if tx.indexed_post(object)?.is_some() {
+            tx.void_boosts(object, actor, Log::next_in(tx)?)?;
+        }
         Ok(if tx.take_back_post(Voted::Boost(object, actor))? { "boost-taken-back" } else { "undo-of-unknown-boost" })
     }
 

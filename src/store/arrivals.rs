@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Record, Store, StoreError};
+use super::{Record, SeenSet, Store, StoreError, Tx};
 use crate::clock::Timestamp;
-use crate::ids::Authority;
+use crate::ids::{Authority, Iri};
 
 /// Hours that are remembered beside the one that runs: a week.
 pub const HOURS_KEPT: usize = 7 * 24;
@@ -41,13 +41,17 @@ impl Record for Arrivals {
 }
 
 impl Store {
-    /// From now on this server counts as one that is known since then: for the demo, whose servers get ages of their own.
+    /// From now on this server and these people count as known since then: for the demo, whose servers get ages of their own.
     ///
     /// # Errors
     /// The store's.
-    pub async fn known_since(&self, server: &Authority, since: Timestamp) -> Result<(), StoreError> {
+    pub async fn known_since(&self, server: &Authority, people: Vec<Iri>, since: Timestamp) -> Result<(), StoreError> {
         let server = server.clone();
-        self.write(move |tx| tx.put(server.as_str(), &Arrivals::new(since))).await
+        let write = move |tx: &mut Tx<'_>| {
+            tx.put(server.as_str(), &Arrivals::new(since))?;
+            people.iter().try_for_each(|one| tx.note_since(SeenSet::Authors, &[one.as_str()], since))
+        };
+        self.write(write).await
     }
 }
 
@@ -100,6 +104,19 @@ fn hour(at: Timestamp) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_and_its_people_can_be_known_since_long_ago() {
+        let now = Timestamp::from_secs(1_787_486_400);
+        let (dir, clock) = (tempfile::tempdir().unwrap(), crate::clock::Clock::manual(now));
+        let store = Store::open(dir.path(), clock).unwrap();
+        let (ada, since) = (Iri::parse("https://a.example/ada").unwrap(), now.minus(Duration::from_secs(40 * 86_400)));
+        store.known_since(&ada.authority(), vec![ada.clone()], since).await.unwrap();
+        let days = store.write(move |tx| tx.seen_days(SeenSet::Authors, &[ada.as_str()])).await.unwrap();
+        let day = |at: Timestamp| u32::try_from(at.day()).unwrap();
+        assert_eq!(days, Some((day(since), day(since))));
+        assert_eq!(store.get::<Arrivals>("a.example").unwrap().unwrap().since, since);
+    }
 
     #[test]
     fn hours_move_on_and_a_week_is_kept() {

@@ -7,6 +7,7 @@
 //! post had never been seen. What changed is told to who counts ([`Store::ballot_changes`]), numbered, so that counting
 //! from the journal and following it never count twice.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use redb::{ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, TableDefinition};
@@ -14,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::{META, Record, SeenSet, Store, StoreError, Tx, codec, existing, seen, tx};
+use super::{META, Place, Record, SeenSet, Store, StoreError, Tx, codec, existing, seen, tx};
 use crate::clock::Timestamp;
-use crate::ids::{Iri, Seq};
+use crate::ids::{Authority, Iri, Seq};
 
 /// (hour, post) → ballot.
 pub(super) const BALLOTS: TableDefinition<'static, (u32, u128), &[u8]> = TableDefinition::new("trend_ballots");
@@ -24,6 +25,9 @@ pub(super) const BALLOTS: TableDefinition<'static, (u32, u128), &[u8]> = TableDe
 pub(super) const HOURS: TableDefinition<'static, u128, u32> = TableDefinition::new("trend_ballot_hours");
 /// (author, post).
 const BY_AUTHOR: TableDefinition<'static, (u64, u128), ()> = TableDefinition::new("trend_ballots_by_author");
+/// Post → the hour in which it was first cast, of one that was taken back since. An edit, and a boost that is said once
+/// more, are as old as what they stand for.
+const FIRST: TableDefinition<'static, u128, u32> = TableDefinition::new("trend_first_hours");
 /// (what it counts for, hour, post) → the server's number.
 const BY_TARGET: TableDefinition<'static, (u64, u32, u128), u32> = TableDefinition::new("trend_ballots_by_target");
 /// The counter of changes.
@@ -32,12 +36,15 @@ const CHANGES: &str = "trend_ballot_changes";
 /// Ballots of one author at a time. More would count for no more people; what they are for is bounding what one author
 /// costs, and what it costs to take them back in a request.
 pub const MOST_OF_AUTHOR: usize = 200;
-/// Changes that wait to be counted; beyond it whoever counts starts anew from the journal.
-const MOST_CHANGES: usize = 100_000;
+/// Things of each kind that one author counts for in a day: the first ones. Else five people fill a list.
+pub const MOST_THINGS: usize = 20;
+/// Bytes of changes that wait to be counted; beyond it whoever counts starts anew from the journal.
+const MOST_WAITING: usize = 4 << 20;
 /// Rows looked at in one go.
 const PAGE: usize = 500;
 /// Hours of an author's number.
 const WEEK: u32 = 168;
+const DAY: u32 = 24;
 
 /// What kind of thing is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -148,13 +155,32 @@ impl Record for BallotKey {
     const TABLE: &'static str = "trend_keys";
 }
 
-/// A ballot came, or was taken back.
+/// A ballot came, or was taken back; or something is new about the servers that they come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BallotChange {
     /// It counts from now on.
     Cast(Ballot),
     /// It never did.
     TakenBack(Ballot),
+    /// A server that was not known, or that is known since another time.
+    Met(Authority, Place),
+    /// Servers, by their numbers, of which nothing was seen for long.
+    Forgotten(Vec<u32>),
+}
+
+impl BallotChange {
+    /// Bytes of memory, nearly.
+    fn bytes(&self) -> usize {
+        let more = match self {
+            Self::Cast(ballot) | Self::TakenBack(ballot) => {
+                let texts = ballot.choices.iter().map(|one| one.key.len() + one.shown.len() + size_of::<Choice>());
+                texts.sum::<usize>() + ballot.language.len()
+            }
+            Self::Met(server, _) => server.as_str().len(),
+            Self::Forgotten(places) => size_of_val(places.as_slice()),
+        };
+        size_of::<Self>() + 32 + more
+    }
 }
 
 /// Changes for who counts.
@@ -167,6 +193,7 @@ pub(super) struct Feed {
 struct Waiting {
     is_followed: bool,
     is_lost: bool,
+    bytes: usize,
     changes: Vec<(u64, BallotChange)>,
 }
 
@@ -182,8 +209,9 @@ impl Feed {
         if !waiting.is_followed {
             return;
         }
-        if waiting.changes.len() >= MOST_CHANGES {
-            waiting.changes.clear();
+        waiting.bytes += change.bytes();
+        if waiting.bytes > MOST_WAITING {
+            waiting.changes = Vec::new();
             waiting.is_lost = true;
         }
         if !waiting.is_lost {
@@ -333,6 +361,7 @@ impl Store {
     pub fn ballot_changes(&self) -> Option<Vec<(u64, BallotChange)>> {
         let mut waiting = self.0.feed.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = std::mem::take(&mut waiting.changes);
+        waiting.bytes = 0;
         if std::mem::take(&mut waiting.is_lost) { None } else { Some(changes) }
     }
 
@@ -358,6 +387,7 @@ impl Store {
     /// The store's.
     pub async fn take_back_places(&self, places: &[u32]) -> Result<usize, StoreError> {
         let (mut from, mut taken) = ((0, 0), 0);
+        let places: HashSet<u32> = places.iter().copied().collect();
         while !places.is_empty() {
             let page = self.ballots()?.page(from, PAGE)?;
             let Some(next) = page.next else { break };
@@ -384,9 +414,10 @@ fn number_of(key: &BallotKey, actor: &Iri) -> u64 {
 }
 
 /// The week of an author's number. Each begins at an hour of the author's own, so that there is no hour in which everybody
-/// who speaks on both sides of it counts twice.
-fn week(actor: &Iri, hour: u32) -> u32 {
-    let own = u32::try_from(actor.key() % u128::from(WEEK)).unwrap_or(0);
+/// who speaks on both sides of it counts twice; and at one that only this relay knows, so that nobody chooses their names by
+/// it.
+fn week(store: &Store, actor: &Iri, hour: u32) -> u32 {
+    let own = u32::try_from(store.post_key(&["week", actor.as_str()]) % u128::from(WEEK)).unwrap_or(0);
     (hour + own) / WEEK
 }
 
@@ -418,7 +449,7 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's, or a damaged record.
     pub fn ballot_author(&mut self, actor: &Iri, hour: u32) -> Result<u64, StoreError> {
-        let row = week_key(week(actor, hour));
+        let row = week_key(week(self.store, actor, hour));
         let key = match self.get::<BallotKey>(&row) {
             Ok(Some(key)) => key,
             Ok(None) | Err(StoreError::Damaged(_)) => {
@@ -432,12 +463,23 @@ impl Tx<'_> {
         Ok(number_of(&key, actor))
     }
 
-    /// Counts a post; what it counted for before counts no more. Whether it counts: not if it is an older version, or one
-    /// too many of its author.
+    /// The hour that a post counts in: that in which it was first cast, or else this one.
     ///
     /// # Errors
     /// The engine's.
-    pub fn cast(&mut self, voted: Voted<'_>, ballot: Ballot) -> Result<bool, StoreError> {
+    pub fn ballot_hour(&mut self, voted: Voted<'_>, hour: u32) -> Result<u32, StoreError> {
+        let post = voted.key(self.store);
+        let cast = self.engine().open_table(HOURS)?.get(post)?.map(|row| row.value());
+        let first = self.engine().open_table(FIRST)?.get(post)?.map(|row| row.value());
+        Ok(cast.into_iter().chain(first).fold(hour, u32::min))
+    }
+
+    /// Counts a post; what it counted for before counts no more. Whether it counts: not if it is an older version, or one
+    /// too many of its author. Of what it counts for, only what is not one thing too many of the author's day.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn cast(&mut self, voted: Voted<'_>, mut ballot: Ballot) -> Result<bool, StoreError> {
         let post = voted.key(self.store);
         if let Some(before) = self.ballot(post)? {
             if before.seq >= ballot.seq {
@@ -445,7 +487,21 @@ impl Tx<'_> {
             }
             self.take_back(post, before)?;
         }
-        if self.posts_of_author(ballot.author)?.len() >= MOST_OF_AUTHOR {
+        let posts = self.posts_of_author(ballot.author)?;
+        if posts.len() >= MOST_OF_AUTHOR {
+            return Ok(false);
+        }
+        let mut things: HashSet<(Subject, u64)> = HashSet::new();
+        for post in posts {
+            let theirs = self.ballot(post)?.filter(|one| one.hour.abs_diff(ballot.hour) < DAY);
+            things.extend(theirs.iter().flat_map(|one| &one.choices).map(|one| (one.subject, one.target())));
+        }
+        ballot.choices.retain(|choice| {
+            let thing = (choice.subject, choice.target());
+            let many = things.iter().filter(|(subject, _)| *subject == choice.subject).count();
+            things.contains(&thing) || many < MOST_THINGS && things.insert(thing)
+        });
+        if ballot.choices.is_empty() {
             return Ok(false);
         }
         let bytes = codec::encode(&ballot)?;
@@ -491,6 +547,21 @@ impl Tx<'_> {
         Ok(taken)
     }
 
+    /// It is as if nobody had counted for this thing: of at most `count` ballots; whether there may be more.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn take_back_target(&mut self, subject: Subject, key: &str, count: usize) -> Result<bool, StoreError> {
+        let target = target(subject, key);
+        let posts: Vec<u128> = {
+            let table = self.engine().open_table(BY_TARGET)?;
+            let rows = table.range((target, 0, 0)..=(target, u32::MAX, u128::MAX))?.take(count);
+            rows.map(|row| row.map(|(key, _)| key.value().2)).collect::<Result<_, _>>()?
+        };
+        self.take_back_keys(&posts)?;
+        Ok(posts.len() == count)
+    }
+
     fn take_back_keys(&mut self, posts: &[u128]) -> Result<usize, StoreError> {
         let mut taken = 0;
         for post in posts {
@@ -519,7 +590,19 @@ impl Tx<'_> {
                 None => drop(self.delete(BALLOTS, (*hour, *post))?),
             }
         }
-        if old.len() == count {
+        let first: Vec<u128> = {
+            let table = self.engine().open_table(FIRST)?;
+            let mut rows = Vec::new();
+            for row in table.iter()? {
+                let (post, hour) = row?;
+                if hour.value() < before && rows.len() < count {
+                    rows.push(post.value());
+                }
+            }
+            rows
+        };
+        first.iter().try_for_each(|post| self.delete(FIRST, *post).map(drop))?;
+        if old.len() == count || first.len() == count {
             return Ok(true);
         }
         // Nobody's week is behind that of who begins theirs with the epoch's.
@@ -548,6 +631,7 @@ impl Tx<'_> {
 
     fn take_back(&mut self, post: u128, ballot: Ballot) -> Result<(), StoreError> {
         self.erase_ballot(post, &ballot)?;
+        self.insert(FIRST, post, ballot.hour)?;
         self.tell(BallotChange::TakenBack(ballot))
     }
 
@@ -561,7 +645,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, change: BallotChange) -> Result<(), StoreError> {
+    pub(super) fn tell(&mut self, change: BallotChange) -> Result<(), StoreError> {
         let number = self.next_number(CHANGES)?;
         self.after_commit(move |store| store.0.feed.push(number, change));
         Ok(())
@@ -653,6 +737,86 @@ mod tests {
         };
         let counted = store.write(cast).await.unwrap();
         assert_eq!(counted.iter().filter(|counts| **counts).count(), MOST_OF_AUTHOR);
+    }
+
+    /// Five people with forty posts each would else be a whole list.
+    #[tokio::test]
+    async fn one_author_counts_for_twenty_things_of_a_kind_in_a_day_the_first_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let cast = |tx: &mut Tx<'_>| {
+            let mut say = |number: u64, hour: u32, tags: &[&str]| {
+                let post = iri(&format!("https://a.example/notes/{number}"));
+                tx.cast(Voted::Post(&post), Ballot { hour, ..ballot(7, 1, tags) })
+            };
+            let now = hour_of(NOON);
+            for number in 0..4 {
+                let tags: Vec<String> = (0..5).map(|tag| format!("tag{number}x{tag}")).collect();
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                assert!(say(number, now, &tags)?);
+            }
+            assert!(!say(10, now, &["more"])?, "the twenty-first");
+            assert!(say(11, now, &["more", "tag0x0"])?, "what was counted before is counted again");
+            assert!(say(12, now + DAY, &["more"])?, "another day");
+            let link = Choice { subject: Subject::Link, key: "https://n.example/".to_owned(), shown: String::new() };
+            let other = Ballot { choices: vec![link], ..ballot(7, 1, &[]) };
+            tx.cast(Voted::Post(&iri("https://a.example/notes/13")), other)
+        };
+        assert!(store.write(cast).await.unwrap(), "of each kind");
+        let counted = store.ballots().unwrap().of(target(Subject::Tag, "more")).unwrap();
+        assert_eq!(counted.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_edit_and_a_boost_that_is_said_again_keep_the_hour_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let first = hour_of(NOON);
+        let cast = move |tx: &mut Tx<'_>| {
+            let (post, ada) = (iri("https://a.example/notes/1"), iri("https://a.example/users/ada"));
+            for voted in [Voted::Post(&post), Voted::Boost(&post, &ada)] {
+                assert_eq!(tx.ballot_hour(voted, first)?, first);
+                tx.cast(voted, ballot(7, 1, &["cats"]))?;
+                assert_eq!(tx.ballot_hour(voted, first + 5)?, first);
+                tx.take_back_post(voted)?;
+                assert_eq!(tx.ballot_hour(voted, first + 5)?, first, "an edit takes back what was there at once");
+            }
+            tx.expire_ballots(first + 1, 10)?;
+            tx.ballot_hour(Voted::Post(&post), first + 60)
+        };
+        assert_eq!(store.write(cast).await.unwrap(), first + 60, "after two days it is forgotten");
+    }
+
+    #[tokio::test]
+    async fn all_that_counted_for_a_thing_can_be_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let cast = |tx: &mut Tx<'_>| {
+            for number in 0..5 {
+                let post = iri(&format!("https://a.example/notes/{number}"));
+                tx.cast(Voted::Post(&post), ballot(number, 1, &["cats"]))?;
+            }
+            Ok((tx.take_back_target(Subject::Tag, "cats", 3)?, tx.take_back_target(Subject::Tag, "cats", 3)?))
+        };
+        assert_eq!(store.write(cast).await.unwrap(), (true, false));
+        assert!(rows(&store).is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_waits_to_be_counted_is_bounded_by_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let _told = store.follow_ballots();
+        let long = "x".repeat(400);
+        let cast = move |tx: &mut Tx<'_>| {
+            (0..8000_u64).try_for_each(|number| {
+                let post = iri(&format!("https://a.example/notes/{number}"));
+                tx.cast(Voted::Post(&post), ballot(number, 1, &[&long])).map(drop)
+            })
+        };
+        store.write(cast).await.unwrap();
+        assert_eq!(store.ballot_changes(), None, "whoever counts reads the journal anew");
+        assert_eq!(store.ballot_changes(), Some(Vec::new()));
     }
 
     #[tokio::test]

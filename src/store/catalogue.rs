@@ -9,8 +9,8 @@ use super::refused::Lasting;
 use super::{
     ApiToken, Arrivals, AuditEntry, AuthorityFacts, ControlRow, ControlTally, Edited, Following, HeldPost, HeldTally,
     Hold, IndexedAuthor, IndexedPost, Knock, Leaving, Leftover, ListFeed, ListText, Noted, Place, Publisher, Record,
-    Refusal, Refused, Rule, SearchKey, SearchServer, StoreError, Subscriber, Suppressed, SwitchedOff, TrendRuling,
-    TrendServed, codec,
+    Refusal, Refused, Rule, SearchKey, SearchServer, StoreError, Subscriber, Suppressed, SwitchedOff, TrendClosed,
+    TrendRuling, TrendServed, codec,
 };
 
 /// One kind of record.
@@ -67,6 +67,7 @@ pub(super) const KINDS: &[Kind] = kinds![
     Subscriber,
     Suppressed,
     SwitchedOff,
+    TrendClosed,
     TrendRuling,
     TrendServed,
 ];

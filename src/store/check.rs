@@ -21,7 +21,7 @@ const NAMED: usize = 5;
 /// What the log checks itself.
 const OF_THE_LOG: [&str; 2] = ["log", "announces"];
 /// What holds plain numbers, texts and packed hashes, none of them in a frame.
-const BARE: [&str; 10] = [
+const BARE: [&str; 11] = [
     "meta",
     "worker_cursors",
     "ledger_ids",
@@ -32,6 +32,7 @@ const BARE: [&str; 10] = [
     "trend_ballot_hours",
     "trend_ballots_by_author",
     "trend_ballots_by_target",
+    "trend_first_hours",
 ];
 
 /// One table.

@@ -237,6 +237,14 @@ impl super::Tx<'_> {
     pub fn set_worker_cursor(&mut self, name: &str, next: Seq) -> Result<(), StoreError> {
         self.insert(WORKERS, name, next.0)
     }
+
+    /// Forgets where the worker `name` was: it begins anew.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn forget_worker_cursor(&mut self, name: &str) -> Result<(), StoreError> {
+        self.delete(WORKERS, name).map(drop)
+    }
 }
 
 #[cfg(test)]

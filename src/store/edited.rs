@@ -31,9 +31,53 @@ impl Tx<'_> {
     /// # Errors
     /// The engine's.
     pub fn is_void(&self, object: &Iri, seq: Seq) -> Result<bool, StoreError> {
-        match self.get::<Edited>(&self.store.edited_key(object)) {
+        self.is_void_row(&self.store.edited_key(object), seq)
+    }
+
+    /// From now on only boosts of this post by this person count that stand in the log at `before` or later.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn void_boosts(&mut self, object: &Iri, by: &Iri, before: Seq) -> Result<(), StoreError> {
+        self.put(&self.store.unboosted_key(object, by), &Edited { before })
+    }
+
+    /// Whether the boost of this post by this person that stands at `seq` is void.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn is_void_boost(&self, object: &Iri, by: &Iri, seq: Seq) -> Result<bool, StoreError> {
+        self.is_void_row(&self.store.unboosted_key(object, by), seq)
+    }
+
+    fn is_void_row(&self, key: &str, seq: Seq) -> Result<bool, StoreError> {
+        match self.get::<Edited>(key) {
             Err(StoreError::Damaged(_)) => Ok(true),
             row => Ok(row?.is_some_and(|edited| seq < edited.before)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, Timestamp};
+    use crate::store::Store;
+
+    /// One that still waits for its booster to be read has no ballot that could be taken back.
+    #[tokio::test]
+    async fn a_boost_that_was_undone_before_it_counted_is_void_and_the_next_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(Timestamp::from_secs(1_787_486_400))).unwrap();
+        let undone = |tx: &mut Tx<'_>| {
+            let iri = |text: &str| Iri::parse(text).unwrap();
+            let (post, ada) = (iri("https://a.example/notes/1"), iri("https://b.example/users/ada"));
+            tx.void_boosts(&post, &ada, Seq(7))?;
+            let is_void = |seq| tx.is_void_boost(&post, &ada, Seq(seq));
+            assert!(!tx.is_void(&post, Seq(6))?, "the post itself is not");
+            assert!(!tx.is_void_boost(&post, &iri("https://b.example/users/bo"), Seq(6))?, "nor anybody else's");
+            Ok((is_void(6)?, is_void(7)?))
+        };
+        assert_eq!(store.write(undone).await.unwrap(), (true, false));
     }
 }

@@ -60,7 +60,8 @@ pub use arrivals::{Arrivals, HOURS_KEPT};
 pub use audit::{Act, AuditEntry, KEPT as AUDIT_KEPT, MOST as MOST_AUDITED};
 pub use authorities::{AuthorityFacts, Sharing};
 pub use ballots::{
-    Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, Subject, Voted, hour_of, target,
+    Ballot, BallotChange, BallotKey, BallotPage, BallotView, Choice, MOST_OF_AUTHOR, MOST_THINGS, Subject, Voted,
+    hour_of, target,
 };
 pub use check::{Fault, Faults, TableSize};
 pub use codec::{Record, decode, encode, frame, unframe};
@@ -89,7 +90,9 @@ pub use subscribers::{
     Health, MAX_REGISTRATIONS, Mode, Packed, Paused, Registration, Style, Subscriber, SubscriberState,
 };
 pub use tokens::{ApiToken, MAX_TOKENS, Scope};
-pub use trends::{Conditions, Place, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key};
+pub use trends::{
+    Conditions, Place, TrendClosed, TrendRuling, TrendServed, Usual, UsualDay, UsualHour, UsualView, ruling_key,
+};
 pub use tx::Tx;
 
 use crate::clock::Clock;

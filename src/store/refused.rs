@@ -212,6 +212,11 @@ impl Store {
         format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["edited", object.as_str()]))
     }
 
+    pub(super) fn unboosted_key(&self, object: &Iri, by: &Iri) -> String {
+        let parts = ["unboosted", object.as_str(), by.as_str()];
+        format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &parts))
+    }
+
     fn refused_key(&self, actor: &Iri) -> String {
         format!("{:032x}", seen::hash(&self.search_key(), SeenSet::Tombstones, &["refused", actor.as_str()]))
     }

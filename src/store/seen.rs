@@ -104,6 +104,18 @@ impl Tx<'_> {
         Ok(true)
     }
 
+    /// Notes `parts` as if they had been seen at a moment before now.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn note_since(&mut self, set: SeenSet, parts: &[&str], since: Timestamp) -> Result<(), StoreError> {
+        let hash = hash(&self.store.0.secret, set, parts);
+        if !self.staged.all.contains(&(set, hash)) && !self.store.seen_hash(set, hash)? {
+            self.stage_on(set, set.bucket(since), hash);
+        }
+        Ok(())
+    }
+
     /// Notes `parts` under today, although they may be there under an earlier day that is forgotten before long.
     pub fn renew(&mut self, set: SeenSet, parts: &[&str]) {
         let hash = hash(&self.store.0.secret, set, parts);

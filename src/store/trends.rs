@@ -8,7 +8,10 @@ use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Arrivals, Record, Store, StoreError, Subject, Subscriber, Tx, existing, frame, unframe};
+use super::{
+    Arrivals, BallotChange, Record, Store, StoreError, Subject, Subscriber, SubscriberState, Tx, existing, frame,
+    unframe,
+};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 
@@ -19,6 +22,11 @@ const DAYS: TableDefinition<'static, (u32, u64, &'static str), &[u8]> = TableDef
 const VERSION: u8 = 1;
 /// The counter of servers' numbers.
 const PLACES_EVER: &str = "trend_places_ever";
+/// A server of which nothing was seen for so many days begins anew: a name that lapsed belongs to somebody else.
+const GAP_DAYS: i64 = 14;
+/// One of which nothing was seen for so many days is forgotten.
+const FORGOTTEN_DAYS: i64 = 90;
+const HOURS_OF_A_DAY: i64 = 24;
 
 /// A server from which something counted. Keyed by its authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +37,14 @@ pub struct Place {
     pub since: Timestamp,
     /// The last day (from 1970, UTC) on which something came from it.
     pub seen_on: i64,
+}
+
+impl Place {
+    /// Whether nothing was seen of it for so long that it begins anew.
+    #[must_use]
+    pub const fn is_lapsed(&self, now: Timestamp) -> bool {
+        now.day().saturating_sub(self.seen_on) > GAP_DAYS
+    }
 }
 
 impl Record for Place {
@@ -60,6 +76,25 @@ impl TrendRuling {
 
 impl Record for TrendRuling {
     const TABLE: &'static str = "trend_rulings";
+}
+
+/// How far hours are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrendClosed {
+    /// The last hour that was closed.
+    pub hour: u32,
+    /// The hour since which anything is counted here; 0: for long.
+    #[serde(default)]
+    pub since: u32,
+}
+
+impl TrendClosed {
+    /// The one row.
+    pub const ROW: &'static str = "last";
+}
+
+impl Record for TrendClosed {
+    const TABLE: &'static str = "trend_closed";
 }
 
 /// The list that was served last, so that it can be compared with one that is made from the journal again. Keyed by subject,
@@ -251,7 +286,8 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// The number of a server in ballots; one that is new is known since the relay first heard of it.
+    /// The number of a server in ballots. It is known since something of it first counted, and anew if nothing of it did for
+    /// a fortnight.
     ///
     /// # Errors
     /// The engine's.
@@ -262,25 +298,66 @@ impl Tx<'_> {
             if place.seen_on >= now.day() {
                 return Ok(place);
             }
-            let place = Place { seen_on: now.day(), ..place };
-            self.put(server.as_str(), &place)?;
+            let since = if place.is_lapsed(now) { now } else { place.since };
+            let place = Place { seen_on: now.day(), since, ..place };
+            self.put_place(server, &place)?;
             return Ok(place);
         }
-        let joined = self.sound(self.get::<Subscriber>(server.as_str()))?.map(|one| one.joined_at);
-        let arrived = self.sound(self.get::<Arrivals>(server.as_str()))?.map(|one| one.since);
-        let since = joined.into_iter().chain(arrived).min().unwrap_or(now).min(now);
+        let since = if self.trends_are_new(now)? { self.known_before(server, now)? } else { now };
         let number = u32::try_from(self.next_number(PLACES_EVER)?)
             .map_err(|_many| StoreError::Declined("there are no numbers left for servers".to_owned()))?;
         let place = Place { number, since, seen_on: now.day() };
-        self.put(server.as_str(), &place)?;
+        self.put_place(server, &place)?;
         Ok(place)
+    }
+
+    fn put_place(&mut self, server: &Authority, place: &Place) -> Result<(), StoreError> {
+        self.put(server.as_str(), place)?;
+        self.tell(BallotChange::Met(server.clone(), place.clone()))
+    }
+
+    /// Whether trends were switched on lately.
+    fn trends_are_new(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let closed = self.sound(self.get::<TrendClosed>(TrendClosed::ROW))?;
+        Ok(closed.is_none_or(|closed| now.hour() < i64::from(closed.since) + GAP_DAYS * HOURS_OF_A_DAY))
+    }
+
+    /// Since when the relay itself knows a server: for those that speak when trends are switched on. Later nobody gets older
+    /// by waiting in silence.
+    fn known_before(&self, server: &Authority, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let joined = self.sound(self.get::<Subscriber>(server.as_str()))?;
+        let joined = joined.filter(|one| one.state == SubscriberState::Active).map(|one| one.joined_at);
+        let arrived = self.sound(self.get::<Arrivals>(server.as_str()))?.map(|one| one.since);
+        Ok(arrived.or(joined).unwrap_or(now).min(now))
+    }
+
+    /// Forgets at most `count` servers of which nothing was seen for long; whether there may be more.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn forget_places(&mut self, count: usize) -> Result<bool, StoreError> {
+        let before = self.store.0.clock.now().day() - FORGOTTEN_DAYS;
+        let mut old = Vec::new();
+        for row in self.engine().open_table(super::table::<Place>())?.iter()? {
+            let (name, place) = row?;
+            let place = super::codec::decode::<Place>(place.value()).ok();
+            old.extend(place.filter(|one| one.seen_on < before).map(|one| (name.value().to_owned(), one.number)));
+            if old.len() == count {
+                break;
+            }
+        }
+        old.iter().try_for_each(|(name, _)| self.remove::<Place>(name).map(drop))?;
+        if !old.is_empty() {
+            self.tell(BallotChange::Forgotten(old.iter().map(|(_, number)| *number).collect()))?;
+        }
+        Ok(old.len() == count)
     }
 
     /// Takes over since when a server is known elsewhere; it gets a number of its own here.
     pub(super) fn import_place(&mut self, server: &Authority, place: &Place) -> Result<(), StoreError> {
         let here = self.place(server)?;
         let since = here.since.min(place.since);
-        self.put(server.as_str(), &Place { since, ..here })
+        self.put_place(server, &Place { since, ..here })
     }
 
     /// Writes down what was usual for some things in the windows that ended with this hour.
@@ -383,6 +460,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_that_lapsed_or_waited_in_silence_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(NOON);
+        let store = Store::open(dir.path(), clock.clone()).unwrap();
+        let since = u32::try_from(NOON.hour()).unwrap();
+        store.write(move |tx| tx.put(TrendClosed::ROW, &TrendClosed { hour: since, since })).await.unwrap();
+        let name = |name: &str| Authority::parse(name).unwrap();
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        let place = async |host: &str| {
+            let host = name(host);
+            store.write(move |tx| tx.place(&host)).await.unwrap()
+        };
+        place("steady.example").await;
+        for _fortnight in 0..2 {
+            clock.advance(days(14));
+            assert_eq!(place("steady.example").await.since, NOON, "it was heard of each fortnight");
+        }
+        // Its first word came a month ago, and counted for nothing.
+        let waited = name("waited.example");
+        store.write(move |tx| tx.put(waited.as_str(), &Arrivals::new(NOON))).await.unwrap();
+        let now = NOON.plus(days(28));
+        assert_eq!(place("waited.example").await.since, now);
+        clock.advance(days(15));
+        assert_eq!(
+            place("steady.example").await,
+            Place { number: 1, since: now.plus(days(15)), seen_on: now.day() + 15 }
+        );
+        clock.advance(days(91));
+        let _told = store.follow_ballots();
+        assert!(!store.write(|tx| tx.forget_places(10)).await.unwrap());
+        assert!(store.all::<Place>().unwrap().is_empty());
+        let told = store.ballot_changes().unwrap();
+        assert!(matches!(&told[..], [(_, BallotChange::Forgotten(gone))] if gone.len() == 2), "{told:?}");
+    }
+
+    #[tokio::test]
     async fn a_server_is_known_since_the_relay_first_heard_of_it() {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::manual(NOON);
@@ -409,6 +522,7 @@ mod tests {
         }
         check(&Place { number: 1, since: NOON, seen_on: 20_688 });
         check(&TrendRuling { hidden: true, reason: "harassment".to_owned(), at: NOON, until: Some(NOON) });
+        check(&TrendClosed { hour: 496_524, since: 496_000 });
         let conditions =
             Conditions { rulings: "0a".to_owned(), rules: "0b".to_owned(), config: "0c".to_owned(), evicted: 1 };
         check(&TrendServed { at: NOON, newest: 7, list: "[]".to_owned(), conditions });

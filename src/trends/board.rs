@@ -11,10 +11,12 @@ use super::votes::Votes;
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::policy::{RuleSet, Verdict};
-use crate::store::{BallotChange, BallotView, Choice, Place, Store, StoreError, Subject};
+use crate::store::{BallotChange, BallotView, Choice, Place, Store, StoreError, Subject, TrendClosed, hour_of};
 
 /// The share of the memory that the sketch has.
 const SKETCH_SHARE: usize = 4;
+/// After so many things that were let in at a start it is looked whether there is room.
+const LOOK_EVERY: usize = 1000;
 
 /// The counts.
 pub struct Board {
@@ -28,6 +30,8 @@ pub struct Board {
     /// Things that were forgotten for lack of room, ever.
     evicted: u64,
     rules: Arc<RuleSet>,
+    /// The hour since which anything is counted here.
+    since: u32,
 }
 
 impl Board {
@@ -43,6 +47,7 @@ impl Board {
         now: Timestamp,
     ) -> Result<Self, StoreError> {
         let sketch = Sketch::new(memory / SKETCH_SHARE);
+        let closed = store.get::<TrendClosed>(TrendClosed::ROW)?;
         let mut board = Self {
             votes: Votes::default(),
             servers: Servers::new(grown),
@@ -51,6 +56,7 @@ impl Board {
             newest: 0,
             evicted: 0,
             rules: rules.clone(),
+            since: closed.map_or_else(|| hour_of(now), |closed| closed.since),
         };
         let view = store.ballots()?;
         board.learn_places(store, now)?;
@@ -64,11 +70,14 @@ impl Board {
                 several.push(target);
             }
         })?;
-        for target in several {
+        for (count, target) in several.into_iter().enumerate() {
             board.admit(&view, target, None)?;
+            if count % LOOK_EVERY == 0 {
+                board.make_room(now);
+            }
         }
         board.newest = view.newest();
-        board.make_room();
+        board.make_room(now);
         Ok(board)
     }
 
@@ -84,10 +93,9 @@ impl Board {
                 BallotChange::TakenBack(ballot) => {
                     ballot.choices.iter().for_each(|choice| self.votes.subtract(*number, ballot, choice));
                 }
+                BallotChange::Met(server, place) => self.learn(server, place, now),
+                BallotChange::Forgotten(places) => self.servers.forget(places),
                 BallotChange::Cast(ballot) => {
-                    if !self.servers.knows(ballot.place) {
-                        self.learn_places(store, now)?;
-                    }
                     let domain = self.servers.domain_of(ballot.place).unwrap_or(ballot.place);
                     for choice in &ballot.choices {
                         let target = choice.target();
@@ -105,7 +113,7 @@ impl Board {
                 }
             }
         }
-        self.make_room();
+        self.make_room(now);
         Ok(())
     }
 
@@ -124,12 +132,18 @@ impl Board {
             let page = store.sound_page::<Place>(&from, 1000)?;
             let Some(next) = page.next else { return Ok(()) };
             from = next;
-            for (name, place) in page.rows {
-                let Ok(authority) = Authority::try_from(name) else { continue };
-                let is_out = is_out(&self.rules, &authority, now);
-                self.servers.learn(&authority, &place, is_out);
+            // Of which nothing was seen for long is known anew when something is.
+            for (name, place) in page.rows.into_iter().filter(|(_, place)| !place.is_lapsed(now)) {
+                if let Ok(authority) = Authority::try_from(name) {
+                    self.learn(&authority, &place, now);
+                }
             }
         }
+    }
+
+    fn learn(&mut self, authority: &Authority, place: &Place, now: Timestamp) {
+        let is_out = is_out(&self.rules, authority, now);
+        self.servers.learn(authority, place, is_out);
     }
 
     /// Asks anew which servers a rule keeps out; the numbers of those.
@@ -144,8 +158,8 @@ impl Board {
         Arc::ptr_eq(&self.rules, rules)
     }
 
-    fn make_room(&mut self) {
-        let gone = self.votes.make_room(self.most) as u64;
+    fn make_room(&mut self, now: Timestamp) {
+        let gone = self.votes.make_room(self.most, &self.servers, now) as u64;
         if gone > 0 {
             self.evicted += gone;
             tracing::warn!(gone, "trends: more things are spoken of than trends.memory has room for");
@@ -174,7 +188,7 @@ impl Board {
     /// What is counted.
     #[must_use]
     pub const fn counts(&self) -> Counts<'_> {
-        Counts { votes: &self.votes, servers: &self.servers }
+        Counts { votes: &self.votes, servers: &self.servers, since: self.since }
     }
 
     /// Bytes of memory, nearly.
@@ -243,7 +257,32 @@ mod tests {
         assert_eq!(store.write(move |tx| tx.take_back_author(&gone)).await.unwrap(), 1);
         follow(&mut board);
         assert_eq!((people(&board, "cats"), people(&board, "birds")), (4, 0));
+        // A server that comes later is known by the change that tells of it, and one that a rule keeps out is not counted.
+        let new = Iri::parse("https://s9.example/users/9").unwrap();
+        let place = store.write(move |tx| tx.place(&new.authority())).await.unwrap();
+        assert!(!board.servers.knows(place.number));
+        follow(&mut board);
+        assert!(board.servers.knows(place.number));
         let anew = load();
         assert_eq!((people(&anew, "cats"), anew.votes.len(), anew.newest()), (4, board.votes.len(), board.newest()));
+    }
+
+    #[tokio::test]
+    async fn a_start_takes_no_more_memory_than_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let config = Config::embedded();
+        let rules = Arc::new(RuleSet::of_config(&config.policy, &config.relay));
+        let fill = |tx: &mut Tx<'_>| {
+            (0..3000_u64).try_for_each(|number| {
+                let tags: Vec<String> = (0..5).map(|tag| format!("tag{}", number / 2 * 5 + tag)).collect();
+                let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+                ballot(tx, number, &tags).map(drop)
+            })
+        };
+        store.write(fill).await.unwrap();
+        let memory = 1 << 20;
+        let board = Board::load(&store, memory, &[], &rules, NOON).unwrap();
+        assert!(board.evicted() > 1000 && board.bytes() <= memory, "{} bytes", board.bytes());
     }
 }

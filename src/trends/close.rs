@@ -1,21 +1,26 @@
-//! What is done when an hour is over: what was usual in it is written down, for the same hour a week later, and ballots that
-//! are too old to count are forgotten.
+//! What is done when an hour is over, a day later: what was usual in it is written down, for the same hour a week later, and
+//! ballots that are too old to count are forgotten. A day later, so that what was moderated, deleted or taken back in the
+//! meantime is not in it.
+//!
+//! Written down is only what can matter, and nothing about few people: an hour of a thing that reached something, which
+//! takes four servers, and a day of one that at least three people on two servers spoke of.
 
-use super::votes::Span;
 use crate::clock::Timestamp;
 use crate::store::{Subject, Usual, UsualDay, UsualHour};
-use crate::trends::assess::{Counts, Window, usual_of};
+use crate::trends::assess::{Counts, Window, day_of, usual_of};
+use crate::trends::explain::{LEAST_PEOPLE, LEAST_SERVERS};
 
 /// Ballots are kept for this many hours beside the one that runs: a day, the day before to compare it with, and the hour
 /// by which both are longer.
 pub(super) const HOURS_KEPT: u32 = 49;
+/// An hour is closed when so many others are over after it. Its longest window begins a day before it.
+pub(super) const LATER: u32 = 24;
 /// What was usual in an hour is kept for a week and a day,
 pub(super) const USUAL_HOURS_KEPT: u32 = 8 * 24;
 /// and what was usual on a day for two weeks.
 pub(super) const USUAL_DAYS_KEPT: u32 = 15;
-const DAY: u32 = 24;
-/// What reaches less far than this is not worth a row: nothing is above three times of it that would not be above nothing.
-const LEAST_REACH: u64 = 2 * super::score::ONE;
+/// Rows of one hour, and of one day, at most: of those that reach farthest, and that most people spoke of.
+const MOST_ROWS: usize = 20_000;
 
 /// What was usual for some things: their numbers, a language or none, and how it was.
 pub(super) type Rows<T> = Vec<(u64, String, T)>;
@@ -26,37 +31,47 @@ pub(super) fn usual_hours(counts: Counts<'_>, hour: u32, now: Timestamp) -> Rows
     let mut rows = Vec::new();
     each(counts, Window::Day.span(hour), &[Subject::Tag], |target, language| {
         let of = |window: Window| {
-            usual_of(&counts.votes.count(target, window.span(hour), language, counts.servers, now).measure)
+            let measure = counts.votes.count(target, window.span(hour), language, counts.servers, now).measure;
+            if measure.reach > 0 { usual_of(&measure) } else { Usual::default() }
         };
         let day = of(Window::Day);
-        if day.reach >= LEAST_REACH {
+        if day.reach > 0 {
             let usual = UsualHour { windows: [of(Window::Hour), of(Window::Six), day] };
             rows.push((target, language.unwrap_or_default().to_owned(), usual));
         }
     });
-    rows
+    most(rows, |usual| usual.windows[2].reach)
 }
 
-/// How a day (UTC) was: also for links, whose history is shown though nothing is usual for them.
+/// How the day (UTC) of an hour was: also for links, whose history is shown though nothing is usual for them.
 #[must_use]
-pub(super) fn usual_days(counts: Counts<'_>, day: u32, now: Timestamp) -> Rows<UsualDay> {
-    let span = Span { from: day * DAY, to: day * DAY + DAY - 1 };
+pub(super) fn usual_days(counts: Counts<'_>, hour: u32, now: Timestamp) -> Rows<UsualDay> {
+    let span = day_of(hour, 0);
     let mut rows = Vec::new();
     each(counts, span, &[Subject::Tag, Subject::Link], |target, language| {
         let count = counts.votes.count(target, span, language, counts.servers, now);
         let usual = usual_of(&count.measure);
-        if usual != Usual::default() {
+        if usual.people >= LEAST_PEOPLE && usual.servers >= LEAST_SERVERS {
             let day = UsualDay { usual, spread: count.measure.spread, uses: count.uses };
             rows.push((target, language.unwrap_or_default().to_owned(), day));
         }
     });
+    most(rows, |day| day.usual.people.into())
+}
+
+/// No more than there is room for; of two alike, the one with the smaller number.
+fn most<T>(mut rows: Rows<T>, worth: impl Fn(&T) -> u64) -> Rows<T> {
+    rows.sort_by(|one, other| {
+        worth(&other.2).cmp(&worth(&one.2)).then_with(|| (one.0, &one.1).cmp(&(other.0, &other.1)))
+    });
+    rows.truncate(MOST_ROWS);
     rows
 }
 
-/// Every thing that somebody spoke of, in all languages and in each.
-fn each(counts: Counts<'_>, span: Span, of: &[Subject], mut see: impl FnMut(u64, Option<&str>)) {
+/// Every thing of these kinds that so many may speak of as it takes for a row, in all languages and in each.
+fn each(counts: Counts<'_>, span: super::votes::Span, of: &[Subject], mut see: impl FnMut(u64, Option<&str>)) {
     for (target, subject) in counts.votes.targets() {
-        if !of.contains(&subject) || counts.votes.at_most(target, span) < 2 {
+        if !of.contains(&subject) || counts.votes.at_most(target, span) < LEAST_PEOPLE as usize {
             continue;
         }
         see(target, None);
@@ -98,7 +113,10 @@ mod tests {
         say(1, HOUR, "en", "alone");
         let link = "https://news.example/1";
         (0..5).for_each(|author| say(author, HOUR, "en", link));
-        let counts = Counts { votes: &votes, servers: &servers };
+        // Three on as many servers: a day of it is told, but nothing is usual. Two in a language are nobody's business.
+        (0..3).for_each(|author| say(author, HOUR, "en", "few"));
+        (0..2).for_each(|author| say(author, HOUR, "eu", "fewer"));
+        let counts = Counts { votes: &votes, servers: &servers, since: 0 };
         let mut rows = usual_hours(counts, HOUR, NOON);
         rows.sort_by(|one, other| one.1.cmp(&other.1));
         assert!(rows.iter().all(|(number, ..)| *number == target(Subject::Tag, "cats")));
@@ -106,14 +124,19 @@ mod tests {
         let found: Vec<(&str, [u32; 3])> =
             rows.iter().map(|(_, language, usual)| (language.as_str(), people(usual))).collect();
         assert_eq!(found, [("", [4, 8, 8]), ("de", [0, 4, 4]), ("en", [4, 4, 4])]);
-        let days = usual_days(counts, HOUR / DAY, NOON);
-        let all = days.iter().find(|(_, language, _)| language.is_empty()).unwrap();
-        assert_eq!((all.2.usual.people, all.2.uses), (8, 8));
-        assert!(usual_days(counts, HOUR / DAY - 1, NOON).is_empty());
+        let days = usual_days(counts, HOUR, NOON);
+        let told_of = |number: u64| {
+            let mut rows: Vec<_> = days.iter().filter(|row| row.0 == number).collect();
+            rows.sort_by(|one, other| one.1.cmp(&other.1));
+            rows.into_iter().map(|row| (row.1.as_str(), row.2.usual.people, row.2.uses)).collect::<Vec<_>>()
+        };
+        let told = |key: &str| told_of(target(Subject::Tag, key));
+        assert_eq!(told("cats"), [("", 8, 8), ("de", 4, 4), ("en", 4, 4)]);
+        assert_eq!((told("few"), told("fewer"), told("alone")), (vec![("", 3, 3), ("en", 3, 3)], vec![], vec![]));
+        assert!(usual_days(counts, HOUR - 24, NOON).is_empty());
         // Of a link each day is kept, and no hour: its history is shown, and nothing is usual for it.
         let linked = target(Subject::Link, link);
         assert!(rows.iter().all(|(number, ..)| *number != linked));
-        let day = days.iter().find(|(number, language, _)| *number == linked && language.is_empty());
-        assert_eq!(day.map(|(.., day)| (day.usual.people, day.uses)), Some((5, 5)));
+        assert_eq!(told_of(linked), [("", 5, 5), ("en", 5, 5)]);
     }
 }

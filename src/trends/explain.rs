@@ -8,16 +8,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Counts, Past, Window, assess, usual_of};
+use super::Trends;
+use super::assess::{Assessment, Counts, Look, Past, Window, assess, day_of};
 use super::lists::{Asked, List};
 use super::rulings::{Rulings, Withheld};
 use super::votes::Span;
-use super::{Trends, TrendsFault};
 use crate::clock::Timestamp;
-use crate::store::{StoreError, Subject, UsualDay, hour_of, target};
+use crate::store::{StoreError, Subject, hour_of, target};
 
 /// Days of a history.
 pub const HISTORY_DAYS: u32 = 7;
+/// Of which so many are counted from what is there now: what was moderated or deleted since is not in them.
+const LIVE_DAYS: u32 = 2;
+/// Of days that are over, what fewer people or fewer servers spoke of is not told: it would be about somebody.
+pub const LEAST_PEOPLE: u32 = 3;
+/// These servers.
+pub const LEAST_SERVERS: u32 = 2;
 const DAY: u32 = 24;
 /// Numbers are told of so many people at least,
 const TOLD_PEOPLE: u32 = 5;
@@ -61,7 +67,7 @@ pub struct Explained {
     pub name: String,
     /// The window,
     pub window: Window,
-    /// and its hours, of a week those of its last day.
+    /// and the hours that are counted from what is there now, of a week those of today and yesterday.
     pub span: Span,
     /// The language; `None`: all.
     pub language: Option<String>,
@@ -71,10 +77,6 @@ pub struct Explained {
     pub withheld: Option<(Withheld, String)>,
     /// The last days, today first.
     pub history: Vec<DayOf>,
-    /// Of a week its seven days, the last 24 hours first,
-    pub days: Vec<UsualDay>,
-    /// and the seven before.
-    pub days_before: Vec<UsualDay>,
 }
 
 impl Explained {
@@ -100,97 +102,63 @@ pub struct DayOf {
 ///
 /// # Errors
 /// The store's.
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and the order is that of `list`")]
 pub fn explain(
     counts: Counts<'_>,
     usual: &impl Past,
     rulings: &Rulings,
     subject: Subject,
     key: &str,
-    window: Window,
-    language: Option<&str>,
-    now: Timestamp,
+    look: &Look<'_>,
 ) -> Result<Explained, StoreError> {
+    let Look { window, language, now, .. } = *look;
     let (target, span) = (target(subject, key), window.span(hour_of(now)));
-    let found = assess(counts, usual, target, window, language, now, true)?;
+    let found = assess(counts, usual, target, look, true)?;
     let reason = |why| match why {
         Withheld::Hidden => rulings.of(subject, key, now).map_or_else(String::new, |ruling| ruling.reason.clone()),
-        Withheld::YoungVoters => "Most who speak of it have accounts that are younger than a week.".to_owned(),
+        Withheld::YoungVoters => "It trends only with accounts that are younger than a week.".to_owned(),
         Withheld::Review => "The operator of this relay looks at everything before it is shown.".to_owned(),
     };
-    let (days, days_before) = days(usual, &found, target, window, language, now)?;
     Ok(Explained {
         at: now,
         subject,
         key: key.to_owned(),
-        name: counts.votes.spelling(target, span).unwrap_or(key).to_owned(),
+        name: counts.votes.spelling(target, span, counts.servers, now).unwrap_or(key).to_owned(),
         window,
         span,
         language: language.map(str::to_owned),
         withheld: rulings.withheld(subject, key, &found.count, now).map(|why| (why, reason(why))),
         found,
         history: history(counts, usual, target, language, now)?,
-        days,
-        days_before,
     })
-}
-
-/// The days that an ordinary one of a week is made of; none for other windows.
-fn days(
-    usual: &impl Past,
-    found: &Assessment,
-    target: u64,
-    window: Window,
-    language: Option<&str>,
-    now: Timestamp,
-) -> Result<(Vec<UsualDay>, Vec<UsualDay>), StoreError> {
-    if window != Window::Week {
-        return Ok(Default::default());
-    }
-    let (today, language) = (hour_of(now) / DAY, language.unwrap_or_default());
-    let day = |back: u32| usual.day(today.saturating_sub(back), target, language);
-    let counted = &found.count;
-    let mut days =
-        vec![UsualDay { usual: usual_of(&counted.measure), spread: counted.measure.spread, uses: counted.uses }];
-    for back in 1..HISTORY_DAYS {
-        days.push(day(back)?);
-    }
-    Ok((days, (HISTORY_DAYS..2 * HISTORY_DAYS).map(day).collect::<Result<_, _>>()?))
 }
 
 impl Trends {
     /// How something stands on the list that is handed out, if that is of this moment (as it says it itself) and has it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn explain_as_listed(&self, asked: &Asked, key: &str, at: &str) -> Result<Option<Explained>, TrendsFault> {
-        let Some(list) = self.ready(asked).filter(|list| list.at.rfc3339() == at) else { return Ok(None) };
-        Ok(as_listed(&list, asked, key, &self.0.store.usual()?)?)
+    #[must_use]
+    pub fn explain_as_listed(&self, asked: &Asked, key: &str, at: &str) -> Option<Explained> {
+        self.ready(asked).filter(|list| list.at.rfc3339() == at).and_then(|list| as_listed(&list, asked, key))
     }
 }
 
-fn as_listed(list: &List, asked: &Asked, key: &str, usual: &impl Past) -> Result<Option<Explained>, StoreError> {
-    let Some(entry) = list.entries.iter().find(|entry| entry.key == key) else { return Ok(None) };
-    let Some(found) = entry.made_of.0.as_deref() else { return Ok(None) };
-    let (window, language) = (asked.window, asked.language.as_deref());
-    let (days, days_before) = days(usual, found, target(asked.subject, key), window, language, list.at)?;
-    Ok(Some(Explained {
+fn as_listed(list: &List, asked: &Asked, key: &str) -> Option<Explained> {
+    let entry = list.entries.iter().find(|entry| entry.key == key)?;
+    let found = entry.made_of.0.as_deref()?;
+    Some(Explained {
         at: list.at,
         subject: asked.subject,
         key: key.to_owned(),
         name: entry.name.clone(),
-        window,
-        span: window.span(hour_of(list.at)),
+        window: asked.window,
+        span: asked.window.span(hour_of(list.at)),
         language: asked.language.clone(),
         found: found.clone(),
         withheld: None,
         history: entry.history.clone(),
-        days,
-        days_before,
-    }))
+    })
 }
 
-/// The last seven days of a thing, today first; a day on which few spoke of it is one on which nobody did.
+/// The last seven days of a thing, today first: today and yesterday as they are now. A day on which few spoke of it is one on
+/// which nobody did.
 ///
 /// # Errors
 /// The store's.
@@ -201,21 +169,45 @@ pub fn history(
     language: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<DayOf>, StoreError> {
-    let (hour, today) = (hour_of(now), hour_of(now) / DAY);
-    let began = |day: u32| Timestamp::from_secs(i64::from(day) * 86_400);
-    let span = Span { from: today * DAY, to: hour };
-    let counted = counts.votes.count(target, span, language, counts.servers, now);
-    let mut days = vec![DayOf::told(began(today), counted.uses, counted.measure.people, counted.measure.servers)];
-    for back in 1..HISTORY_DAYS {
-        let day = today.saturating_sub(back);
-        let known = usual.day(day, target, language.unwrap_or_default())?;
-        days.push(DayOf::told(began(day), known.uses, known.usual.people, known.usual.servers));
-    }
+    let mut days = live_days(counts, target, language, now);
+    days.extend(kept_days(usual, target, language, now)?);
     Ok(days)
 }
 
+/// Today and yesterday.
+#[must_use]
+pub fn live_days(counts: Counts<'_>, target: u64, language: Option<&str>, now: Timestamp) -> Vec<DayOf> {
+    let hour = hour_of(now);
+    let day = |back| {
+        let span = day_of(hour, back);
+        let count = counts.votes.count(target, span, language, counts.servers, now);
+        DayOf::told(span.from / DAY, count.uses, count.measure.people, count.measure.servers)
+    };
+    (0..LIVE_DAYS).map(day).collect()
+}
+
+/// Those before.
+///
+/// # Errors
+/// The store's.
+pub fn kept_days(
+    usual: &impl Past,
+    target: u64,
+    language: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<DayOf>, StoreError> {
+    let today = hour_of(now) / DAY;
+    let day = |back| {
+        let day = today.saturating_sub(back);
+        let known = usual.day(day, target, language.unwrap_or_default())?;
+        Ok(DayOf::told(day, known.uses, known.usual.people, known.usual.servers))
+    };
+    (LIVE_DAYS..HISTORY_DAYS).map(day).collect()
+}
+
 impl DayOf {
-    const fn told(began: Timestamp, uses: u32, people: u32, servers: u32) -> Self {
+    fn told(day: u32, uses: u32, people: u32, servers: u32) -> Self {
+        let began = Timestamp::from_secs(i64::from(day) * 86_400);
         if is_told(people, servers) { Self { began, uses, people } } else { Self { began, uses: 0, people: 0 } }
     }
 }
@@ -224,7 +216,7 @@ impl DayOf {
 mod tests {
     use super::*;
     use crate::ids::{Authority, Seq};
-    use crate::store::{Ballot, Choice, Place, Usual, UsualHour};
+    use crate::store::{Ballot, Choice, Place, Usual, UsualDay, UsualHour};
     use crate::trends::servers::Servers;
     use crate::trends::votes::Votes;
 
@@ -266,10 +258,10 @@ mod tests {
         for subject in [Subject::Tag, Subject::Link] {
             let choice = Choice { subject, key: "https://news.example/1".to_owned(), shown: String::new() };
             let (votes, servers) = counted(&choice, 6);
-            let counts = Counts { votes: &votes, servers: &servers };
-            let days = history(counts, &Days(&[9, 4, 0, 5]), choice.target(), None, NOON).unwrap();
+            let counts = Counts { votes: &votes, servers: &servers, since: 0 };
+            let days = history(counts, &Days(&[0, 9, 4, 0, 5]), choice.target(), None, NOON).unwrap();
             let days: Vec<(u32, u32)> = days.iter().map(|day| (day.people, day.uses)).collect();
-            assert_eq!(days, [(6, 6), (9, 18), (0, 0), (0, 0), (5, 10), (0, 0), (0, 0)]);
+            assert_eq!(days, [(6, 6), (0, 0), (9, 18), (0, 0), (0, 0), (5, 10), (0, 0)]);
         }
     }
 
@@ -283,12 +275,14 @@ mod tests {
     fn a_week_is_explained_by_its_days_and_those_before() {
         let choice = Choice { subject: Subject::Tag, key: "cats".to_owned(), shown: String::new() };
         let (votes, servers) = counted(&choice, 8);
-        let (counts, past) = (Counts { votes: &votes, servers: &servers }, Days(&[7; 13]));
-        let explained =
-            |window| explain(counts, &past, &Rulings::default(), Subject::Tag, "cats", window, None, NOON).unwrap();
-        let week = explained(Window::Week);
+        let (counts, past) = (Counts { votes: &votes, servers: &servers, since: 0 }, Days(&[7; 13]));
+        let explained = |window| {
+            let look = Look { window, language: None, now: NOON, all: 0 };
+            explain(counts, &past, &Rulings::default(), Subject::Tag, "cats", &look).unwrap()
+        };
+        let week = explained(Window::Week).found;
         let people = |days: &[UsualDay]| days.iter().map(|day| day.usual.people).collect::<Vec<_>>();
-        assert_eq!((people(&week.days), people(&week.days_before)), (vec![8, 7, 7, 7, 7, 7, 7], vec![7; 7]));
-        assert!(explained(Window::Six).days.is_empty());
+        assert_eq!((people(&week.days), people(&week.days_before)), (vec![8, 0, 7, 7, 7, 7, 7], vec![7; 7]));
+        assert!(explained(Window::Six).found.days.is_empty());
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Trends;
 use super::close;
+use super::languages::{self, UNKNOWN};
 use super::rules::choices;
-use super::votes::UNKNOWN;
 use crate::clock::Timestamp;
 use crate::consent::{self, Case, Decision, Occasion, Reason, Strictness, Terms, Use};
 use crate::ids::{Iri, Seq};
@@ -21,8 +21,10 @@ use crate::wire::searchable::ObjectSignals;
 
 /// What a post claims may be so much older than its arrival: a longer way is none that news come by.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
-/// An account is young for so long.
+/// An account is young for so long, by what it says itself,
 const YOUNG: Duration = Duration::from_secs(7 * 24 * 3600);
+/// and by when this relay first met it, in days.
+const YOUNG_DAYS: i64 = 7;
 
 /// What the origin said.
 pub(super) enum Finding {
@@ -117,7 +119,8 @@ impl Trends {
             }
             let document = Document::of(&said);
             let choices = choices(&document, &document::links(&said), &author);
-            let language = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
+            let said = document.language.clone().unwrap_or_else(|| language::detect(&document.text).to_owned());
+            let language = if languages::is_known(&said) { said } else { UNKNOWN.to_owned() };
             (choices, language, document.words())
         };
         if choices.is_empty() {
@@ -190,8 +193,10 @@ impl Trends {
 
     fn cast(&self, tx: &mut Tx<'_>, vote: &Candidate) -> Result<&'static str, StoreError> {
         let Candidate { object, author, .. } = vote;
-        // It waited for its author to be read, and an edit was quicker; or what it was is gone meanwhile.
-        if !vote.boost && tx.is_void(object, vote.seq)? {
+        // It waited for its author to be read, and an edit was quicker, or an Undo; or what it was is gone meanwhile.
+        let is_void =
+            if vote.boost { tx.is_void_boost(object, author, vote.seq)? } else { tx.is_void(object, vote.seq)? };
+        if is_void {
             return Ok("edited-since");
         }
         let refused = tx.refused_author(author)?;
@@ -209,18 +214,36 @@ impl Trends {
         if self.0.rules.set().searchable(author, &vote.words, self.0.clock.now()).verdict == Verdict::Block {
             return Ok(Reason::Ruled.as_str());
         }
-        let (place, hour) = (tx.place(&author.authority())?.number, hour_of(vote.at));
+        let voted = if vote.boost { Voted::Boost(object, author) } else { Voted::Post(object) };
+        let hour = tx.ballot_hour(voted, hour_of(vote.at))?;
+        if hour + close::HOURS_KEPT < hour_of(self.0.clock.now()) {
+            return Ok("too-late");
+        }
+        // What is boosted is in the language of its author.
+        let boosted = if vote.boost { tx.indexed_post(object)? } else { None };
+        let language = boosted.map(|(_, post)| post.language).filter(|language| languages::is_known(language));
         let ballot = Ballot {
             author: tx.ballot_author(author, hour)?,
-            place,
-            language: vote.language.clone(),
-            young: vote.young,
+            place: tx.place(&author.authority())?.number,
+            language: language.unwrap_or_else(|| vote.language.clone()),
+            young: vote.young || self.is_new_here(tx, author)?,
             hour,
             seq: vote.seq,
             choices: vote.choices.clone(),
         };
-        let voted = if vote.boost { Voted::Boost(object, author) } else { Voted::Post(object) };
         Ok(if tx.cast(voted, ballot)? { "counted" } else { "counted-before" })
+    }
+
+    /// Whether this relay met somebody lately: what an account says of its own age need not be so. Of servers that the
+    /// operator vouches for it is believed.
+    fn is_new_here(&self, tx: &Tx<'_>, author: &Iri) -> Result<bool, StoreError> {
+        let server = author.authority();
+        if self.0.config.grown.iter().any(|domain| server.is_within(domain)) {
+            return Ok(false);
+        }
+        let met = tx.seen_days(SeenSet::Authors, &[author.as_str()])?;
+        let today = self.0.clock.now().day();
+        Ok(met.is_some_and(|(first, _)| today - i64::from(first) < YOUNG_DAYS))
     }
 
     fn consent(

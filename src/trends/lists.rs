@@ -1,19 +1,22 @@
 //! Lists of what trends: which, in which order, made from the counts at one moment. The same counts give the same list,
 //! byte for byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::assess::{Assessment, Counts, Past, Window, assess};
-use super::explain::{DayOf, MadeOf, history};
+use super::assess::{Assessment, Counts, Look, Past, Window, assess};
+use super::explain::{DayOf, MadeOf, kept_days, live_days};
 use super::rulings::{Rulings, Withheld};
 use super::score::MIN_PEOPLE;
 use crate::clock::Timestamp;
+use crate::ids::Authority;
 use crate::store::{StoreError, Subject, Usual, hour_of, target};
 
 /// Entries of a list at most.
 pub const MOST_ENTRIES: usize = 200;
+/// Of these, links to one site.
+const MOST_OF_SITE: u32 = 3;
 
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +30,13 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether everybody gets it who asks for nothing special: it is made by itself.
+    #[must_use]
+    pub fn is_for_everybody(&self) -> bool {
+        let is_usual = self.subject == Subject::Tag || self.window == Window::Day;
+        is_usual && self.language.is_none()
+    }
+
     /// The row that it is kept under when it was served.
     #[must_use]
     pub fn row(&self) -> String {
@@ -47,6 +57,15 @@ pub struct List {
     pub entries: Vec<Entry>,
     /// What else trends and is not shown, by the reason: the keys, in the same order.
     pub withheld: BTreeMap<Withheld, Vec<String>>,
+}
+
+impl List {
+    /// One with nothing on it.
+    #[must_use]
+    pub fn empty(window: Window, language: &str, at: Timestamp) -> Self {
+        let (entries, withheld) = (Vec::new(), BTreeMap::new());
+        Self { at, within: window.hours(), language: language.to_owned(), entries, withheld }
+    }
 }
 
 /// One of them.
@@ -109,9 +128,22 @@ pub fn list(
     asked: &Asked,
     now: Timestamp,
 ) -> Result<List, StoreError> {
-    let (mut entries, mut withheld) = (Vec::new(), BTreeMap::<Withheld, Vec<String>>::new());
+    finish(draft(counts, usual, rulings, asked, now)?, usual, asked)
+}
+
+/// The same without the days that are over, which are read from the store: for that nobody need wait.
+pub(super) fn draft(
+    counts: Counts<'_>,
+    usual: &impl Past,
+    rulings: &Rulings,
+    asked: &Asked,
+    now: Timestamp,
+) -> Result<List, StoreError> {
+    let (mut entries, mut sites) = (Vec::new(), HashMap::new());
+    let mut withheld = BTreeMap::<Withheld, Vec<String>>::new();
     for (entry, why) in all(counts, usual, rulings, asked, now)? {
         match why {
+            None if is_one_too_many(asked.subject, &entry.key, &mut sites) => {}
             None => entries.push(entry),
             Some(why) => withheld.entry(why).or_default().push(entry.key),
         }
@@ -119,10 +151,28 @@ pub fn list(
     entries.truncate(MOST_ENTRIES);
     for entry in &mut entries {
         let target = target(asked.subject, &entry.key);
-        entry.history = history(counts, usual, target, asked.language.as_deref(), now)?;
+        entry.history = live_days(counts, target, asked.language.as_deref(), now);
     }
     let language = asked.language.clone().unwrap_or_default();
     Ok(List { at: now, within: asked.window.hours(), language, entries, withheld })
+}
+
+/// With them.
+pub(super) fn finish(mut list: List, usual: &impl Past, asked: &Asked) -> Result<List, StoreError> {
+    for entry in &mut list.entries {
+        let target = target(asked.subject, &entry.key);
+        entry.history.extend(kept_days(usual, target, asked.language.as_deref(), list.at)?);
+    }
+    Ok(list)
+}
+
+/// A site has a few places: else whoever has one fills the list with it.
+fn is_one_too_many(subject: Subject, key: &str, sites: &mut HashMap<String, u32>) -> bool {
+    let host = if subject == Subject::Link { url::Url::parse(key).ok() } else { None };
+    let Some(host) = host.and_then(|url| Authority::parse(url.host_str()?).ok()) else { return false };
+    let count = sites.entry(host.registrable().to_owned()).or_default();
+    *count += 1;
+    *count > MOST_OF_SITE
 }
 
 /// All that trends, in order, and why it is not shown if it is not.
@@ -137,20 +187,37 @@ pub fn all(
     now: Timestamp,
 ) -> Result<Vec<(Entry, Option<Withheld>)>, StoreError> {
     let span = asked.window.span(hour_of(now));
-    let least = if asked.window == Window::Week { 1 } else { MIN_PEOPLE as usize };
     let language = asked.language.as_deref();
+    let all = counts.votes.speaking(span, language, counts.servers, now);
+    let look = Look { window: asked.window, language, now, all };
     let mut found = Vec::new();
     for (target, subject) in counts.votes.targets() {
-        if subject != asked.subject || counts.votes.at_most(target, span) < least {
+        if subject != asked.subject || counts.votes.at_most(target, span) < MIN_PEOPLE as usize {
             continue;
         }
-        let one = assess(counts, usual, target, asked.window, language, now, false)?;
+        let one = assess(counts, usual, target, &look, false)?;
         let Some((_, key)) = counts.votes.key(target).filter(|_| one.score.trends()) else { continue };
-        let name = counts.votes.spelling(target, span).unwrap_or(key);
+        let name = counts.votes.spelling(target, span, counts.servers, now).unwrap_or(key);
         found.push((Entry::of(key, name, &one), rulings.withheld(subject, key, &one.count, now)));
     }
     found.sort_by(|(one, _), (other, _)| {
         other.z.total_cmp(&one.z).then_with(|| other.people.cmp(&one.people)).then_with(|| one.key.cmp(&other.key))
     });
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_site_has_a_few_places_on_a_list_of_links() {
+        let mut sites = HashMap::new();
+        let mut is_left_out = |subject, key: &str| is_one_too_many(subject, key, &mut sites);
+        for number in 0..MOST_OF_SITE {
+            assert!(!is_left_out(Subject::Link, &format!("https://x{number}.example.org/{number}")));
+        }
+        assert!(is_left_out(Subject::Link, "https://www.example.org/more"));
+        assert!(!is_left_out(Subject::Link, "https://other.example/") && !is_left_out(Subject::Tag, "example"));
+    }
 }

@@ -12,7 +12,9 @@ pub mod board;
 mod close;
 pub mod explain;
 mod judge;
+pub mod languages;
 pub mod lists;
+mod past;
 pub mod replay;
 pub mod roller;
 pub mod rules;
@@ -22,27 +24,33 @@ pub mod served;
 pub mod servers;
 pub mod simulate;
 pub mod sketch;
+pub mod spellings;
+mod turns;
 pub mod votes;
+mod waiting;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use self::assess::Window;
+use self::assess::{Look, Window};
 use self::board::Board;
 use self::explain::Explained;
 use self::lists::{Asked, Entry, List};
+use self::past::{Days, KeptPast};
 use self::rulings::{Ruled, Rulings, Withheld};
+use self::turns::Turns;
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::consent::Reason;
 use crate::log::Log;
 use crate::peers::Peers;
 use crate::policy::{RuleSet, Rules};
-use crate::store::{Act, BallotKey, Store, StoreError, Subject, TrendRuling, TrendServed};
+use crate::store::{Act, BallotKey, Store, StoreError, Subject, TrendClosed, TrendRuling, TrendServed, hour_of};
 use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 
@@ -50,10 +58,19 @@ use crate::telemetry::Metrics;
 pub const REFRESH: Duration = Duration::from_secs(15);
 /// A list that nobody made anew is still shown for so long: whoever asks does not wait.
 const STALE: Duration = Duration::from_secs(60);
-/// Lists that are made anew by themselves: those that somebody asked for within this time.
+/// The same of a list that is not made by itself.
+const STALE_OF_FEW: Duration = Duration::from_secs(30);
+/// Lists that are made anew by themselves, beside those that everybody gets: those that somebody asked for within this
+/// time,
 const WANTED_FOR: Duration = Duration::from_secs(600);
-/// Lists in memory: windows, kinds and languages that are asked for.
+/// and so many of them, the ones that were asked for last. All others are made when somebody asks.
+const MOST_WANTED: usize = 8;
+/// Lists in memory: windows, kinds and languages that are asked for. Beyond it goes the one that was asked for longest ago.
 const MOST_LISTS: usize = 256;
+/// Questions about single things that wait for the counts, each on a thread.
+const MOST_ASKING: usize = 16;
+/// Windows and languages of which it is remembered for a moment how much speaks in them.
+const MOST_SPEAKING: usize = 1000;
 
 /// What the room needs from the house. Cheap to clone.
 #[derive(Clone)]
@@ -71,9 +88,17 @@ struct Parts {
     /// The counts; none before the journal was read.
     board: Mutex<Option<Board>>,
     rulings: RwLock<Arc<Rulings>>,
-    /// Held while the operator's word is written down and takes hold: of two at once none is lost.
-    ruling: tokio::sync::Mutex<()>,
     lists: Mutex<HashMap<Asked, Kept>>,
+    /// Whose turn it is to make one.
+    turns: Turns,
+    /// Days that are over.
+    days: Mutex<Days>,
+    /// What all servers weigh that speak in a window and a language, and as of when.
+    speaking: Mutex<HashMap<(Window, Option<String>), (Timestamp, u64)>>,
+    /// Who asks about single things.
+    asking: AtomicUsize,
+    /// One ruling at a time: what was written last is what holds.
+    ruling: tokio::sync::Mutex<()>,
     /// The operator said something.
     ruled: Notify,
 }
@@ -134,8 +159,12 @@ impl Trends {
             metrics,
             board: Mutex::default(),
             rulings: RwLock::new(rulings),
-            ruling: tokio::sync::Mutex::default(),
             lists: Mutex::default(),
+            turns: Turns::default(),
+            days: Mutex::default(),
+            speaking: Mutex::default(),
+            asking: AtomicUsize::new(0),
+            ruling: tokio::sync::Mutex::default(),
             ruled: Notify::new(),
         })))
     }
@@ -160,22 +189,31 @@ impl Trends {
         self.0.config.is_on()
     }
 
-    /// A list, if there is one that needs not be made first.
+    /// A list, if there is one that needs not be made first. In a language that is none nothing is said.
     #[must_use]
     pub fn ready(&self, asked: &Asked) -> Option<Arc<List>> {
         let (now, rulings, rules) = (self.0.clock.now(), self.rulings(), self.0.rules.set());
+        if let Some(language) = asked.language.as_deref().filter(|language| !languages::is_known(language)) {
+            return Some(Arc::new(List::empty(asked.window, language, now)));
+        }
         let mut lists = self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = lists.get_mut(asked)?;
         kept.asked_at = now;
         let holds = Arc::ptr_eq(&kept.rulings, &rulings) && Arc::ptr_eq(&kept.rules, &rules);
-        (holds && now.since(kept.made_at) <= STALE).then(|| kept.list.clone())
+        let stale = if asked.is_for_everybody() { STALE } else { STALE_OF_FEW };
+        (holds && now.since(kept.made_at) <= stale).then(|| kept.list.clone())
     }
 
-    /// A list. Reads and counts: not for an async thread.
+    /// A list. Reads and counts: not for an async thread. Where others are being made already it may be too much to ask.
     ///
     /// # Errors
     /// [`TrendsFault`].
     pub fn list(&self, asked: &Asked) -> Result<Arc<List>, TrendsFault> {
+        if let Some(ready) = self.ready(asked) {
+            return Ok(ready);
+        }
+        let _turn = self.0.turns.take(asked).ok_or(TrendsFault::Counting)?;
+        // Whoever had the turn before may have made it.
         if let Some(ready) = self.ready(asked) {
             return Ok(ready);
         }
@@ -185,22 +223,28 @@ impl Trends {
     /// Makes a list anew.
     fn make(&self, asked: &Asked) -> Result<Arc<List>, TrendsFault> {
         let (now, rulings, rules) = (self.0.clock.now(), self.rulings(), self.0.rules.set());
-        let known = self.with_board(|board| {
-            let usual = self.0.store.usual()?;
-            let known = asked.language.as_ref().is_none_or(|language| board.votes.knows(language));
-            let list = lists::list(board.counts(), &usual, &rulings, asked, now)?;
-            Ok((Arc::new(list), known, board.newest(), board.evicted()))
-        });
-        let (list, known, newest, evicted) = known?;
+        let (draft, newest, evicted, usual) = self.with_board(|board| {
+            let usual = self.past(now)?;
+            let draft = lists::draft(board.counts(), &usual, &rulings, asked, now)?;
+            Ok((draft, board.newest(), board.evicted(), usual))
+        })?;
+        let list = Arc::new(lists::finish(draft, &usual, asked)?);
         let mut lists = self.0.lists.lock().unwrap_or_else(PoisonError::into_inner);
         let asked_at = lists.get(asked).map_or(now, |kept| kept.asked_at);
         lists.retain(|_, kept| now.since(kept.asked_at) <= WANTED_FOR);
-        // Whoever makes up languages takes nobody's room.
-        if known && (lists.len() < MOST_LISTS || lists.contains_key(asked)) {
-            let kept = Kept { list: list.clone(), made_at: now, asked_at, rulings, rules, newest, evicted };
-            lists.insert(asked.clone(), kept);
+        if lists.len() >= MOST_LISTS && !lists.contains_key(asked) {
+            let few = lists.iter().filter(|(asked, _)| !asked.is_for_everybody());
+            if let Some(oldest) = few.min_by_key(|(_, kept)| kept.asked_at).map(|(asked, _)| asked.clone()) {
+                lists.remove(&oldest);
+            }
         }
+        let kept = Kept { list: list.clone(), made_at: now, asked_at, rulings, rules, newest, evicted };
+        lists.insert(asked.clone(), kept);
         Ok(list)
+    }
+
+    fn past(&self, now: Timestamp) -> Result<KeptPast<'_>, StoreError> {
+        Ok(KeptPast::new(self.0.store.usual()?, &self.0.days, hour_of(now)))
     }
 
     /// All that trends and is not shown, and why.
@@ -209,8 +253,9 @@ impl Trends {
     /// [`TrendsFault`].
     pub fn held_back(&self, asked: &Asked) -> Result<Vec<(Entry, Withheld)>, TrendsFault> {
         let (now, rulings) = (self.0.clock.now(), self.rulings());
+        let _turn = self.0.turns.take(asked).ok_or(TrendsFault::Counting)?;
         self.with_board(|board| {
-            let all = lists::all(board.counts(), &self.0.store.usual()?, &rulings, asked, now)?;
+            let all = lists::all(board.counts(), &self.past(now)?, &rulings, asked, now)?;
             Ok(all.into_iter().filter_map(|(entry, why)| Some((entry, why?))).collect())
         })
     }
@@ -227,26 +272,53 @@ impl Trends {
         language: Option<&str>,
     ) -> Result<Explained, TrendsFault> {
         let (now, rulings) = (self.0.clock.now(), self.rulings());
+        let _asking = Asking::begin(&self.0.asking).ok_or(TrendsFault::Counting)?;
         self.with_board(|board| {
-            let usual = self.0.store.usual()?;
-            Ok(explain::explain(board.counts(), &usual, &rulings, subject, key, window, language, now)?)
+            let all = self.speaking(board, window, language, now);
+            let look = Look { window, language, now, all };
+            Ok(explain::explain(board.counts(), &self.past(now)?, &rulings, subject, key, &look)?)
         })
     }
 
-    /// Does something with the counts as they are now.
+    /// What all servers weigh that speak in this window, remembered for a moment: counting it looks at everything.
+    fn speaking(&self, board: &Board, window: Window, language: Option<&str>, now: Timestamp) -> u64 {
+        let key = (window, language.map(str::to_owned));
+        let mut known = self.0.speaking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, all)) = known.get(&key)
+            && now.since(*at) < REFRESH
+        {
+            return *all;
+        }
+        let all = board.votes.speaking(window.span(hour_of(now)), language, &board.servers, now);
+        if known.len() >= MOST_SPEAKING {
+            known.clear();
+        }
+        known.insert(key, (now, all));
+        all
+    }
+
+    /// Does something with the counts as they are now. Waits for others who do, and reads: not for an async thread.
     fn with_board<T>(&self, with: impl FnOnce(&mut Board) -> Result<T, TrendsFault>) -> Result<T, TrendsFault> {
         let mut board = self.lock();
         let Some(counts) = board.as_mut() else { return Err(TrendsFault::Counting) };
-        let now = self.0.clock.now();
-        let rules = self.0.rules.set();
-        if !counts.is_ruled_by(&rules) {
-            counts.rule(&rules, now);
-        }
-        match self.0.store.ballot_changes() {
-            Some(changes) => counts.follow(&changes, &self.0.store, now)?,
-            None => *counts = self.load(&rules)?,
+        if let Err(error) = self.catch_up(counts) {
+            // What was to be counted is lost: all of it is read anew.
+            *board = None;
+            return Err(error.into());
         }
         with(counts)
+    }
+
+    fn catch_up(&self, board: &mut Board) -> Result<(), StoreError> {
+        let (now, rules) = (self.0.clock.now(), self.0.rules.set());
+        if !board.is_ruled_by(&rules) {
+            board.rule(&rules, now);
+        }
+        match self.0.store.ballot_changes() {
+            Some(changes) => board.follow(&changes, &self.0.store, now)?,
+            None => *board = self.load(&rules)?,
+        }
+        Ok(())
     }
 
     fn load(&self, rules: &Arc<RuleSet>) -> Result<Board, StoreError> {
@@ -312,19 +384,23 @@ impl Trends {
         replay::replay(&self.0.store, &self.0.config, &self.0.rules.set(), self.0.clock.now())
     }
 
-    /// Where there are no trends any more nothing is kept of them.
+    /// Where there are no trends any more nothing is kept of them; if there are again, they begin with what comes then.
     async fn forget_all(&self) -> Result<(), StoreError> {
-        if self.0.store.all::<BallotKey>()?.is_empty() && self.0.store.all::<TrendServed>()?.is_empty() {
+        let store = &self.0.store;
+        let was_on =
+            store.worker_cursor(roller::NAME)?.is_some() || store.get::<TrendClosed>(TrendClosed::ROW)?.is_some();
+        if !was_on && store.all::<BallotKey>()?.is_empty() && store.all::<TrendServed>()?.is_empty() {
             return Ok(());
         }
-        self.0
-            .store
+        store
             .write(|tx| {
-                served::of_everybody().iter().try_for_each(|asked| tx.remove::<TrendServed>(&asked.row()).map(drop))
+                tx.forget_worker_cursor(roller::NAME)?;
+                tx.remove::<TrendClosed>(TrendClosed::ROW).map(drop)
             })
             .await?;
-        while self.0.store.write(|tx| tx.expire_ballots(u32::MAX, 500)).await? {}
-        while self.0.store.write(|tx| tx.expire_usual(u32::MAX, u32::MAX, 500)).await? {}
+        store.forget::<TrendServed>(|_served| true).await?;
+        while store.write(|tx| tx.expire_ballots(u32::MAX, 500)).await? {}
+        while store.write(|tx| tx.expire_usual(u32::MAX, u32::MAX, 500)).await? {}
         Ok(())
     }
 
@@ -333,5 +409,21 @@ impl Trends {
         if Reason::is_word(word) {
             self.0.metrics.consent_refusals.with_label_values(&["trends", word]).inc();
         }
+    }
+}
+
+/// Somebody who asks about one thing; no more when dropped.
+struct Asking<'a>(&'a AtomicUsize);
+
+impl<'a> Asking<'a> {
+    fn begin(all: &'a AtomicUsize) -> Option<Self> {
+        let asking = Self(all);
+        if all.fetch_add(1, Ordering::SeqCst) < MOST_ASKING { Some(asking) } else { None }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -5,7 +5,7 @@
 //! What the configuration denies stays denied, also when a word of the operator about it has run out; one that holds stands
 //! over it.
 //!
-//! Kept back without the operator: what mostly accounts speak of that are younger than a week, because names are made into
+//! Kept back without the operator: what trends only with accounts that are younger than a week, because names are made into
 //! trends that way; and everything, until it was looked at, where `trends.review` is on.
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,8 +28,6 @@ const MAX_REASON: usize = 500;
 pub const MOST_RULINGS: usize = 10_000;
 /// What has run out is known for so long, because lists of then are made again by it.
 const OVER: Duration = Duration::from_secs(49 * 3600);
-/// Which of the people make a thing one of young accounts: more than one in so many.
-const YOUNG_SHARE: u32 = 2;
 
 /// Why something that trends is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,7 +35,7 @@ const YOUNG_SHARE: u32 = 2;
 pub enum Withheld {
     /// The operator hides it.
     Hidden,
-    /// Most who speak of it have accounts that are younger than a week.
+    /// Without accounts that are younger than a week it would not trend.
     YoungVoters,
     /// The operator looks at everything first, and did not yet.
     Review,
@@ -138,7 +136,7 @@ impl Rulings {
         match self.of(subject, key, now) {
             Some(ruling) if ruling.hidden => Some(Withheld::Hidden),
             Some(_shown) => None,
-            None if count.young.saturating_mul(YOUNG_SHARE) > count.measure.people => Some(Withheld::YoungVoters),
+            None if count.only_with_young => Some(Withheld::YoungVoters),
             None => self.review.then_some(Withheld::Review),
         }
     }
@@ -276,12 +274,11 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::trends::score::Measure;
 
     const NOON: Timestamp = Timestamp::from_secs(1_787_486_400);
 
-    fn count(people: u32, young: u32) -> Count {
-        Count { measure: Measure { people, ..Measure::default() }, young, ..Count::default() }
+    fn count(only_with_young: bool) -> Count {
+        Count { only_with_young, ..Count::default() }
     }
 
     #[tokio::test]
@@ -303,7 +300,7 @@ mod tests {
         let check = |rulings: &Rulings, subject, key: &str, count: &Count, now, expected| {
             assert_eq!(rulings.withheld(subject, key, count, now), expected, "{key}");
         };
-        let (old, young) = (count(10, 5), count(10, 6));
+        let (old, young) = (count(false), count(true));
         let open = Rulings::load(&store, &["dogs".to_owned()], false).unwrap();
         check(&open, Subject::Tag, "cats", &old, NOON, Some(Withheld::Hidden));
         check(&open, Subject::Tag, "cats", &old, until, None);

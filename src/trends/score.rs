@@ -1,23 +1,33 @@
 //! People on servers, compared with normal: the score of everything that may trend, as pure functions. Nothing is read,
-//! counted or remembered here. `docs/TRENDS.md` explains it with an example whose numbers a test recomputes.
+//! counted or remembered here. `docs/TRENDS.md` explains it with an example whose numbers a test recomputes;
+//! `docs/decisions/0012` says why it is this one.
 //!
-//! * **Reach**, `R`: each server (registrable domain) adds the square root of its people, times its weight. A hundred
-//!   people on one server reach as far as ten on different ones.
-//! * **Spread**, `N`: on how many equal servers the same reach would stand: `(Σ w√p)² / Σ (w√p)²`.
+//! * A server (registrable domain) **adds** the square root of its people, times its weight: `a = w√p`. A hundred people
+//!   on one server add as much as ten do on another.
+//! * No server counts for more than the **fourth largest**: what three say, however many they are, is as much as the next
+//!   one makes of it, and nothing where there is none.
+//! * **Reach**, `R`: the sum of that. **Spread**, `N`: on how many equal servers the same reach would stand,
+//!   `R² / Σ a²`. It is told, and decides nothing.
 //! * **Usual**, `E`: the reach that was there at this time yesterday, or a week ago, whichever is larger.
 //! * **Score**, `z = (R − E) / √(E + 1)`: how many times its ordinary fluctuation a thing is above the usual.
 //!
+//! One more person never makes any of R, z and the servers smaller: nobody can be talked off a list.
+//!
 //! Reach is a sum of whole millionths, so that neither the order of votes nor the machine changes a digit of it, and
-//! anybody can compute it again from the counts.
+//! anybody can compute it again from the counts. All limits are here and nowhere else.
 
 use serde::{Deserialize, Serialize};
 
 /// People that it takes.
 pub const MIN_PEOPLE: u32 = 5;
-/// Servers that it takes,
-pub const MIN_SERVERS: u32 = 3;
-/// of such weight that the spread is more than this, in millionths: three servers that work together never get there.
-pub const MIN_SPREAD: u64 = 3 * ONE;
+/// Servers that it takes. None counts for more than the last of so many, in order of what each adds: with a smaller number
+/// fewer servers together make a trend of whatever they like.
+pub const MIN_SERVERS: u32 = 4;
+/// Where very many servers speak, it takes such a part of their weight: one in so many. More would keep what a country
+/// speaks of from a list of the world.
+pub const SHARE: u64 = 50;
+/// But never more than so many servers that weigh in full: else whoever brings in silent ones keeps things off.
+pub const MOST_SERVERS: u32 = 10;
 /// Score that it takes.
 pub const MIN_Z: f64 = 3.0;
 /// The score of rank 100: a thing that a few thousand servers speak of, and nobody did before. The scale is the same
@@ -28,7 +38,7 @@ pub const TOP_Z: f64 = 3000.0;
 pub const ONE: u64 = 1_000_000;
 /// The weight of a server that counts in full.
 pub const FULL: u32 = 1000;
-/// A server that has been known for less than this counts nothing: names are cheap, patience is not.
+/// A server that has been known for less than this counts nothing: names are cheap.
 pub const YOUNG_DAYS: u32 = 3;
 /// From here on it counts in full; in between, in proportion.
 pub const GROWN_DAYS: u32 = 30;
@@ -56,6 +66,8 @@ pub struct Measure {
     pub people: u32,
     /// Those servers.
     pub servers: u32,
+    /// What they weigh together, in thousandths.
+    pub weight: u64,
     /// `R` in millionths.
     pub reach: u64,
     /// `N` in millionths.
@@ -65,16 +77,22 @@ pub struct Measure {
 /// Measures: of each server its people and its weight in thousandths.
 #[must_use]
 pub fn measure(servers: impl IntoIterator<Item = (u32, u32)>) -> Measure {
-    let (mut measure, mut squares) = (Measure::default(), 0_u128);
+    let (mut measure, mut all) = (Measure::default(), Vec::new());
     for (people, weight) in servers {
-        let adds = root(people) * u64::from(weight.min(FULL)) / u64::from(FULL);
+        let adds = adds(people, weight);
         if adds == 0 {
             continue;
         }
         measure.people = measure.people.saturating_add(people);
         measure.servers = measure.servers.saturating_add(1);
-        measure.reach = measure.reach.saturating_add(adds);
-        squares += u128::from(adds) * u128::from(adds);
+        measure.weight = measure.weight.saturating_add(weight.min(FULL).into());
+        all.push(adds);
+    }
+    let (cap, mut squares) = (cap(&mut all), 0_u128);
+    for adds in all {
+        let counts = adds.min(cap);
+        measure.reach = measure.reach.saturating_add(counts);
+        squares += u128::from(counts) * u128::from(counts);
     }
     let reach = u128::from(measure.reach);
     let square = reach.saturating_mul(reach).saturating_mul(u128::from(ONE));
@@ -82,9 +100,33 @@ pub fn measure(servers: impl IntoIterator<Item = (u32, u32)>) -> Measure {
     measure
 }
 
+/// What a server adds, in millionths: its weight (in thousandths) times the square root of its people, rounded down twice.
+#[must_use]
+pub fn adds(people: u32, weight: u32) -> u64 {
+    root(people) * u64::from(weight.min(FULL)) / u64::from(FULL)
+}
+
+/// What a server counts for at most: what the fourth largest adds, and nothing where there are fewer. In which order they
+/// stand afterwards is left open.
+fn cap(adds: &mut [u64]) -> u64 {
+    let last = MIN_SERVERS as usize - 1;
+    if adds.len() <= last {
+        return 0;
+    }
+    *adds.select_nth_unstable_by(last, |one, other| other.cmp(one)).1
+}
+
 /// The square root in millionths, rounded down.
 fn root(people: u32) -> u64 {
     (u64::from(people) * ONE).saturating_mul(ONE).isqrt()
+}
+
+/// The weight that the servers of a thing must have together where all that speak weigh `all`, both in thousandths; 0 where
+/// so few speak that [`MIN_SERVERS`] says enough.
+#[must_use]
+pub fn needed_weight(all: u64) -> u64 {
+    let (share, full) = (all / SHARE, u64::from(FULL));
+    if share > u64::from(MIN_SERVERS) * full { share.min(u64::from(MOST_SERVERS) * full) } else { 0 }
 }
 
 /// What keeps a thing from trending.
@@ -95,8 +137,8 @@ pub enum Short {
     People,
     /// Of [`MIN_SERVERS`].
     Servers,
-    /// Of more than [`MIN_SPREAD`]: most of them are on three servers, or fewer.
-    Spread,
+    /// Of [`needed_weight`]: too few of all servers that speak.
+    Share,
     /// Of [`MIN_Z`]: it is about as usual.
     Score,
 }
@@ -120,14 +162,20 @@ impl Score {
     }
 }
 
-/// Scores a measure; `usual` is `E` in millionths.
+/// Scores a measure where few servers speak; `usual` is `E` in millionths.
 #[must_use]
 pub fn score(now: &Measure, usual: u64) -> Score {
+    score_among(now, usual, 0)
+}
+
+/// Scores a measure where all servers that speak of anything weigh `all` together, in thousandths (S).
+#[must_use]
+pub fn score_among(now: &Measure, usual: u64, all: u64) -> Score {
     let z = z(now.reach, usual);
     let short = match () {
         () if now.people < MIN_PEOPLE => Some(Short::People),
         () if now.servers < MIN_SERVERS => Some(Short::Servers),
-        () if now.spread <= MIN_SPREAD => Some(Short::Spread),
+        () if now.weight < needed_weight(all) => Some(Short::Share),
         () if z < MIN_Z => Some(Short::Score),
         () => None,
     };
@@ -198,14 +246,14 @@ mod tests {
                 what: "300 accounts on one server (Mastodon: 89,401; fediscoverer: 12.5)",
                 now: crowd(&[(1, 300, FULL)]),
                 usual: nothing,
-                expected: (17.32, 1.0, 17.32),
+                expected: (0.0, 0.0, 0.0),
                 short: Some(Short::Servers),
             },
             Case {
                 what: "50 on 50 sub-domains of one domain, which are one server (2,401; 2.1)",
                 now: crowd(&[(1, 50, FULL)]),
                 usual: nothing,
-                expected: (7.07, 1.0, 7.07),
+                expected: (0.0, 0.0, 0.0),
                 short: Some(Short::Servers),
             },
             Case {
@@ -219,21 +267,21 @@ mod tests {
                 what: "200 on two old servers and one on another (39,601; 8.3)",
                 now: crowd(&[(1, 100, FULL), (1, 99, FULL), (1, 1, FULL)]),
                 usual: nothing,
-                expected: (20.95, 2.19, 20.95),
-                short: Some(Short::Spread),
+                expected: (0.0, 0.0, 0.0),
+                short: Some(Short::Servers),
             },
             Case {
                 what: "40 people on 20 servers, usually two on one (722; 1.6)",
                 now: crowd(&[(20, 2, FULL)]),
                 usual: crowd(&[(1, 2, FULL)]),
-                expected: (28.28, 20.0, 17.29),
+                expected: (28.28, 20.0, 28.28),
                 short: None,
             },
             Case {
                 what: "120 on one huge server and 12 on others, usually five on five (1,488; 5.1)",
                 now: crowd(&[(1, 120, FULL), (12, 1, FULL)]),
                 usual: crowd(&[(5, 1, FULL)]),
-                expected: (22.95, 3.99, 7.33),
+                expected: (13.0, 13.0, 3.27),
                 short: None,
             },
             Case {
@@ -255,35 +303,70 @@ mod tests {
         }
     }
 
-    /// `docs/TRENDS.md` has an example; its table and its sentence are what comes out.
+    #[test]
+    fn three_servers_are_worth_what_the_fourth_makes_of_them() {
+        let of = |fourth: (u32, u32, u32)| score(&crowd(&[(3, 1000, FULL), fourth]), 0);
+        assert_eq!(of((0, 0, 0)).short, Some(Short::Servers));
+        let old = of((1, 1, FULL));
+        assert_eq!((old.z, old.rank), (4.0, 5), "however many the three are, one person counts as one");
+        assert_eq!(of((1, 1, weight(3 * HOURS_OF_A_DAY + 1))).short, Some(Short::Servers));
+        let new = of((1, 1, weight(5 * HOURS_OF_A_DAY)));
+        assert_eq!((new.z, new.short), (0.2, Some(Short::Score)));
+        // The other way round: nobody is talked off a list by a crowd on one server.
+        assert!(
+            score(&crowd(&[(12, 1, FULL)]), 0).trends() && score(&crowd(&[(12, 1, FULL), (1, 240, FULL)]), 0).trends()
+        );
+    }
+
+    #[test]
+    fn where_many_servers_speak_it_takes_a_fiftieth_of_them_and_never_more_than_ten() {
+        let full = u64::from(FULL);
+        for (all, expected) in [(0, 0), (200, 0), (250, 5), (400, 8), (500, 10), (100_000, 10)] {
+            assert_eq!(needed_weight(all * full), expected * full, "{all}");
+        }
+        let eight = crowd(&[(8, 2, FULL)]);
+        assert!(score_among(&eight, 0, 400 * full).trends());
+        assert_eq!(score_among(&eight, 0, 500 * full).short, Some(Short::Share));
+        let with_names = crowd(&[(8, 2, FULL), (20, 5, 1)]);
+        assert_eq!(score_among(&with_names, 0, 500 * full).short, Some(Short::Share), "names weigh what they weigh");
+    }
+
+    /// `docs/TRENDS.md` has an example; its table and its sentences are what comes out.
     #[test]
     fn the_worked_example_is_right() {
         let text = include_str!("../../docs/TRENDS.md");
-        let rows: Vec<(u32, u32, String)> = text
+        let rows: Vec<(u32, u32, String, String)> = text
             .lines()
             .filter(|line| line.contains(".example |"))
             .map(|line| {
                 let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-                (cells[2].parse().unwrap(), cells[3].replace('.', "").parse().unwrap(), cells[4].to_owned())
+                let weight = cells[3].replace('.', "").parse().unwrap();
+                (cells[2].parse().unwrap(), weight, cells[4].to_owned(), cells[5].to_owned())
             })
             .collect();
         let millionths = |number: u64| format!("{}.{:06}", number / ONE, number % ONE);
-        for (people, weight, adds) in &rows {
-            assert_eq!(millionths(measure([(*people, *weight)]).reach), *adds);
+        let mut all: Vec<u64> = rows.iter().map(|(people, weight, ..)| adds(*people, *weight)).collect();
+        let most = cap(&mut all);
+        for (people, weight, adds, counts) in &rows {
+            let added = super::adds(*people, *weight);
+            assert_eq!((&millionths(added), &millionths(added.min(most))), (adds, counts));
         }
-        let now = measure(rows.iter().map(|(people, weight, _)| (*people, *weight)));
-        let score = score(&now, ONE);
-        let (reach, spread) = (millionths(now.reach), millionths(now.spread));
-        let said =
-            format!("R = {reach}, N = {spread}, E = 1, z = {:.6}: it trends, with rank {}.", score.z, score.rank);
-        assert!(score.trends() && text.contains(&said), "{said}");
-        let moved = [(16, FULL), (3, FULL), (1, weight(10 * 24)), (1, FULL)];
-        let moved = measure(moved);
-        let said = format!("R = {} and N = {}: it would not.", millionths(moved.reach), millionths(moved.spread));
-        assert!(
-            super::score(&moved, ONE).short == Some(Short::Spread) && text.replace('\n', " ").contains(&said),
-            "{said}"
+        let now = measure(rows.iter().map(|(people, weight, ..)| (*people, *weight)));
+        let usual = measure([(1, FULL), (1, FULL), (1, FULL), (1, weight(10 * 24))]).reach;
+        let score = score(&now, usual);
+        let said = format!(
+            "R = {}, N = {}, E = {}, z = {:.6}: it trends, with rank {}.",
+            millionths(now.reach),
+            millionths(now.spread),
+            millionths(usual),
+            score.z,
+            score.rank
         );
+        let text = text.replace('\n', " ");
+        assert!(score.trends() && text.contains(&said), "{said}");
+        let moved = measure([(17, FULL), (4, FULL), (4, FULL), (1, weight(10 * 24))]);
+        let said = format!("R = {}: it would not.", millionths(moved.reach));
+        assert!(super::score(&moved, 0).short == Some(Short::Score) && text.contains(&said), "{said}");
     }
 
     #[test]
@@ -314,21 +397,35 @@ mod tests {
     }
 
     proptest! {
+        /// Whoever is added, on a server that was there or a new one, and however many servers there are in all.
         #[test]
-        fn it_is_monotone_in_people_and_the_order_of_servers_is_irrelevant(
-            mut servers in prop::collection::vec((1_u32..5000, 0..=FULL), 1..60),
-            usual in 0..1_000_000_000_u64,
+        fn one_more_person_never_ends_a_trend_and_the_order_of_servers_is_irrelevant(
+            mut servers in prop::collection::vec((1_u32..300, 0..=FULL), 1..30),
+            usual in 0..40_000_000_u64,
+            silent in 0..600_000_u64,
             which in any::<prop::sample::Index>(),
+            newcomer in prop::option::of(0..=FULL),
         ) {
             let before = measure(servers.iter().copied());
             let mut turned = servers.clone();
             turned.reverse();
             prop_assert_eq!(before, measure(turned));
-            let which = which.index(servers.len());
-            servers[which].0 += 1;
+            let mut all = silent + before.weight;
+            match newcomer {
+                Some(weight) => {
+                    servers.push((1, weight));
+                    all += u64::from(weight);
+                }
+                None => {
+                    let which = which.index(servers.len());
+                    servers[which].0 += 1;
+                }
+            }
             let after = measure(servers.iter().copied());
             prop_assert!(after.reach >= before.reach && z(after.reach, usual) >= z(before.reach, usual));
             prop_assert!(after.people >= before.people && after.servers >= before.servers);
+            let trended = score_among(&before, usual, silent + before.weight).trends();
+            prop_assert!(!trended || score_among(&after, usual, all).trends());
         }
 
         #[test]
@@ -338,7 +435,7 @@ mod tests {
         ) {
             let measure = measure(servers.iter().copied());
             prop_assert!(measure.spread <= u64::from(measure.servers) * ONE);
-            prop_assert!(measure.servers == 0 || measure.spread >= ONE);
+            prop_assert!(measure.servers < MIN_SERVERS || measure.spread >= ONE);
             let score = score(&measure, usual);
             prop_assert!(score.z.is_finite() && score.rank <= 100);
         }

@@ -1,21 +1,24 @@
 //! A day of posts as they are on a few hundred servers, two real events in it, and everything that people do to make a
 //! trend: where each ends up. Pure, from one number; what counts and what it is worth is what the relay itself does.
 //!
-//! Two days are simulated, so that there is something usual. On the second one, at noon, all begins at once. Every minute
+//! Two days are simulated, so that there is something usual. On the second one, at noon, all begins at once; two attacks
+//! begin the day before. Every minute
 //! for an hour, and every quarter of an hour for the rest of the day, the list of six hours is made.
+
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::assess::{Counts, NoPast, Window, assess};
+use super::assess::{Counts, Look, NoPast, Window, assess};
 use super::lists::{Asked, all};
 use super::rules::choices;
 use super::rulings::Rulings;
 use super::score::{ONE, Short};
 use super::servers::Servers;
-use super::votes::Votes;
+use super::votes::{Span, Votes};
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
-use crate::store::{Ballot, Place, Subject, hour_of, target};
+use crate::store::{Ballot, MOST_THINGS, Place, Subject, hour_of, target};
 use crate::wire::document::Document;
 
 /// The first moment of the first day.
@@ -35,7 +38,7 @@ const LASTS: u32 = 60;
 pub enum Scale {
     /// 400 servers, 20,000 people, about 130,000 posts with hashtags in two days.
     Day,
-    /// A tenth of that: for tests.
+    /// Three quarters of these servers, a seventh of these people and posts: for tests.
     Small,
 }
 
@@ -83,7 +86,12 @@ struct Post {
     author: u64,
     place: u32,
     tags: Vec<String>,
+    /// The account is young.
+    young: bool,
 }
+
+/// What each author counted for on each day.
+type Things = HashMap<(u64, u32), HashSet<u64>>;
 
 /// Simulates.
 #[must_use]
@@ -97,10 +105,10 @@ pub fn simulate(seed: u64, scale: Scale) -> Vec<Outcome> {
     posts.sort_by_key(|post| post.minute);
     let mut posts = posts.into_iter().peekable();
     let asked = Asked { subject: Subject::Tag, window: Window::Six, language: None };
-    let rulings = Rulings::default();
+    let (rulings, mut things) = (Rulings::default(), Things::new());
     for minute in 0..2 * MINUTES_OF_A_DAY {
         while let Some(post) = posts.next_if(|post| post.minute <= minute) {
-            cast(&mut board.0, &post);
+            cast(&mut board.0, &mut things, &post);
         }
         let is_looked_at = minute >= NOON && (minute < NOON + LASTS || minute % 15 == 0);
         if !is_looked_at {
@@ -108,13 +116,17 @@ pub fn simulate(seed: u64, scale: Scale) -> Vec<Outcome> {
         }
         let now = at(minute);
         board.0.expire(hour_of(now).saturating_sub(49));
-        let counts = Counts { votes: &board.0, servers: &board.1 };
+        let counts = Counts { votes: &board.0, servers: &board.1, since: 0 };
         // The store is not asked, and so nothing fails.
         let list = all(counts, &NoPast, &rulings, &asked, now).unwrap_or_default();
+        let list: Vec<String> = list.into_iter().filter(|(_, why)| why.is_none()).map(|(one, _)| one.key).collect();
+        let span: Span = asked.window.span(hour_of(now));
+        let speaking = board.0.speaking(span, None, &board.1, now);
+        let look = Look { window: Window::Six, language: None, now, all: speaking };
         for (act, found) in acts.iter().zip(&mut found) {
             for tag in &act.tags {
-                let place = list.iter().position(|(entry, _)| entry.key == *tag);
-                found.note(counts, tag, place, minute, now);
+                let place = list.iter().position(|key| key == tag);
+                found.note(counts, tag, place, minute, &look);
             }
         }
     }
@@ -130,7 +142,7 @@ struct Found {
 }
 
 impl Found {
-    fn note(&mut self, counts: Counts<'_>, tag: &str, place: Option<usize>, minute: u32, now: Timestamp) {
+    fn note(&mut self, counts: Counts<'_>, tag: &str, place: Option<usize>, minute: u32, look: &Look<'_>) {
         if let Some(place) = place {
             self.best_place = Some(self.best_place.map_or(place, |best| best.min(place)));
             if place < TOP && self.after_minutes.is_none() {
@@ -138,8 +150,8 @@ impl Found {
             }
         }
         let number = target(Subject::Tag, tag);
-        if let Ok(here) = assess(counts, &NoPast, number, Window::Six, None, now, true)
-            && self.farthest.as_ref().is_none_or(|known| known.measure.reach < here.measure.reach)
+        if let Ok(here) = assess(counts, &NoPast, number, look, true)
+            && self.farthest.as_ref().is_none_or(|known| farther(known) < farther(&here))
         {
             self.farthest = Some(here);
         }
@@ -166,17 +178,28 @@ impl Found {
     }
 }
 
+/// How far something reached; of what reaches nothing, how many people speak of it.
+const fn farther(one: &super::assess::Assessment) -> (u64, u32) {
+    (one.measure.reach, one.measure.people)
+}
+
 fn at(minute: u32) -> Timestamp {
     Timestamp::from_secs(BEGIN.secs() + i64::from(minute) * 60)
 }
 
-fn cast(votes: &mut Votes, post: &Post) {
+/// As the store does it, whose own work is not simulated: of each author the first things of a day.
+fn cast(votes: &mut Votes, things: &mut Things, post: &Post) {
     let document = Document { tags: post.tags.clone(), ..Document::of(&serde_json::Value::Null) };
     let Ok(author) = Iri::parse(&format!("https://s{}.example/users/{}", post.place, post.author)) else { return };
-    let choices = choices(&document, &[], &author);
-    let language = "en".to_owned();
-    let hour = hour_of(at(post.minute));
-    let ballot = Ballot { author: post.author, place: post.place, language, young: false, hour, seq: Seq(1), choices };
+    let (language, hour) = ("en".to_owned(), hour_of(at(post.minute)));
+    let mut choices = choices(&document, &[], &author);
+    let theirs = things.entry((post.author, hour / 24)).or_default();
+    choices.retain(|one| {
+        let number = one.target();
+        theirs.contains(&number) || theirs.len() < MOST_THINGS && theirs.insert(number)
+    });
+    let (author, place, young) = (post.author, post.place, post.young);
+    let ballot = Ballot { author, place, language, young, hour, seq: Seq(1), choices };
     for choice in &ballot.choices {
         votes.admit(choice, 0, &[]);
         votes.add(1, &ballot, choice);
@@ -201,7 +224,7 @@ impl World {
     fn new(seed: u64, scale: Scale) -> Self {
         let (servers, people, posts) = match scale {
             Scale::Day => (400, 20_000, 65_000),
-            Scale::Small => (120, 2_000, 6_500),
+            Scale::Small => (300, 3_000, 9_000),
         };
         let mut world = Self {
             chance: seed.wrapping_add(1),
@@ -223,11 +246,18 @@ impl World {
     }
 
     fn server(&mut self, name: &str, days: u64) -> u32 {
+        self.server_seen(name, days, 0)
+    }
+
+    /// One that is known for so many days, and was heard of so many ago.
+    fn server_seen(&mut self, name: &str, days: u64, ago: i64) -> u32 {
         let number = self.next_place;
         self.next_place += 1;
         let since = BEGIN.minus(std::time::Duration::from_secs(days * 86_400));
+        let place = Place { number, since, seen_on: BEGIN.day() - ago };
+        let since = if place.is_lapsed(at(NOON)) { at(NOON) } else { since };
         if let Ok(authority) = Authority::parse(name) {
-            self.servers.learn(&authority, &Place { number, since, seen_on: 0 }, false);
+            self.servers.learn(&authority, &Place { since, ..place }, false);
         }
         number
     }
@@ -276,7 +306,7 @@ impl World {
                 let (author, place) = self.somebody();
                 let count = 1 + self.below(3);
                 let tags = (0..count).map(|_| format!("daily{}", self.likelier_small(3000))).collect();
-                posts.push(Post { minute: day * MINUTES_OF_A_DAY + minute, author, place, tags });
+                posts.push(Post { minute: day * MINUTES_OF_A_DAY + minute, author, place, tags, young: false });
             }
             for hour in 0..24 {
                 for topic in 0..2 {
@@ -284,7 +314,7 @@ impl World {
                     for _person in 0..4 + self.below(20) {
                         let (author, place) = self.somebody();
                         let minute = day * MINUTES_OF_A_DAY + hour * 60 + u32::try_from(self.below(60)).unwrap_or(0);
-                        posts.push(Post { minute, author, place, tags: vec![tag.clone()] });
+                        posts.push(Post { minute, author, place, tags: vec![tag.clone()], young: false });
                     }
                 }
             }
@@ -304,7 +334,7 @@ impl World {
             for _account in 0..count {
                 let minute = NOON + u32::try_from(self.below(lasts.into())).unwrap_or(0);
                 let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-                posts.push(Post { minute, author: self.somebody_new(), place: *place, tags });
+                posts.push(Post { minute, author: self.somebody_new(), place: *place, tags, young: false });
             }
         }
         posts
@@ -321,6 +351,7 @@ impl World {
             author,
             place: old[0],
             tags: vec!["flood".to_owned()],
+            young: false,
         });
         acts.push(act("one author, 10,000 posts", "flood", flood.collect()));
         let army = self.accounts(&old[..1], 1000, LASTS, &["army"]);
@@ -340,7 +371,61 @@ impl World {
         stuffed.extend(self.accounts(&old, 10, LASTS, &["a1", "a2", "a3", "a4", "a5", "stuffed"]));
         acts.push(act("tag stuffing: the sixth of six, the last of eleven", "stuffed", stuffed));
         acts.push(self.doubles(&old));
+        let mut ring = self.accounts(&old[..3], 200, LASTS, &["ringandone"]);
+        ring.extend(self.accounts(&old[3..4], 1, 1, &["ringandone"]));
+        acts.push(act("3 old servers, 200 accounts each, and 1 account on another", "ringandone", ring));
+        let name = self.server("threedays.example", 2);
+        let mut ring = self.accounts(&old[..3], 200, LASTS, &["ringandname"]);
+        ring.extend(self.accounts(&[name], 200, 1, &["ringandname"]));
+        acts.push(act("3 old servers and a name of three days, 200 accounts each", "ringandname", ring));
+        acts.push(self.filling(&old[..5]));
+        let lapsed: Vec<u32> =
+            (0..5).map(|number| self.server_seen(&format!("lapsed{number}.example"), OLD, 60)).collect();
+        let lapsed = self.accounts(&lapsed, 200, LASTS, &["lapsed"]);
+        acts.push(act("5 old names that lapsed, 200 accounts each", "lapsed", lapsed));
+        let given: Vec<u32> = (0..50).map(|number| self.server(&format!("n{number}.duckdns.org"), OLD)).collect();
+        let given = self.accounts(&given, 20, LASTS, &["given"]);
+        acts.push(act("50 names below one that gives them away, 20 accounts each", "given", given));
+        acts.extend(self.kept_off(&old, name));
         acts
+    }
+
+    /// Five accounts on as many old servers post forty times with five tags each.
+    fn filling(&mut self, old: &[u32]) -> Act {
+        let tags: Vec<String> = (0..200).map(|number| format!("filling{number}")).collect();
+        let mut posts = Vec::new();
+        for place in old {
+            let author = self.somebody_new();
+            let some = tags.chunks(5).zip(NOON..);
+            posts.extend(some.map(|(tags, minute)| Post {
+                minute,
+                author,
+                place: *place,
+                tags: tags.to_vec(),
+                young: false,
+            }));
+        }
+        Act { what: "5 accounts on 5 old servers fill the list, 200 tags", is_event: false, tags, posts }
+    }
+
+    /// Real events, and what people do to keep them off the list.
+    fn kept_off(&mut self, old: &[u32], name: u32) -> Vec<Act> {
+        let event = |what, tag: &str, posts| Act { what, is_event: true, tags: vec![tag.to_owned()], posts };
+        let honest: Vec<u32> = self.people.iter().map(|(place, _)| *place).take(40).collect();
+        let mut pumped = self.accounts(&old[..1], 1000, LASTS, &["pumped"]);
+        pumped.iter_mut().for_each(|post| post.minute -= MINUTES_OF_A_DAY);
+        pumped.extend(self.accounts(&honest, 1, SOON, &["pumped"]));
+        let mut flooded = self.accounts(&[name], 2000, SOON, &["flooded"]);
+        flooded.extend(self.accounts(&old[..1], 200, SOON, &["flooded"]));
+        flooded.iter_mut().for_each(|post| post.young = true);
+        flooded.extend(self.accounts(&honest, 1, SOON, &["flooded"]));
+        let mut crowded = self.accounts(&old[..1], 240, SOON, &["crowded"]);
+        crowded.extend(self.accounts(&honest[..24], 1, SOON, &["crowded"]));
+        vec![
+            event("an event that 1,000 accounts on one server made usual the day before", "pumped", pumped),
+            event("an event, and 2,200 young accounts on 2 servers", "flooded", flooded),
+            event("an event on 24 servers, and 240 accounts on one more", "crowded", crowded),
+        ]
     }
 
     fn spread_event(&mut self) -> Act {
@@ -349,7 +434,7 @@ impl World {
             // People of small servers speak up as well as those of large ones.
             let number = usize::try_from(self.below(self.people.len() as u64)).unwrap_or(0);
             let place = self.people.get(number).map_or(1, |(place, _)| *place);
-            Post { minute, author: self.somebody_new(), place, tags: vec!["Earthquake".to_owned()] }
+            Post { minute, author: self.somebody_new(), place, tags: vec!["Earthquake".to_owned()], young: false }
         });
         Act { what: "an event, spread", is_event: true, tags: vec!["earthquake".to_owned()], posts: posts.collect() }
     }
@@ -359,7 +444,7 @@ impl World {
         let posts = (0..240).map(|number| {
             let minute = NOON + u32::try_from(self.below(LASTS.into())).unwrap_or(0);
             let place = if number % 3 == 0 { self.somebody().1 } else { big };
-            Post { minute, author: self.somebody_new(), place, tags: vec!["BigGame".to_owned()] }
+            Post { minute, author: self.somebody_new(), place, tags: vec!["BigGame".to_owned()], young: false }
         });
         Act {
             what: "an event, mostly on one big server",

@@ -195,9 +195,9 @@ pub(in crate::http) async fn explain(
     let explain = move || {
         let window = asked.within.unwrap_or(usual_window(subject));
         let which = Asked { subject, window, language: asked.language };
-        let as_listed = asked.at.as_deref().and_then(|at| trends.explain_as_listed(&which, &key, at).transpose());
+        let as_listed = asked.at.as_deref().and_then(|at| trends.explain_as_listed(&which, &key, at));
         let found = match as_listed {
-            Some(found) => found?,
+            Some(found) => found,
             None => trends.explain(subject, &key, window, which.language.as_deref())?,
         };
         let page = Page { limit: EXAMPLES, ..Page::default() };

@@ -10,7 +10,7 @@ use crate::store::{Subject, Usual, UsualDay};
 use crate::trends::assess::Assessment;
 use crate::trends::explain::{DayOf, Explained, is_told};
 use crate::trends::lists::{Entry, List};
-use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_Z, ONE, Short};
+use crate::trends::score::{FULL, MIN_PEOPLE, MIN_SERVERS, MIN_Z, ONE, Short, needed_weight};
 
 /// What trends.
 #[derive(Debug, Serialize, ToSchema)]
@@ -156,7 +156,7 @@ pub(in crate::http) struct Explanation {
     yesterday: Option<UsualCount>,
     last_week: Option<UsualCount>,
     usual: Option<UsualCount>,
-    /// Of a week its seven days, the last 24 hours first; R, N, people and servers are their means, rounded down.
+    /// Of a week its seven days (UTC), today first; R, N, people and servers are their means, rounded down.
     days: Vec<OneDay>,
     /// And the seven days before; their mean is what is usual.
     days_before: Vec<OneDay>,
@@ -165,7 +165,7 @@ pub(in crate::http) struct Explanation {
     /// (R − E) / √(E + 1), times `fresh`.
     score: Option<f64>,
     trends: bool,
-    /// What it falls short of: `people`, `servers`, their `spread`, or `score`.
+    /// What it falls short of: `people`, `servers`, `share` (of what all servers weigh that speak) or `score`.
     #[schema(value_type = Option<String>)]
     short_of: Option<Short>,
     /// From 1 to 100 if it trends, else 0.
@@ -184,7 +184,7 @@ pub(in crate::http) struct Explanation {
 #[derive(Debug, Serialize, ToSchema)]
 struct WindowHours {
     hours: u32,
-    /// The first moment that counts; of a week, that of its last day.
+    /// The first moment that counts; of a week, that of yesterday (UTC), with which what is counted anew begins.
     #[schema(format = "date-time")]
     from: String,
 }
@@ -195,9 +195,9 @@ struct Counted {
     /// People on servers that weigh something.
     people: u32,
     servers: u32,
-    /// R: the sum of weight · √people.
+    /// R: the sum of weight · √people, of no server more than the fourth largest.
     reach: f64,
-    /// N: R² / the sum of (weight · √people)².
+    /// N: R² / the sum of the squares of that.
     spread: f64,
     /// Posts of these people.
     posts: u32,
@@ -233,7 +233,11 @@ struct OneDay {
 struct Needs {
     people: u32,
     servers: u32,
+    /// What these servers must weigh together: a fiftieth of `all_weigh`, ten at most; 0 where that is four or less.
+    weight: f64,
     score: f64,
+    /// S: what all servers weigh together that speak of anything in this window.
+    all_weigh: f64,
 }
 
 /// Why it is not shown.
@@ -279,14 +283,20 @@ impl Explanation {
             yesterday: usual(one.yesterday),
             last_week: usual(one.last_week),
             usual: usual(one.usual()),
-            days: days(&found.days),
-            days_before: days(&found.days_before),
+            days: days(&one.days),
+            days_before: days(&one.days_before),
             fresh: if is_told { one.fresh } else { 1.0 },
             score: is_told.then_some(one.score.z),
             trends: one.score.trends(),
             short_of: one.score.short,
             rank: one.score.rank,
-            needs: Needs { people: MIN_PEOPLE, servers: MIN_SERVERS, score: MIN_Z },
+            needs: Needs {
+                people: MIN_PEOPLE,
+                servers: MIN_SERVERS,
+                weight: whole(needed_weight(one.all) * 1000),
+                score: MIN_Z,
+                all_weigh: whole(one.all * 1000),
+            },
             withheld: found
                 .withheld
                 .as_ref()
