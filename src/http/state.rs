@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
-use super::admin::{Guesses, Probes};
+use super::admin::{Guesses, Imports, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -42,6 +42,7 @@ pub struct HttpState {
     pub tokens: Tokens,
     pub guesses: Guesses,
     pub probes: Probes,
+    pub imports: Imports,
     pub followed: Followed,
     pub clock: Clock,
 }

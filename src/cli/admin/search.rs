@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{HostArgs, ListArgs, encoded, one, table};
+use super::{HostArgs, ListArgs, PageArgs, Query, encoded, one, page};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SearchArgs {
@@ -18,7 +18,7 @@ enum SearchCommand {
     /// Switch search off for a server, whoever switched it on. Its admin can switch it on again; `admin block` lasts.
     Off(HostArgs),
     /// List the servers that search is switched on for: since when, by whom, and why.
-    List(ListArgs),
+    List(PageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -39,8 +39,8 @@ pub(in crate::cli) fn run(args: SearchArgs) -> anyhow::Result<()> {
             one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
         }
         SearchCommand::Off(args) => one(&args.list, "DELETE", &format!("search/servers/{}", encoded(&args.host)), None),
-        SearchCommand::List(list) => {
-            table(&list, "GET", "search/servers", None, &["host", "since", "by", "actor", "reason"])
+        SearchCommand::List(args) => {
+            page(&args, "search/servers", Query::new(), &["host", "since", "by", "actor", "reason"])
         }
     }
 }

@@ -41,6 +41,7 @@ use utoipa::ToSchema;
 
 pub use operator::Guesses;
 pub use probe::Probes;
+pub use rules::Imports;
 
 use super::state::HttpState;
 use crate::ids::Authority;
@@ -108,7 +109,7 @@ fn moderating() -> Router<HttpState> {
         .route("/rules/note", post(rules::note))
         .route("/rules/import", post(rules::import).layer(DefaultBodyLimit::max(rules::IMPORT_BYTES)))
         .route("/lists", post(lists::follow))
-        .route("/lists/{name}", delete(lists::unfollow))
+        .route("/lists/{name}", post(lists::set).delete(lists::unfollow))
         .route("/lists/{name}/fetch", post(lists::fetch))
         .route("/lists/{name}/apply", post(lists::apply))
         .route("/search/servers/{host}", post(search::on).delete(search::off))
