@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::rules::RuleSet;
 use crate::clock::Timestamp;
-use crate::ids::Authority;
+use crate::ids::{Authority, turns};
 use crate::store::{MAX_REASON, Rule, RuleChange, Severity, Source, Target};
 
 /// The largest list, in bytes.
@@ -379,7 +379,9 @@ impl Gathered {
             Ok(name) => name,
             Err(why) => return self.refuse(line, Some("domain"), format!("{:?} {why}", shown(text))),
         };
-        let comment = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect();
+        // It is shown in tables and told in sentences: what would end a line, or turn its order round, is a space.
+        let plain = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
+        let comment = comment.chars().map(plain).take(MAX_REASON).collect();
         let row = Row { name, severity, comment, line };
         match self.places.get(&row.name).and_then(|at| self.list.rows.get_mut(*at)) {
             None => {
@@ -777,7 +779,7 @@ mod tests {
                     harsher.example,suspend,louder\nmilder.example,silence,\nnew.example,suspend,\"say \u{202e}so\"\n";
         let diff = diff(&parse(text.as_bytes()).unwrap(), &source, Severity::Block, true, &rules, NOW);
         let [add, change, remove] = diff.in_words();
-        assert_eq!(add, ["block domain:new.example, comment \"say \\u{202e}so\""]);
+        assert_eq!(add, ["block domain:new.example, comment \"say  so\""], "nothing turns the order round");
         assert_eq!(
             change,
             [

@@ -214,6 +214,12 @@ impl Kept {
         self.rows.insert(key, (worth, domain));
     }
 
+    /// How many there are, without those that only count.
+    fn held(&self) -> usize {
+        let counts = self.by_worth.range((Worth::Count, String::new())..).count();
+        self.rows.len() - counts
+    }
+
     fn remove(&mut self, key: &str) {
         let Some((worth, domain)) = self.rows.remove(key) else { return };
         let row = (worth, key.to_owned());
@@ -238,7 +244,7 @@ impl Kept {
             self.remove(&least.1);
             gone.push(least.1);
         }
-        if self.rows.len() >= most {
+        if self.held() >= most {
             *lost = lost.saturating_add(1);
             match self.by_worth.first().cloned() {
                 Some(least) if least < new => {
@@ -256,11 +262,8 @@ impl Kept {
     fn tidy(&mut self, oldest: &str, most: usize, lost: &mut u32) -> Vec<String> {
         let mut gone: Vec<String> = self.rows.range(..oldest.to_owned()).map(|(key, _)| key.clone()).collect();
         gone.iter().for_each(|key| self.remove(key));
-        while self.rows.len() > most {
-            let Some((worth, key)) = self.by_worth.first().cloned() else { break };
-            if worth == Worth::Count {
-                break;
-            }
+        while self.held() > most {
+            let Some((_, key)) = self.by_worth.first().cloned() else { break };
             *lost = lost.saturating_add(1);
             self.remove(&key);
             gone.push(key);

@@ -192,7 +192,7 @@ async fn long_answers_come_in_pages_and_filters_take_what_people_type() {
         let rows = answer.json();
         rows.as_array().expect("rows").iter().map(|row| row["claimed"].as_str().expect("a name").to_owned()).collect()
     };
-    let written = || relay.store().keys::<Refusal>().expect("keys").len() == 4;
+    let written = || relay.store().all::<Refusal>().expect("rows").len() == 4;
     eventually("they are written", written).await;
     let newest = ["xn--bcher-kva.example", "small.example", "small.example", "old.example"];
     let first = get("/refusals?limit=3").await;
@@ -274,7 +274,12 @@ async fn several_servers_are_dealt_with_by_one_command_and_who_is_behind_is_foun
     assert_eq!(get("/subscribers?by_lag=true").await[0], hosts[1]);
     assert_eq!(get("/subscribers?software=Mastodon").await.len(), 2);
     assert_eq!(get("/subscribers?unseen_since=2020-01-01T00:00:00Z").await, [""; 0]);
-    check(&relay, &["subscribers", "--unseen-since", "0s", "--by-lag"], true, &hosts.each_ref().map(String::as_str));
+    check(
+        &relay,
+        &["subscribers", "--unseen-since", "2100-01-01T00:00:00Z", "--by-lag"],
+        true,
+        &hosts.each_ref().map(String::as_str),
+    );
     check(&relay, &["pause", &hosts[0], &hosts[1], "--reason", "both"], true, &["paused"]);
     let refused =
         check(&relay, &["remove", &hosts[0], "nobody.example", &hosts[1]], false, &["1 of 3 failed", "nobody.example"]);

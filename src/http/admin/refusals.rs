@@ -93,14 +93,13 @@ pub(in crate::http) async fn list(
     };
     let rows = tokio::task::spawn_blocking(read).await??.rows.into_iter().rev();
     let rows: Vec<(String, Refusal)> = rows.filter(|(_, one)| wanted(one)).collect();
-    let after = which.after.as_deref().map(newest_first);
     // Their keys grow with time, so that a page goes on where they are smaller.
     let key = |(key, _): &(String, Refusal)| newest_first(key);
-    let page = Rows::cut(rows, key, (after.as_deref(), which.limit), &uri, |(_, one)| one.into());
+    let page = Rows::cut(rows, key, (which.after.as_deref(), which.limit), &uri, |(_, one)| one.into());
     Ok(page)
 }
 
-/// A key whose order is the other way round: what is turned once is turned back by turning it again.
+/// A key whose order is the other way round.
 fn newest_first(key: &str) -> String {
     let turn = |c: char| c.to_digit(10).and_then(|digit| char::from_digit(9 - digit, 10)).unwrap_or(c);
     key.chars().map(turn).collect()
