@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
-use crate::http::{Checkers, Costly, Guesses, HttpState, InboxSlots, Probes, Searchers, Watchers};
+use crate::http::{Checkers, Costly, Guesses, HttpState, Imports, InboxSlots, Probes, Searchers, Watchers};
 use crate::identity::{Identity, KeyKeeper};
 use crate::ids::Authority;
 use crate::log::Log;
@@ -135,6 +135,7 @@ impl App {
             guesses: Guesses::default(),
             probes: Probes::default(),
             costly: Costly::default(),
+            imports: Imports::default(),
             followed: crate::http::Followed::new(clock.clone()),
             clock,
         };

@@ -145,7 +145,7 @@ impl Iri {
 }
 
 /// Characters that turn the direction of writing: an id with one is not what it looks like.
-const fn turns(c: char) -> bool {
+pub(crate) const fn turns(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

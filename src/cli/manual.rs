@@ -91,4 +91,88 @@ mod tests {
             }
         }
     }
+
+    /// What stands in backticks or in a block for a shell, and begins with `shearwater` or `admin`.
+    fn documented(text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for (index, part) in text.split("```").enumerate() {
+            if index % 2 == 1 {
+                let lines = part.strip_prefix("sh\n").unwrap_or_default().lines();
+                let lines = lines.flat_map(|line| line.split("&&")).map(|line| line.trim().trim_start_matches("sudo "));
+                found.extend(lines.map(str::to_owned));
+            } else {
+                found.extend(part.split('`').skip(1).step_by(2).map(str::to_owned));
+            }
+        }
+        let spaced = found.iter().map(|one| one.split_whitespace().collect::<Vec<_>>().join(" "));
+        let ours = spaced.filter_map(|one| match one.split_once(' ')? {
+            ("shearwater", rest) => Some(rest.to_owned()),
+            ("admin", _rest) => Some(one),
+            _ => None,
+        });
+        ours.collect()
+    }
+
+    /// The words of a command as a shell has them, up to what it does itself; of several values the first.
+    fn words(command: &str) -> Vec<String> {
+        let (mut words, mut word, mut marks) = (Vec::new(), String::new(), None);
+        let command = match command.split_once("$(") {
+            Some((before, rest)) => format!("{before}x{}", rest.split_once(')').map_or("", |(_, after)| after)),
+            None => command.to_owned(),
+        };
+        for c in format!("{command} ").chars() {
+            match (marks, c) {
+                (None, '"' | '\'') => marks = Some(c),
+                (Some(mark), c) if c == mark => marks = None,
+                (None, '#' | '>') if word.is_empty() => break,
+                (None, '|') if word.is_empty() => break,
+                (None, ' ') if word.is_empty() => {}
+                (None, ' ') => words.push(std::mem::take(&mut word)),
+                (_, c) => word.push(c),
+            }
+        }
+        words.iter().map(|word| word.split('|').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn every_command_in_the_documents_is_one() {
+        let mut wrong = Vec::new();
+        let mut tried = 0;
+        for (name, text) in [
+            ("README.md", include_str!("../../README.md")),
+            ("docs/OPERATING.md", include_str!("../../docs/OPERATING.md")),
+            ("SECURITY.md", include_str!("../../SECURITY.md")),
+            ("docs/PRIVACY.md", include_str!("../../docs/PRIVACY.md")),
+        ] {
+            for command in documented(text) {
+                let words = words(&command);
+                let mut cli = Cli::command();
+                cli.build();
+                // A command that is only named takes no arguments yet.
+                let mut at = Some(&cli);
+                for word in &words {
+                    at = at.and_then(|one| one.find_subcommand(word));
+                }
+                tried += 1;
+                if at.is_some() {
+                    continue;
+                }
+                let all = std::iter::once("shearwater").chain(words.iter().map(String::as_str));
+                if let Err(error) = Cli::command().try_get_matches_from(all)
+                    && !matches!(
+                        error.kind(),
+                        clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion
+                    )
+                {
+                    wrong.push(format!(
+                        "{name}: shearwater {}: {}",
+                        words.join(" "),
+                        error.to_string().lines().next().unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        assert!(tried > 60, "{tried}");
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
 }

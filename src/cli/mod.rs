@@ -71,7 +71,7 @@ enum Command {
     /// End such a Follow.
     Unfollow(admin::UnfollowArgs),
     /// List whom the relay follows.
-    Following(admin::ListArgs),
+    Following(admin::PageArgs),
     /// Look after the search's index: how it stands, whether it is right; make it anew, take something out.
     #[command(subcommand)]
     Index(index::IndexCommand),

@@ -231,7 +231,7 @@ impl Config {
                     "ops.traces",
                     "this program was built without traces: build it with `--features otlp`".to_owned(),
                 );
-            } else if let Err(error) = url::Url::parse(&self.ops.traces) {
+            } else if let Err(error) = Url::parse(&self.ops.traces) {
                 wrong("ops.traces", format!("{:?} is no URL: {error}", self.ops.traces));
             }
         }
@@ -312,7 +312,7 @@ impl Config {
             let is_fit = match denied.trim().split_once(':') {
                 Some(("site", name)) => is_site(name),
                 Some(("post", id)) => Iri::parse(id).is_ok(),
-                Some(("http" | "https", _)) => url::Url::parse(denied.trim()).is_ok(),
+                Some(("http" | "https", _)) => Url::parse(denied.trim()).is_ok(),
                 _ => denied.chars().any(char::is_alphabetic) && !denied.trim().contains(char::is_whitespace),
             };
             if !is_fit {

@@ -985,7 +985,7 @@ async fn block(rig: &Rig, target: &str) {
         .0
         .rules
         .policy
-        .change(&rig.store, vec![RuleChange::Put(rule)], &crate::store::Act::local(""), |_after| Ok(()))
+        .change(&rig.store, Arc::new(vec![RuleChange::Put(rule)]), &crate::store::Act::local(""), None, |_after| Ok(()))
         .await
         .unwrap();
 }

@@ -21,7 +21,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use admin::{Costly, GENERAL_REMEDIES, Guesses, Probes};
+pub use admin::{Costly, GENERAL_REMEDIES, Guesses, Imports, Probes};
 pub use listen::{Limits, Listener};
 pub use state::{Checkers, Followed, HttpState, InboxSlots, Searchers, Watchers};
 

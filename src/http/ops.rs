@@ -2,7 +2,7 @@
 //! said in [`health`]; what numbers are looked up when they are asked for, in [`gauges`].
 
 mod gauges;
-mod health;
+pub(in crate::http) mod health;
 
 use axum::Json;
 use axum::extract::{Request, State};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::Semaphore;
 
-use super::admin::{Costly, Guesses, Probes};
+use super::admin::{Costly, Guesses, Imports, Probes};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::delivery::Delivery;
@@ -43,6 +43,7 @@ pub struct HttpState {
     pub guesses: Guesses,
     pub probes: Probes,
     pub costly: Costly,
+    pub imports: Imports,
     pub followed: Followed,
     pub clock: Clock,
 }

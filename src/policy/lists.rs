@@ -9,6 +9,7 @@
 //! over [`BRAKE`] percent it takes a person to say yes, since a list may be emptied, replaced or taken over where it is
 //! published.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use csv::{ByteRecord, ReaderBuilder, StringRecord, Trim};
@@ -18,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::rules::RuleSet;
 use crate::clock::Timestamp;
-use crate::ids::Authority;
+use crate::ids::{Authority, turns};
 use crate::store::{MAX_REASON, Rule, RuleChange, Severity, Source, Target};
 
 /// The largest list, in bytes.
@@ -27,6 +28,8 @@ pub const MAX_BYTES: usize = 8 << 20;
 pub const MAX_ROWS: usize = 100_000;
 /// The most columns of a row.
 const MAX_COLUMNS: usize = 32;
+/// Rows of more fields are not even taken apart: the reader notes where each field ends, and a row may be as long as a list.
+const MAX_TAKEN_APART: usize = 1000;
 /// The longest field, in bytes.
 const MAX_FIELD: usize = 4096;
 /// Bad rows that are named; more are only counted.
@@ -179,10 +182,15 @@ fn head(text: &str) -> Result<Option<Head>, ListFault> {
 }
 
 fn columns(text: &str, head: &Head) -> Result<List, ListFault> {
-    let mut reader =
-        ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(text.as_bytes());
+    let (text, wide) = without_wide_rows(text.as_bytes());
+    let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).trim(Trim::All).from_reader(text.as_ref());
     let (mut list, mut record, mut count) = (Gathered::default(), ByteRecord::new(), 0);
-    let mut lines = Lines::of(text);
+    let mut lines = Lines::of(&text);
+    for start in wide {
+        let why = format!("more than {MAX_TAKEN_APART} fields: is this a list of servers?");
+        list.refuse(lines.at(start as u64), None, why);
+    }
+    let mut lines = Lines::of(&text);
     // Neither can fail in memory and flexibly; if one does, the rest is unreadable, and that is a bad row.
     loop {
         match reader.read_byte_record(&mut record) {
@@ -206,6 +214,56 @@ fn columns(text: &str, head: &Head) -> Result<List, ListFault> {
     Ok(list.done())
 }
 
+/// The text with rows of too many fields made blank, each byte of them but for line ends, and where they began. It goes by
+/// fields and quotation marks as the reader does.
+fn without_wide_rows(text: &[u8]) -> (Cow<'_, [u8]>, Vec<usize>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum At {
+        Row,
+        Field,
+        Plain,
+        Quoted,
+        /// Behind a mark within marks: it ends the field, or is one of two.
+        Mark,
+    }
+    let (mut at, mut start, mut fields, mut wide) = (At::Row, 0, 1, Vec::new());
+    for (place, byte) in text.iter().chain(b"\n").enumerate() {
+        if at == At::Row && !matches!(byte, b'\r' | b'\n') {
+            (at, start, fields) = (At::Field, place, 1);
+        }
+        at = match (at, byte) {
+            (At::Quoted, b'"') => At::Mark,
+            (At::Quoted, _) => At::Quoted,
+            (At::Field | At::Mark, b'"') => At::Quoted,
+            (At::Row, _) => At::Row,
+            (_, b'\r' | b'\n') => {
+                if fields > MAX_TAKEN_APART {
+                    wide.push(start..place);
+                }
+                At::Row
+            }
+            (_, b',') => {
+                fields += 1;
+                At::Field
+            }
+            _ => At::Plain,
+        };
+    }
+    // A mark that is never closed: the row goes to the end.
+    if at == At::Quoted && fields > MAX_TAKEN_APART {
+        wide.push(start..text.len());
+    }
+    if wide.is_empty() {
+        return (Cow::Borrowed(text), Vec::new());
+    }
+    let mut blank = text.to_vec();
+    for row in &wide {
+        let bytes = blank.get_mut(row.clone()).unwrap_or_default();
+        bytes.iter_mut().filter(|byte| !matches!(byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+    }
+    (Cow::Owned(blank), wide.into_iter().map(|row| row.start).collect())
+}
+
 /// Counts lines up to a place that only moves forward. The reader's own count leaves out what it skips: empty lines, and
 /// the second half of a CRLF.
 struct Lines<'a> {
@@ -215,8 +273,8 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        Self { rest: text.as_bytes(), at: 0, line: 1 }
+    fn of(text: &'a [u8]) -> Self {
+        Self { rest: text, at: 0, line: 1 }
     }
 
     /// The line of the first byte from `place` on that ends no line.
@@ -321,7 +379,9 @@ impl Gathered {
             Ok(name) => name,
             Err(why) => return self.refuse(line, Some("domain"), format!("{:?} {why}", shown(text))),
         };
-        let comment = comment.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON).collect();
+        // It is shown in tables and told in sentences: what would end a line, or turn its order round, is a space.
+        let plain = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
+        let comment = comment.chars().map(plain).take(MAX_REASON).collect();
         let row = Row { name, severity, comment, line };
         match self.places.get(&row.name).and_then(|at| self.list.rows.get_mut(*at)) {
             None => {
@@ -337,12 +397,14 @@ impl Gathered {
         }
     }
 
-    fn done(self) -> List {
+    fn done(mut self) -> List {
+        self.list.bad.sort_by_key(|row| row.line);
         self.list
     }
 }
 
-/// A list names servers by domain: an address, a port or a whole top-level domain in one is a mistake, and a costly one.
+/// A list names servers by domain: an address, a port, a whole top-level domain or another name that anybody may have one
+/// below (`co.uk`, `github.io`) in one is a mistake, and a costly one.
 fn server(text: &str) -> Result<Authority, &'static str> {
     if text.len() > 255 {
         return Err("is too long for a server's name");
@@ -358,11 +420,23 @@ fn server(text: &str) -> Result<Authority, &'static str> {
     if !host.contains('.') {
         return Err("is a whole top-level domain: block it by command if you mean it");
     }
+    if psl::domain_str(host).is_none() {
+        return Err("is a public suffix, below which anybody may have a server: block it by command if you mean it");
+    }
     Ok(name)
 }
 
 fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
+}
+
+/// A rule that is to say something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Altered {
+    /// What it says.
+    pub before: Rule,
+    /// What it would say.
+    pub after: Rule,
 }
 
 /// What a list would change.
@@ -371,7 +445,7 @@ pub struct Diff {
     /// Rules that are new.
     pub add: Vec<Rule>,
     /// Rules that say something else than before.
-    pub change: Vec<Rule>,
+    pub change: Vec<Altered>,
     /// Rules that stay as they are.
     pub same: usize,
     /// Rules of this list that it does not have any more.
@@ -394,9 +468,64 @@ impl Diff {
     /// The same as changes to make.
     #[must_use]
     pub fn changes(&self) -> Vec<RuleChange> {
-        let put = self.add.iter().chain(&self.change).cloned().map(RuleChange::Put);
+        let put = self.add.iter().chain(self.change.iter().map(|one| &one.after)).cloned().map(RuleChange::Put);
         let remove = self.remove.iter().map(|rule| RuleChange::Remove(rule.target.clone(), rule.source.clone()));
         put.chain(remove).collect()
+    }
+
+    /// How many of them take back something: rules that go, that say less than before, or that exempt.
+    #[must_use]
+    pub fn milder(&self) -> usize {
+        let exempts = self.add.iter().filter(|rule| rule.severity == Severity::Allow).count();
+        let less = self.change.iter().filter(|one| one.after.severity < one.before.severity).count();
+        self.remove.len() + exempts + less
+    }
+
+    /// The same without words of the publisher that nobody has looked at: what is new has no comment, what is changed keeps
+    /// the one it has. And how many comments that leaves out.
+    #[must_use]
+    pub fn without_comments(&self) -> (Self, usize) {
+        let (mut quiet, mut left_out) = (self.clone(), 0);
+        for rule in &mut quiet.add {
+            left_out += usize::from(!rule.reason.is_empty());
+            rule.reason.clear();
+        }
+        for one in &mut quiet.change {
+            left_out += usize::from(one.after.reason != one.before.reason);
+            one.after.reason.clone_from(&one.before.reason);
+        }
+        let all = quiet.change.len();
+        quiet.change.retain(|one| one.after.severity != one.before.severity || one.before.expires.is_some());
+        quiet.same += all - quiet.change.len();
+        (quiet, left_out)
+    }
+
+    /// What is new, what changes and what goes, in words. Comments stand there as they would be told, since they are told in
+    /// the operator's name.
+    #[must_use]
+    pub fn in_words(&self) -> [Vec<String>; 3] {
+        let new = |rule: &Rule| match rule.reason.as_str() {
+            "" => rule.in_words(),
+            comment => format!("{}, comment {comment:?}", rule.in_words()),
+        };
+        let changed = |Altered { before, after }: &Altered| {
+            let mut text = after.in_words();
+            if before.severity != after.severity {
+                text.push_str(&format!(" (was {})", before.severity.as_str()));
+            }
+            if before.expires.is_some() {
+                text.push_str(", without an end again");
+            }
+            if before.reason != after.reason {
+                text.push_str(&format!(", comment {:?} → {:?}", before.reason, after.reason));
+            }
+            text
+        };
+        [
+            self.add.iter().map(new).collect(),
+            self.change.iter().map(changed).collect(),
+            self.remove.iter().map(Rule::in_words).collect(),
+        ]
     }
 }
 
@@ -416,7 +545,10 @@ pub fn diff(list: &List, source: &Source, otherwise: Severity, replace: bool, ru
             Some(before) if before.severity == severity && before.reason == rule.reason && before.is_in_force(now) => {
                 diff.same += 1;
             }
-            Some(before) => diff.change.push(Rule { note: before.note.clone(), dry_run: before.dry_run, ..rule }),
+            Some(before) => {
+                let after = Rule { note: before.note.clone(), dry_run: before.dry_run, ..rule };
+                diff.change.push(Altered { before: (*before).clone(), after });
+            }
         }
         named.insert(target);
     }
@@ -427,12 +559,14 @@ pub fn diff(list: &List, source: &Source, otherwise: Severity, replace: bool, ru
     diff
 }
 
-/// The domain rules in force as the CSV that Mastodon reads. What it has no word for (allow, no-search, ports,
-/// addresses, actors, software, keywords, rules on trial) is left out.
+/// The domain rules in force as the CSV that Mastodon reads, of one source or of all. What it has no word for (allow,
+/// no-search, ports, addresses, actors, software, keywords, rules on trial) is left out, and so is what no list may name.
 #[must_use]
-pub fn export(rules: &RuleSet, now: Timestamp) -> Vec<u8> {
+pub fn export(rules: &RuleSet, source: Option<&Source>, now: Timestamp) -> Vec<u8> {
     let mut rows: BTreeMap<&str, &Rule> = BTreeMap::new();
-    for one in rules.iter().filter(|one| one.rule.is_in_force(now) && !one.rule.dry_run) {
+    let wanted =
+        |rule: &Rule| rule.is_in_force(now) && !rule.dry_run && source.is_none_or(|source| rule.source == *source);
+    for one in rules.iter().filter(|one| wanted(&one.rule)) {
         let Target::Domain(name) = &one.rule.target else { continue };
         if matches!(one.rule.severity, Severity::Allow | Severity::NoSearch) || server(name.as_str()).is_err() {
             continue;
@@ -448,7 +582,9 @@ pub fn export(rules: &RuleSet, now: Timestamp) -> Vec<u8> {
     let _ = writer.write_record(head);
     for (name, rule) in rows {
         let severity = if rule.severity == Severity::Block { "suspend" } else { "silence" };
-        let _ = writer.write_record([name, severity, "false", "false", &rule.reason, "false"]);
+        // What a list wrote goes to whoever opens this in a spreadsheet, where such a text would be a formula.
+        let comment = rule.reason.trim_start_matches(|c: char| "=+-@".contains(c) || c.is_whitespace());
+        let _ = writer.write_record([name, severity, "false", "false", comment, "false"]);
     }
     writer.into_inner().unwrap_or_default()
 }
@@ -528,6 +664,10 @@ mod tests {
         check("evil example,suspend,,,,", Some("domain"), "no server's name");
         check(",suspend,,,,", Some("domain"), "no server's name");
         check("example,suspend,,,,", Some("domain"), "top-level");
+        check("co.uk,suspend,,,,", Some("domain"), "public suffix");
+        check("GitHub.io,suspend,,,,", Some("domain"), "public suffix");
+        check(&format!("evil.example{}", ",".repeat(5000)), None, "more than 1000 fields");
+        check(&format!("evil.example{}", ",\"a\n\",,".repeat(3000)), None, "more than 1000 fields");
         check("evil.example:8443,suspend,,,,", Some("domain"), "port");
         check("127.0.0.1,suspend,,,,", Some("domain"), "address");
         check("2130706433,suspend,,,,", Some("domain"), "address");
@@ -580,7 +720,10 @@ mod tests {
         let targets = |rules: &[Rule]| rules.iter().map(|one| one.target.to_string()).collect::<Vec<_>>();
         let kept = diff(&list, &source, Severity::Block, false, &rules, NOW);
         assert_eq!(targets(&kept.add), ["domain:new.example", "domain:mine.example"]);
-        assert_eq!(targets(&kept.change), ["domain:changed.example"]);
+        assert_eq!(
+            kept.change.iter().map(|one| one.after.target.to_string()).collect::<Vec<_>>(),
+            ["domain:changed.example"]
+        );
         assert_eq!((kept.same, kept.remove.len()), (1, 0));
         let replaced = diff(&list, &source, Severity::Block, true, &rules, NOW);
         assert_eq!(targets(&replaced.remove), ["domain:gone.example"]);
@@ -598,7 +741,8 @@ mod tests {
             let rules = |count| {
                 (0..count).map(|_| Rule::new("a.example".parse().unwrap(), Severity::Block, Source::Operator, NOW))
             };
-            Diff { add: rules(add).collect(), change: rules(change).collect(), same, remove: rules(remove).collect() }
+            let change = rules(change).map(|rule| Altered { before: rule.clone(), after: rule }).collect();
+            Diff { add: rules(add).collect(), change, same, remove: rules(remove).collect() }
         };
         for (add, change, same, remove, expected) in [
             (0, 0, 0, 0, 0),
@@ -614,6 +758,63 @@ mod tests {
         ] {
             assert_eq!(diff(add, change, same, remove).share(), expected, "{add} {change} {same} {remove}");
         }
+    }
+
+    /// They are told to those it concerns, in the operator's name.
+    #[test]
+    fn comments_are_shown_before_they_are_told_and_are_told_by_nobody_unseen() {
+        let source = Source::list("dni").unwrap();
+        let rule = |target: &str, severity, reason: &str| {
+            let rule = Rule::new(target.parse().unwrap(), severity, source.clone(), NOW);
+            RuleChange::Put(Rule { reason: reason.to_owned(), ..rule })
+        };
+        let rules = RuleSet::default().with(&[
+            rule("same.example", Severity::Block, "spam"),
+            rule("worded.example", Severity::Block, "spam"),
+            rule("harsher.example", Severity::Silence, "loud"),
+            rule("milder.example", Severity::Block, ""),
+            rule("gone.example", Severity::Block, "spam"),
+        ]);
+        let text = "#domain,#severity,#public_comment\nsame.example,suspend,spam\nworded.example,suspend,pay us\n\
+                    harsher.example,suspend,louder\nmilder.example,silence,\nnew.example,suspend,\"say \u{202e}so\"\n";
+        let diff = diff(&parse(text.as_bytes()).unwrap(), &source, Severity::Block, true, &rules, NOW);
+        let [add, change, remove] = diff.in_words();
+        assert_eq!(add, ["block domain:new.example, comment \"say  so\""], "nothing turns the order round");
+        assert_eq!(
+            change,
+            [
+                "block domain:worded.example, comment \"spam\" → \"pay us\"",
+                "block domain:harsher.example (was silence), comment \"loud\" → \"louder\"",
+                "silence domain:milder.example (was block)",
+            ]
+        );
+        assert_eq!(remove, ["block domain:gone.example"]);
+        assert_eq!(diff.milder(), 2);
+        let (quiet, left_out) = diff.without_comments();
+        assert_eq!((left_out, quiet.same, quiet.change.len()), (3, 2, 2));
+        let after = rules.with(&quiet.changes());
+        let told = |name: &str| after.server(&Authority::parse(name).unwrap(), NOW).reason().to_owned();
+        assert_eq!(["worded.example", "harsher.example", "new.example"].map(told), ["spam", "loud", ""]);
+    }
+
+    #[test]
+    fn what_is_exported_is_no_formula_and_of_one_source_if_that_is_asked() {
+        let rule = |target: &str, source: Source, reason: &str| {
+            let rule = Rule::new(target.parse().unwrap(), Severity::Block, source, NOW);
+            RuleChange::Put(Rule { reason: reason.to_owned(), ..rule })
+        };
+        let list = Source::list("dni").unwrap();
+        let rules = RuleSet::default().with(&[
+            rule("evil.example", list.clone(), "=HYPERLINK(\"https://evil.example\")"),
+            rule("loud.example", list, " @SUM(1)"),
+            rule("mine.example", Source::Operator, "-spam"),
+            rule("co.uk", Source::Operator, ""),
+        ]);
+        let text = String::from_utf8(export(&rules, None, NOW)).unwrap();
+        assert!(text.contains(",HYPERLINK(") || text.contains(",\"HYPERLINK("), "{text}");
+        assert!(text.contains(",SUM(1)") && text.contains(",spam,") && !text.contains("co.uk"), "{text}");
+        let text = String::from_utf8(export(&rules, Some(&Source::Operator), NOW)).unwrap();
+        assert!(text.contains("mine.example") && !text.contains("evil.example"), "{text}");
     }
 
     #[test]
@@ -633,7 +834,7 @@ mod tests {
             rule("software:x", Severity::Block),
         ];
         let rules = RuleSet::default().with(&all.map(RuleChange::Put));
-        let text = export(&rules, NOW);
+        let text = export(&rules, None, NOW);
         assert!(text.starts_with(HEAD.as_bytes()), "{}", String::from_utf8_lossy(&text));
         let list = parse(&text).unwrap();
         assert_eq!(list.bad, []);

@@ -3,7 +3,8 @@
 //!
 //! **Who wins.** A name is looked up from itself to its parents: `host:port` if it has a port, `a.evil.example`,
 //! `evil.example`, `example`. The harshest word on the way counts, but an `allow` ends the way: it exempts its name, and
-//! what is below it, from everything said of the names above, and of the software it runs. On one and the same name a
+//! what is below it, from everything said of the names above, and of the software it runs. An `allow` by a list exempts only
+//! from what lists say: no list lifts what the operator said. On one and the same name a
 //! list counts only where the operator (by file or command) says nothing; of the operator's own words the harshest counts.
 //! So a block in the file cannot be lifted by an `allow` for the same name, and one on a list can.
 //!
@@ -171,7 +172,7 @@ impl RuleSet {
                 }
             }
         }
-        Self { index: Arc::new(Index::of(all)), runs: Arc::default() }
+        Self { index: Arc::new(Index::of(all, &[])), runs: Arc::default() }
     }
 
     /// These rules after `changes`; those that stay keep their counts.
@@ -184,7 +185,7 @@ impl RuleSet {
                 RuleChange::Remove(..) => all.remove(&change.key()),
             };
         }
-        Self { index: Arc::new(Index::of(all)), runs: self.runs.clone() }
+        Self { index: Arc::new(Index::of(all, &self.index.keywords)), runs: self.runs.clone() }
     }
 
     /// Takes note of what servers run, for all that were made of one set; `None`: it is not known, or forgotten.
@@ -207,6 +208,11 @@ impl RuleSet {
     /// All rules, in the order of their keys: config, lists, operator.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Active>> {
         self.index.all.values()
+    }
+
+    /// The same, each with its key.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Arc<Active>)> {
+        self.index.all.iter().map(|(key, one)| (key.as_str(), one))
     }
 
     /// How many.
@@ -361,28 +367,36 @@ impl RuleSet {
         asked: (Asked, Timestamp, bool),
     ) -> (Verdict, Option<&Arc<Active>>) {
         let mut worst: (Verdict, Option<&Arc<Active>>) = (Verdict::Allow, None);
+        let mut lists = true;
         for rules in levels(authority).filter_map(|level| self.index.names.get(level)) {
-            let Some(said) = said(rules, asked) else { continue };
+            let Some(said) = said(rules, asked, lists) else { continue };
             worst = harsher(worst, said.harshest, asked.0);
-            if said.allows {
-                return worst;
+            match said.exempt {
+                Some(Exempt::Wholly) => return worst,
+                Some(Exempt::FromLists) => lists = false,
+                None => {}
             }
         }
         let rules = software.and_then(|name| self.index.software.get(name));
-        rules.and_then(|rules| said(rules, asked)).map_or(worst, |said| harsher(worst, said.harshest, asked.0))
+        rules.and_then(|rules| said(rules, asked, lists)).map_or(worst, |said| harsher(worst, said.harshest, asked.0))
     }
 }
 
 impl Index {
-    fn of(all: BTreeMap<String, Arc<Active>>) -> Self {
+    /// `known`: keywords that were made before, which is what costs most of all of this.
+    fn of(all: BTreeMap<String, Arc<Active>>, known: &[(Keyword, Arc<Active>)]) -> Self {
         let mut index = Self::default();
+        let known: HashMap<&str, &Keyword> = known.iter().map(|(keyword, _)| (keyword.as_str(), keyword)).collect();
         for one in all.values() {
             index.some_dry |= one.rule.dry_run;
             match &one.rule.target {
                 Target::Domain(name) => index.names.entry(name.as_str().into()).or_default().push(one.clone()),
                 Target::Actor(id) => index.actors.entry(id.clone()).or_default().push(one.clone()),
                 Target::Software(name) => index.software.entry(name.as_str().into()).or_default().push(one.clone()),
-                Target::Keyword(pattern) => match Keyword::parse(pattern) {
+                Target::Keyword(pattern) => match known
+                    .get(pattern.as_str())
+                    .map_or_else(|| Keyword::parse(pattern), |known| Ok((*known).clone()))
+                {
                     Ok(keyword) => index.keywords.push((keyword, one.clone())),
                     Err(why) => tracing::error!(why, "a keyword is left out"),
                 },
@@ -400,17 +414,26 @@ fn active(rule: Rule) -> Arc<Active> {
 /// What the rules on one name say.
 struct Said<'a> {
     harshest: &'a Arc<Active>,
-    allows: bool,
+    exempt: Option<Exempt>,
 }
 
-fn said(rules: &[Arc<Active>], (asked, now, dry): (Asked, Timestamp, bool)) -> Option<Said<'_>> {
+/// What an `allow` exempts from, of what is said further up.
+enum Exempt {
+    Wholly,
+    FromLists,
+}
+
+fn said(rules: &[Arc<Active>], (asked, now, dry): (Asked, Timestamp, bool), lists: bool) -> Option<Said<'_>> {
     let speaks =
         |one: &&Arc<Active>| (dry || !one.rule.dry_run) && asked.hears(one.rule.severity) && one.rule.is_in_force(now);
     // Where the operator says something, lists are silent.
     let by_hand = rules.iter().filter(speaks).any(|one| !one.rule.source.is_list());
-    let heard = || rules.iter().filter(speaks).filter(|one| !(by_hand && one.rule.source.is_list()));
+    let lists = lists && !by_hand;
+    let heard = || rules.iter().filter(speaks).filter(|one| lists || !one.rule.source.is_list());
     let harshest = heard().max_by_key(|one| one.rule.severity)?;
-    Some(Said { harshest, allows: heard().any(|one| one.rule.severity == Severity::Allow) })
+    let allows = heard().any(|one| one.rule.severity == Severity::Allow);
+    let exempt = allows.then_some(if by_hand { Exempt::Wholly } else { Exempt::FromLists });
+    Some(Said { harshest, exempt })
 }
 
 fn harsher<'a>(
@@ -528,6 +551,28 @@ mod tests {
         ]);
         check(&rules, "a.example", Verdict::Allow);
         check(&rules, "b.example", Verdict::Block);
+    }
+
+    #[test]
+    fn no_list_lifts_what_the_operator_said_of_a_name_above() {
+        let rules = RuleSet::default().with(&[
+            put("evil.example", Severity::Block),
+            listed("a.evil.example", Severity::Allow),
+            put("software:spamware", Severity::Block),
+            listed("spam.example", Severity::Allow),
+            listed("big.example", Severity::Block),
+            listed("b.big.example", Severity::Allow),
+            listed("c.evil.example", Severity::Allow),
+            put("c.evil.example", Severity::Allow),
+        ]);
+        rules.learn([(host("spam.example"), Some("spamware".to_owned()))]);
+        check(&rules, "a.evil.example", Verdict::Block);
+        check(&rules, "x.a.evil.example", Verdict::Block);
+        check(&rules, "spam.example", Verdict::Block);
+        check(&rules, "x.big.example", Verdict::Block);
+        check(&rules, "b.big.example", Verdict::Allow);
+        check(&rules, "c.evil.example", Verdict::Allow);
+        assert_eq!(rules.searchable_server(&host("a.evil.example"), NOW).verdict, Verdict::Block);
     }
 
     #[test]

@@ -30,16 +30,20 @@ use super::probe::{Depth, Outcome, Probe, Step};
 use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::policy::{Verdict, network};
-use crate::store::{Health, KNOCK_LIFE, Refusal, StoreError, Subscriber, SubscriberState};
+use crate::store::{Health, KNOCK_LIFE, MOST_OF_DOMAIN, NOT_KEPT, Refusal, StoreError, Subscriber, SubscriberState};
 
 /// How long a server is not looked at again.
 pub const LOOK_GAP: Duration = Duration::from_secs(600);
 /// After how long what was found is shown: longer than a look takes.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(30);
-/// Looks under way at once.
-const AT_ONCE: usize = 4;
-/// Within [`LOOK_GAP`]: looks in all, at servers of one registrable domain, and for one address (of IPv6, its /64).
-const IN_ALL: usize = 500;
+/// Looks under way at once, and of these so many only for who has the server's code, or at one that waits to be let in:
+/// whoever names servers in bad requests must not take up all of them.
+const AT_ONCE: usize = 6;
+const AT_ONCE_KEPT: usize = 2;
+/// Within [`LOOK_GAP`]: looks in all, of these so many only for the same, at servers of one registrable domain, and for one
+/// address (of IPv6, its /64).
+const IN_ALL: usize = 600;
+const IN_ALL_KEPT: usize = 100;
 const OF_DOMAIN: usize = 5;
 const OF_ASKER: usize = 5;
 /// How long the refusals are told as they were read: anybody may ask at any rate, and each reading looks at all of them.
@@ -129,8 +133,23 @@ impl Desk {
     }
 }
 
-/// Refusals of the last week by the server that the request named, and by the failed check.
-type RefusedOf = HashMap<String, HashMap<(String, u16), (Timestamp, u32)>>;
+/// What was refused in the last week.
+#[derive(Default)]
+struct RefusedOf {
+    /// By the server that the request named, and by the failed check: when last, and how often.
+    of: HashMap<String, HashMap<(String, u16), (Timestamp, u32)>>,
+    /// How many rows name servers of a registrable domain.
+    rows: HashMap<String, usize>,
+    /// Some of it was not kept for want of room.
+    lost: bool,
+}
+
+impl RefusedOf {
+    /// Whether requests that named `domain` may have been refused of which nothing is kept.
+    fn may_miss(&self, domain: &Authority) -> bool {
+        self.lost || self.rows.get(domain.registrable()).is_some_and(|rows| *rows >= MOST_OF_DOMAIN)
+    }
+}
 
 impl Relay {
     /// What is told about `domain` to who asks `from` this address and shows this `code`; begins a look if one is due.
@@ -218,7 +237,7 @@ impl Relay {
     /// refused only to who has joined.
     fn refused_requests(&self, domain: &Authority, whole: bool) -> Result<Vec<Told>, StoreError> {
         let refused = self.refused_of()?;
-        let mut kinds: Vec<_> = refused.get(domain.as_str()).into_iter().flatten().collect();
+        let mut kinds: Vec<_> = refused.of.get(domain.as_str()).into_iter().flatten().collect();
         kinds.retain(|((check, _), _)| whole || !OF_WHO_JOINED.contains(&check.as_str()));
         kinds.sort_by(|(check, (at, _)), (other, (than, _))| than.cmp(at).then_with(|| check.cmp(other)));
         let told = kinds.into_iter().take(SHOWN).map(|((check, status), (at, count))| {
@@ -229,6 +248,13 @@ impl Relay {
             Told::new("requests", outcome, found, meaning.map_or("", |meaning| meaning.mend)).at(*at).counted(*count)
         });
         let told: Vec<Told> = told.collect();
+        if told.is_empty() && refused.may_miss(domain) {
+            let found = "So much was refused in the last seven days that not all of it was kept; of what was kept, nothing \
+                         named this server.";
+            let remedy =
+                "If yours sends something and nothing comes of it, let it send once more, and look here soon after.";
+            return Ok(vec![Told::new("requests", Outcome::Doubtful, found, remedy)]);
+        }
         if told.is_empty() {
             let found = "No request that named this server was refused in the last seven days.";
             let remedy = "If yours sent one, it did not arrive: see that its outgoing requests are not blocked, and that the \
@@ -309,13 +335,23 @@ impl Relay {
         {
             return Ok(refused.clone());
         }
-        let mut refused = RefusedOf::new();
-        for (_, row) in self.0.store.all::<Refusal>()? {
+        let mut refused = RefusedOf::default();
+        let page = self.0.store.sound_page::<Refusal>("", usize::MAX)?;
+        // Of a row that cannot be read nobody knows whom it named.
+        refused.lost = !page.damaged.is_empty();
+        for (_, row) in page.rows {
             if now.since(row.at) >= KNOCK_LIFE {
                 continue;
             }
+            refused.lost |= row.check == NOT_KEPT;
             let Some(claimed) = row.claimed else { continue };
-            let (at, count) = refused.entry(claimed).or_default().entry((row.check, row.status)).or_default();
+            // What is told only to who joined must not show in this either.
+            if let Ok(server) = Authority::parse(&claimed)
+                && !OF_WHO_JOINED.contains(&row.check.as_str())
+            {
+                *refused.rows.entry(server.registrable().to_owned()).or_default() += 1;
+            }
+            let (at, count) = refused.of.entry(claimed).or_default().entry((row.check, row.status)).or_default();
             *at = row.at.max(*at);
             *count = count.saturating_add(row.count);
         }
@@ -343,12 +379,14 @@ impl Relay {
     fn look(&self, domain: &Authority, whole: bool, from: Option<IpAddr>) -> Look {
         let now = self.0.clock.now();
         let asker = from.map(|from| self.0.desk.hasher.hash_one(network(from)));
-        if let Some(look) = self.0.desk.looks().take(domain, whole, asker, now) {
+        let waits = self.0.store.subscriber(domain).is_some_and(|one| !one.is_active());
+        // That a server knocked is no reason to be preferred: it would show.
+        let wish = Wish { whole, asker, first: whole || waits };
+        if let Some(look) = self.0.desk.looks().take(domain, wish, now) {
             return look;
         }
         let (relay, domain) = (self.clone(), domain.clone());
         drop(self.0.supervisor.spawn(async move {
-            let waits = relay.0.store.subscriber(&domain).is_some_and(|one| !one.is_active());
             // What is known of a server that joined must not show in how it is looked at.
             let depth = if whole || waits { Depth::Read } else { Depth::AsStranger };
             let probe = Box::pin(relay.probe(&domain, depth)).await;
@@ -364,6 +402,17 @@ impl Relay {
 #[derive(Default)]
 struct Looks(HashMap<Authority, Taken>);
 
+/// Who wants a look.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// Who may know everything.
+    whole: bool,
+    /// From which network.
+    asker: Option<u64>,
+    /// The places that are kept free may be taken for it.
+    first: bool,
+}
+
 /// A look, and for whom.
 struct Taken {
     began: Timestamp,
@@ -374,7 +423,8 @@ struct Taken {
 
 impl Looks {
     /// How the look at `domain` stands; `None`: it begins now, and is noted.
-    fn take(&mut self, domain: &Authority, whole: bool, asker: Option<u64>, now: Timestamp) -> Option<Look> {
+    fn take(&mut self, domain: &Authority, wish: Wish, now: Timestamp) -> Option<Look> {
+        let Wish { whole, asker, first } = wish;
         self.0.retain(|_, look| now.since(look.began) < LOOK_GAP);
         if let Some(look) = self.0.get(domain) {
             return Some(match &look.ended {
@@ -392,7 +442,8 @@ impl Looks {
             of_domain += usize::from(name.registrable() == domain.registrable());
             of_asker += usize::from(asker.is_some() && look.asker == asker);
         }
-        if self.0.len() >= IN_ALL || under_way >= AT_ONCE || of_domain >= OF_DOMAIN || of_asker >= OF_ASKER {
+        let (in_all, at_once) = if first { (IN_ALL, AT_ONCE) } else { (IN_ALL - IN_ALL_KEPT, AT_ONCE - AT_ONCE_KEPT) };
+        if self.0.len() >= in_all || under_way >= at_once || of_domain >= OF_DOMAIN || of_asker >= OF_ASKER {
             return Some(Look::NotNow);
         }
         self.0.insert(domain.clone(), Taken { began: now, whole, asker, ended: None });
@@ -400,8 +451,9 @@ impl Looks {
     }
 }
 
-/// Checks that only requests of who has joined, or of who is looked at as if, can fail.
-const OF_WHO_JOINED: [&str; 1] = ["held-full"];
+/// Checks that only requests of who has joined, or of who is looked at as if, can fail: only what of them is kept needs
+/// room on the disk, or the store to have time.
+const OF_WHO_JOINED: [&str; 3] = ["held-full", "disk", "overload"];
 
 /// How deliveries fare. Of a network that did not let us through it is not said how: see `probe`.
 fn deliveries(health: &Health) -> Told {
@@ -457,10 +509,15 @@ mod tests {
     fn looks_are_bounded_in_all_by_domain_and_by_asker() {
         let mut looks = Looks::default();
         let begins = |looks: &mut Looks, name: &str, asker: u64, at: Timestamp| {
-            looks.take(&host(name), false, Some(asker), at).is_none()
+            looks.take(&host(name), Wish { whole: false, asker: Some(asker), first: false }, at).is_none()
+        };
+        let first = |looks: &mut Looks, name: &str| {
+            looks.take(&host(name), Wish { whole: true, asker: Some(9_999_999), first: true }, NOON).is_none()
         };
         let many = (0..10).filter(|number| begins(&mut looks, &format!("s{number}.example"), *number, NOON)).count();
-        assert_eq!(many, AT_ONCE, "so many at once");
+        assert_eq!(many, AT_ONCE - AT_ONCE_KEPT, "so many at once");
+        let kept = (0..10).filter(|number| first(&mut looks, &format!("w{number}.example"))).count();
+        assert_eq!(kept, AT_ONCE_KEPT, "and a few that strangers cannot take");
         end(&mut looks);
         let of_domain = (0..10).filter(|number| {
             let begins = begins(&mut looks, &format!("s{number}.evil.example"), 100 + number, NOON);
@@ -479,7 +536,8 @@ mod tests {
             end(&mut looks);
             begins
         });
-        assert_eq!(in_all.count() + AT_ONCE + OF_DOMAIN + OF_ASKER, IN_ALL);
+        assert_eq!(in_all.count() + AT_ONCE + OF_DOMAIN + OF_ASKER, IN_ALL - IN_ALL_KEPT);
+        assert!(first(&mut looks, "x.example"), "what strangers used up is not used up for who waits");
         assert!(!begins(&mut looks, "v.example", 1, later(599)));
         assert!(begins(&mut looks, "v.example", 1, later(600)), "ten minutes later all of it is over");
     }
@@ -487,16 +545,17 @@ mod tests {
     #[test]
     fn what_was_found_is_shown_half_a_minute_after_it_began_and_not_to_who_may_know_less() {
         let (mut looks, a) = (Looks::default(), host("a.example"));
-        assert_eq!(looks.take(&a, true, None, NOON), None);
+        let [wish, less] = [true, false].map(|whole| Wish { whole, asker: None, first: false });
+        assert_eq!(looks.take(&a, wish, NOON), None);
         let under_way = Some(Look::UnderWay { since: NOON.rfc3339() });
-        assert_eq!(looks.take(&a, true, None, later(40)), under_way, "it takes its time");
+        assert_eq!(looks.take(&a, wish, later(40)), under_way, "it takes its time");
         end(&mut looks);
-        assert_eq!(looks.take(&a, true, None, later(29)), under_way, "it was quick, and that is not told");
-        assert_eq!(looks.take(&a, true, None, later(30)), Some(Look::Done { at: NOON.rfc3339(), steps: Vec::new() }));
-        assert_eq!(looks.take(&a, false, None, later(30)), Some(Look::NotNow));
-        assert_eq!(looks.take(&a, false, None, later(600)), None, "once in ten minutes");
+        assert_eq!(looks.take(&a, wish, later(29)), under_way, "it was quick, and that is not told");
+        assert_eq!(looks.take(&a, wish, later(30)), Some(Look::Done { at: NOON.rfc3339(), steps: Vec::new() }));
+        assert_eq!(looks.take(&a, less, later(30)), Some(Look::NotNow));
+        assert_eq!(looks.take(&a, less, later(600)), None, "once in ten minutes");
         end(&mut looks);
-        assert!(matches!(looks.take(&a, true, None, later(630)), Some(Look::Done { .. })), "less may be told to all");
+        assert!(matches!(looks.take(&a, wish, later(630)), Some(Look::Done { .. })), "less may be told to all");
         const { assert!(SHOWN_AFTER.as_secs() > crate::relay::probe::LONGEST.as_secs()) };
     }
 

@@ -4,6 +4,7 @@
 //! it leaves; that is delivery's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,8 +15,8 @@ use super::verify::Verified;
 use crate::clock::{Clock, Timestamp};
 use crate::ids::{Authority, Iri};
 use crate::log::Draft;
-use crate::policy::{MAX_KEYWORDS, RuleSet, Rules, Verdict};
-use crate::store::{Act, ControlRow, Following, MAX_REGISTRATIONS, RuleChange, Severity, StoreError, Tx};
+use crate::policy::{Also, Halfway, MAX_KEYWORDS, RuleSet, Rules, Verdict};
+use crate::store::{Act, ControlRow, Following, MAX_REGISTRATIONS, Publisher, RuleChange, Severity, StoreError, Tx};
 
 /// Messages read in one go.
 const PAGE: usize = 100;
@@ -42,10 +43,30 @@ pub struct Impact {
     pub searchable: Vec<Authority>,
     /// Servers that search is switched off for, because they are turned away.
     pub search_ended: Vec<Authority>,
+    /// Servers that may send although they never follow, and whose posts are not taken any more.
+    pub publishers: Vec<Authority>,
+    /// The same whose posts are taken again.
+    pub publishers_freed: Vec<Authority>,
     /// Follows of ours that end.
     pub unfollowed: Vec<Iri>,
     /// Messages to blocked servers that are not sent any more.
     pub messages_dropped: usize,
+}
+
+impl Impact {
+    /// How many who are here it touches, whether it takes something from them or gives it back.
+    #[must_use]
+    pub const fn touched(&self) -> usize {
+        self.removed.len()
+            + self.silenced.len()
+            + self.freed.len()
+            + self.unsearched.len()
+            + self.searchable.len()
+            + self.search_ended.len()
+            + self.publishers.len()
+            + self.publishers_freed.len()
+            + self.unfollowed.len()
+    }
 }
 
 /// Who is here that the rules do not want here.
@@ -134,6 +155,15 @@ impl Relay {
                 _ => {}
             }
         }
+        for (host, _) in self.0.store.sound_page::<Publisher>("", usize::MAX)?.rows {
+            let Ok(authority) = Authority::parse(&host) else { continue };
+            let allowed = |rules: &RuleSet| rules.verdict(&authority, now) == Verdict::Allow;
+            match (allowed(&before), allowed(after)) {
+                (true, false) => impact.publishers.push(authority),
+                (false, true) => impact.publishers_freed.push(authority),
+                _ => {}
+            }
+        }
         impact.unsearched.sort();
         impact.searchable.sort();
         impact.removed.sort();
@@ -143,13 +173,40 @@ impl Relay {
         Ok(impact)
     }
 
-    /// Changes the rules, and carries out what follows; what that was.
+    /// What the rules would be after `changes`, and what would follow. Off the async threads and one at a time: there may be
+    /// hundreds of thousands of rules.
     ///
     /// # Errors
     /// As [`Relay::rules_after`], and the store's.
+    pub async fn weigh(&self, changes: Arc<Vec<RuleChange>>) -> anyhow::Result<(RuleSet, Impact)> {
+        let _one_at_a_time = self.0.lists.weighing.lock().await;
+        let relay = self.clone();
+        let weigh = move || {
+            let after = relay.rules_after(&changes)?;
+            let impact = relay.impact(&after)?;
+            anyhow::Ok((after, impact))
+        };
+        tokio::task::spawn_blocking(weigh).await?
+    }
+
+    /// Changes the rules, and carries out what follows; what that was.
+    ///
+    /// # Errors
+    /// As [`Relay::rules_after`], and the store's. What was written of a long change is carried out all the same, and said:
+    /// [`crate::policy::Halfway`].
     pub async fn change_rules(&self, changes: Vec<RuleChange>, act: &Act) -> anyhow::Result<Impact> {
-        let after = self.rules_after(&changes)?;
-        let impact = self.impact(&after)?;
+        self.change_rules_with(changes, act, None).await
+    }
+
+    /// The same, with something that is written together with the last of them.
+    pub(super) async fn change_rules_with(
+        &self,
+        changes: Vec<RuleChange>,
+        act: &Act,
+        also: Option<Also>,
+    ) -> anyhow::Result<Impact> {
+        let changes = Arc::new(changes);
+        let (_after, impact) = self.weigh(changes.clone()).await?;
         tracing::info!(count = changes.len(), "the operator changes rules; the audit log has all of them");
         // What lets somebody in first: whoever hides one among many does not choose which are logged.
         let lets_in = |change: &&RuleChange| match change {
@@ -160,9 +217,16 @@ impl Relay {
             tracing::info!(rule = ?change, "a rule changes");
         }
         // Asked again: another change may have come between.
-        self.0.rules.change(&self.0.store, changes, act, |after| self.may_be(after)).await?;
+        let relay = self.clone();
+        let may = move |after: &RuleSet| relay.may_be(after);
+        let changed = self.0.rules.change(&self.0.store, changes, act, also, may).await;
+        if changed.as_ref().is_err_and(|error| !error.is::<Halfway>()) {
+            return changed.map(|()| impact);
+        }
         // A Follow that was judged by the old rules may be on its way to the disk. It is there once this write is.
-        self.turn_away(self.unwanted(&self.0.rules.set(), self.0.clock.now())?).await?;
+        let turned_away = self.turn_away(self.unwanted(&self.0.rules.set(), self.0.clock.now())?).await;
+        changed?;
+        turned_away?;
         self.enforce().await?;
         Ok(impact)
     }

@@ -105,7 +105,7 @@ impl Relay {
         for (key, tally) in tallies {
             push(&key, false, tally.reason, tally.since, tally.posts);
         }
-        rows.sort_by(|one, other| one.since.cmp(&other.since));
+        rows.sort_by(|one, other| (&one.since, &one.host).cmp(&(&other.since, &other.host)));
         Ok(rows)
     }
 

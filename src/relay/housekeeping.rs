@@ -13,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::consent::MAX_RETENTION;
 use crate::ids::{Authority, Seq};
 use crate::store::{
-    AUDIT_KEPT, AuthorityFacts, Edited, MOST_AUDITED, Refused, SeenSet, StoreError, Subscriber, SubscriberState,
-    Suppressed, SwitchedOff, Tx,
+    AUDIT_KEPT, Act, AuthorityFacts, Edited, MOST_AUDITED, Refused, RuleChange, SeenSet, Source, StoreError,
+    Subscriber, SubscriberState, Suppressed, SwitchedOff, Tx,
 };
 use crate::supervise::Worker;
 
@@ -31,6 +31,10 @@ const PENDING_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 const NOES_EVERY: Duration = Duration::from_secs(3600);
 /// How long a hash of somebody who said no is kept. Who blocks us or asked to be removed is kept until they take it back.
 const REFUSED_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How long a rule is kept after it expired, and how many are taken out in one go: as many as the audit log names one by one.
+const EXPIRED_LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+const EXPIRED_AT_ONCE: usize = 20;
 
 /// Servers of which a round asks whether they are to be forgotten, in one go and in all.
 const FACTS_PAGE: usize = 500;
@@ -82,6 +86,7 @@ impl Housekeeping {
         if self.noes_at.is_none_or(|at| now.since(at) >= NOES_EVERY) {
             self.relay.forget_noes(now).await?;
             self.relay.0.store.forget_audit(now.minus(AUDIT_KEPT), MOST_AUDITED).await?;
+            self.relay.forget_expired_rules(now).await;
             self.noes_at = Some(now);
         }
         Ok(())
@@ -228,6 +233,25 @@ impl Relay {
         parts.store.forget::<SwitchedOff>(|off| now.since(off.at) > MAX_RETENTION).await?;
         // What is older is taken from nobody.
         parts.store.forget::<Suppressed>(|post| now.since(post.at) > MAX_RETENTION).await
+    }
+
+    /// Takes out rules that have meant nothing for a while; the audit log says so. What hinders that is no reason to stop.
+    async fn forget_expired_rules(&self, now: Timestamp) {
+        let before = now.minus(EXPIRED_LIFE);
+        let rules = self.0.rules.set();
+        let old = rules.iter().map(|one| &one.rule);
+        let old = old.filter(|rule| rule.source != Source::Config && rule.expires.is_some_and(|until| until < before));
+        let old: Vec<RuleChange> = old
+            .take(EXPIRED_AT_ONCE)
+            .map(|rule| RuleChange::Remove(rule.target.clone(), rule.source.clone()))
+            .collect();
+        if old.is_empty() {
+            return;
+        }
+        let act = Act { who: "relay".to_owned(), why: "it expired over a month ago".to_owned() };
+        if let Err(error) = self.change_rules(old, &act).await {
+            tracing::warn!(error = format!("{error:#}"), "rules that expired could not be taken out");
+        }
     }
 
     /// Forgets servers that asked to join and were not answered in time.

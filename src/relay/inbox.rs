@@ -1,5 +1,6 @@
 //! The inbox from end to end: verify, judge, perform. What it answers is decided here; how that looks as HTTP is not.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use super::subscribe::Welcome;
 use super::verify::{Inbox, Received, Refused, Rejection, Verified};
 use crate::ids::Authority;
 use crate::peers::PeerFault;
-use crate::store::{Following, Refusal, StoreError};
+use crate::policy::network;
+use crate::store::{Following, Origin, Refusal, StoreError};
 use crate::wire::activity::Kind;
 use crate::wire::actor::RemoteActor;
 
@@ -48,18 +50,20 @@ impl Relay {
 
     async fn take(&self, received: Received, claimed: Option<String>) -> Answer {
         let timer = self.0.metrics.inbound_seconds.start_timer();
+        let mut named = Named { claimed, network: received.from.map(network), signed: false };
         let answer = match self.verify(received).await {
             Ok(verified) => {
                 let server = verified.authority.clone();
                 let answer = self.act(verified).await;
                 self.note_knock(&server, &answer);
+                named = Named { claimed: Some(server.to_string()), signed: true, ..named };
                 answer
             }
             Err(Refused::Ignored(why)) => Answer::Accepted(why),
             Err(Refused::Rejected(rejection)) => Answer::Rejected(rejection),
         };
         timer.observe_duration();
-        self.account(&answer, claimed);
+        self.account(&answer, named);
         answer
     }
 
@@ -177,7 +181,8 @@ impl Relay {
     }
 
     /// Counts the answer, and keeps a refusal for the operator.
-    fn account(&self, answer: &Answer, claimed: Option<String>) {
+    fn account(&self, answer: &Answer, named: Named) {
+        let Named { claimed, network, signed } = named;
         let metrics = &self.0.metrics;
         match answer {
             Answer::Accepted(word) => {
@@ -206,22 +211,36 @@ impl Relay {
             Answer::Rejected(rejection) => {
                 metrics.inbound.with_label_values(&["refused", rejection.check]).inc();
                 tracing::debug!(peer.host = claimed, status = rejection.status, check = rejection.check, "refused");
-                self.0.refusals.note(Refusal {
+                let is_here = claimed.as_deref().and_then(|name| Authority::parse(name).ok()).is_some_and(|server| {
+                    self.0.store.subscriber(&server).is_some() || self.0.store.search_servers().contains_key(&server)
+                });
+                let refusal = Refusal {
                     at: self.0.clock.now(),
                     claimed,
                     check: rejection.check.to_owned(),
                     status: rejection.status,
                     detail: rejection.detail.clone(),
                     count: 1,
-                });
+                    signed,
+                };
+                self.0.refusals.note(refusal, Origin { network, is_here });
             }
         }
     }
 
     /// Counts a request that never came as far as [`Relay::receive`]: too big, too many, of the wrong type.
     pub fn account_rejection(&self, rejection: &Rejection) {
-        self.account(&Answer::Rejected(rejection.clone()), None);
+        self.account(&Answer::Rejected(rejection.clone()), Named::default());
     }
+}
+
+/// Whom a request names, and whether it is proved that it was them.
+#[derive(Default)]
+struct Named {
+    claimed: Option<String>,
+    /// Where it came from, where that can be told.
+    network: Option<IpAddr>,
+    signed: bool,
 }
 
 /// What adds to what is kept. Deletions, farewells and answers must go through on a full disk too: there is a reserve.

@@ -1,7 +1,7 @@
 //! The relay's own room: what comes in is verified ([`verify`]), judged ([`trust`], [`route`]), and becomes effects in one
 //! store transaction ([`effects`]). Joining and leaving ([`subscribe`]) are part of that. Two workers finish what must not
 //! hold up an answer: the [`resolver`] reads what hints speak of from its origin, the [`survey`] learns what software a
-//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]); lists that others publish bring such changes ([`lists`]).
+//! server runs and then answers its Follow. A change of the operator's rules is carried out at once ([`enforce`]); lists that others publish bring such changes ([`lists`]) and are fetched (`feeds`).
 //!
 //! A post that gives reason to is held for the operator instead (`screening`, [`held`]).
 //!
@@ -18,6 +18,7 @@ pub mod check;
 pub mod effects;
 pub mod enforce;
 pub mod explain;
+mod feeds;
 mod given;
 pub mod held;
 pub mod housekeeping;
@@ -77,6 +78,7 @@ struct Parts {
     refusals: Refusals,
     knocks: Knocks,
     desk: check::Desk,
+    lists: feeds::Desk,
     signals: Signals,
     readers: Vec<&'static str>,
     survey: Notify,
@@ -134,6 +136,7 @@ impl Relay {
             refusals: Refusals::default(),
             knocks: Knocks::default(),
             desk: check::Desk::default(),
+            lists: feeds::Desk::default(),
             signals,
             readers,
             survey: Notify::new(),
@@ -161,7 +164,7 @@ impl Relay {
         let relay = self.clone();
         supervisor.start(move || housekeeping::RefusalKeeper::new(relay.clone()));
         let relay = self.clone();
-        supervisor.start(move || lists::ListKeeper::new(relay.clone()));
+        supervisor.start(move || feeds::ListKeeper::new(relay.clone()));
     }
 
     /// Whether the disk has more room than the reserve, which is for deletions, deliveries and the operator.

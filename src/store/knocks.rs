@@ -99,6 +99,8 @@ pub struct Knocks(Arc<Mutex<Book>>);
 #[derive(Default)]
 struct Book {
     waiting: HashMap<Authority, Waiting>,
+    /// What is being written just now: it is neither among those that wait nor on disk.
+    writing: HashMap<Authority, Knock>,
     swept: Option<Timestamp>,
 }
 
@@ -126,9 +128,16 @@ impl Knocks {
     /// # Errors
     /// The store's.
     pub fn of(&self, store: &Store, server: &Authority, now: Timestamp) -> Result<Option<Knock>, StoreError> {
-        let written = store.get::<Knock>(server.as_str())?.filter(|one| now.since(one.at) < KNOCK_LIFE);
+        // The book first: what leaves it after this is on disk.
         let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = store.get::<Knock>(server.as_str())?.filter(|one| now.since(one.at) < KNOCK_LIFE);
         let waiting = book.waiting.get(server).map(|one| one.knock.clone());
+        // As long as what is on disk is older than it, it is not there yet.
+        let writing = book.writing.get(server).filter(|one| written.as_ref().is_none_or(|written| written.at < one.at));
+        let written = match (written, writing.cloned()) {
+            (Some(written), Some(writing)) => Some(written.with(writing, now)),
+            (written, writing) => written.or(writing),
+        };
         Ok(match (written, waiting) {
             (Some(written), Some(waiting)) => Some(written.with(waiting, now)),
             (written, waiting) => written.or(waiting).map(|one| one.tidied(now)),
@@ -150,10 +159,11 @@ impl Knocks {
         let mut room = Room::of(store)?;
         let rows: Vec<_> = rows.into_iter().filter(|(server, _)| room.takes(store, server)).collect();
         let count = rows.len();
-        store
+        let written = store
             .write(move |tx| rows.into_iter().try_for_each(|(server, newer)| tx.put_knock(&server, newer, now)))
-            .await?;
-        Ok(count)
+            .await;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).writing.clear();
+        written.map(|()| count)
     }
 
     fn due(&self, now: Timestamp) -> (Vec<(Authority, Knock)>, bool) {
@@ -166,7 +176,9 @@ impl Knocks {
         let keys: Vec<Authority> =
             book.waiting.iter().filter(|(_, one)| due(one)).map(|(key, _)| key.clone()).take(PER_WRITE).collect();
         let rows = keys.into_iter().filter_map(|key| book.waiting.remove(&key).map(|one| (key, one.knock)));
-        (rows.collect(), sweep)
+        let rows: Vec<(Authority, Knock)> = rows.collect();
+        book.writing = rows.iter().cloned().collect();
+        (rows, sweep)
     }
 }
 
@@ -261,6 +273,19 @@ mod tests {
         assert_eq!(knocks.of(&store, &a, later(week + 6)).unwrap(), None);
         knocks.save(&store, later(week + 6)).await.unwrap();
         assert!(store.all::<Knock>().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_being_written_is_told_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Clock::manual(NOON)).unwrap();
+        let (knocks, a) = (Knocks::default(), host("a.example"));
+        let count = |knocks: &Knocks| knocks.of(&store, &a, NOON).unwrap().map(|knock| knock.said[0].count);
+        knocks.note(&a, "admission", 403, true, NOON);
+        let (rows, _sweep) = knocks.due(NOON);
+        assert_eq!((rows.len(), count(&knocks)), (1, Some(1)), "not on disk yet");
+        store.write(move |tx| tx.put_knock(&rows[0].0, rows[0].1.clone(), NOON)).await.unwrap();
+        assert_eq!(count(&knocks), Some(1), "and not twice when it is");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! say, and fetching it is `relay`'s.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Record, Severity, StoreError, Tx};
 use crate::clock::Timestamp;
@@ -48,7 +49,7 @@ pub struct ListFeed {
 /// A text of a list, and when something was done with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListVersion {
-    /// The first twelve hex digits of the text's SHA-256.
+    /// The text's SHA-256 in hex digits.
     pub version: String,
     /// When.
     pub at: Timestamp,
@@ -59,11 +60,52 @@ impl Record for ListFeed {
 }
 
 impl ListFeed {
+    /// How it stands, in a word.
+    #[must_use]
+    pub fn state(&self) -> FeedState {
+        match &self.fetched {
+            Some(_) if self.waits() => FeedState::Waits,
+            _ if self.failures > 0 && self.trouble.is_some() => FeedState::Failing,
+            None => FeedState::Empty,
+            Some(_) => FeedState::Current,
+        }
+    }
+
     /// Whether a text is here that the rules were not made of.
     #[must_use]
     pub fn waits(&self) -> bool {
         let version = |one: &Option<ListVersion>| one.as_ref().map(|one| one.version.clone());
         self.fetched.is_some() && version(&self.fetched) != version(&self.applied)
+    }
+}
+
+/// How a followed list stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedState {
+    /// Its rules are what it says.
+    Current,
+    /// A text came that nobody looked at.
+    Waits,
+    /// None came yet.
+    Empty,
+    /// It could not be had when it was asked for last.
+    Failing,
+}
+
+impl FeedState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Current, Self::Waits, Self::Empty, Self::Failing];
+
+    /// For labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Waits => "waits",
+            Self::Empty => "empty",
+            Self::Failing => "failing",
+        }
     }
 }
 

@@ -78,9 +78,9 @@ pub use ledger::{
     Change, Hidden, IndexedAuthor, IndexedPost, LedgerCounts, LedgerView, Leftover, Mended, Noted, PostPage,
     first_number_at,
 };
-pub use lists::{ListFeed, ListText, ListVersion, MAX_FEEDS};
+pub use lists::{FeedState, ListFeed, ListText, ListVersion, MAX_FEEDS};
 pub use publishers::{MAX_PUBLISHERS, Publisher};
-pub use refusals::{Refusal, Refusals};
+pub use refusals::{MOST_OF_DOMAIN, NOT_KEPT, Origin, Refusal, Refusals};
 pub use refused::{Refused, SearchKey, Suppressed, Wish};
 pub use rules::{MAX_NOTE, MAX_REASON, Rule, RuleChange, Severity, Source, Target, TargetFault};
 pub use search_servers::{Leaving, SearchFollow, SearchServer, SearchServers, SwitchedBy, SwitchedOff};

@@ -281,6 +281,7 @@ fn records_keep_their_golden_bytes() {
         check: "digest".to_owned(),
         status: 401,
         detail: "the digest does not match the body".to_owned(),
+        signed: false,
         count: 3,
     });
     check(Knock { at: NOON, said: vec![Said { word: "admission".to_owned(), status: 403, at: NOON, count: 2 }] });

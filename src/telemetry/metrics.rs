@@ -104,6 +104,8 @@ numbers! {
     held_posts_total: Counters = "shearwater_held_posts_total" by ["outcome"];
     /// Posts that wait for the operator.
     held_posts: IntGauge = "shearwater_held_posts";
+    /// Lists of servers that others publish and the operator follows, by how they stand.
+    lists: Gauges = "shearwater_lists" by ["state"];
     /// Servers held as a whole until the operator releases them.
     held_servers: IntGauge = "shearwater_held_servers";
     /// What the operator's rules did (enforced), or would have done were they not on trial (would), by target and severity.

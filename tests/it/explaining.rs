@@ -10,7 +10,7 @@ use shearwater::config::Admission;
 use shearwater::demo::{As, Family, Fault, Instance, Options, PostSpec, Tweaks, Visibility, Where};
 use shearwater::relay::check::{LOOK_GAP, SHOWN_AFTER};
 use shearwater::relay::probe::{Depth, Outcome};
-use shearwater::store::{Act, Rule, RuleChange, Severity, Source};
+use shearwater::store::{Act, MOST_OF_DOMAIN, NOT_KEPT, Refusal, Rule, RuleChange, Severity, Source};
 
 use crate::asking::{Answer, ask};
 use crate::support::{LIKE, TestRelay, authority, eventually};
@@ -226,6 +226,58 @@ async fn who_asks_too_often_is_told_to_wait() {
     let late = answers.iter().find(|one| one.status == 429).expect("one too many");
     assert!(late.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0));
     assert_eq!(answers[0].status, 200);
+}
+
+fn refusal(at: Timestamp, claimed: Option<&str>, check: &str) -> Refusal {
+    Refusal {
+        at,
+        claimed: claimed.map(str::to_owned),
+        check: check.to_owned(),
+        status: 503,
+        detail: "it failed".to_owned(),
+        count: 1,
+        signed: true,
+    }
+}
+
+async fn write_refusals(relay: &TestRelay, rows: Vec<Refusal>) {
+    let keyed = |(number, row): (usize, &Refusal)| (format!("{:015}-{number:012}", row.at.millis()), row.clone());
+    let rows: Vec<_> = rows.iter().enumerate().map(keyed).collect();
+    relay.store().write(move |tx| rows.iter().try_for_each(|(key, row)| tx.put(key, row))).await.expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_refusals_were_not_kept_nobody_is_told_that_there_were_none() {
+    let clock = Clock::manual(now());
+    let relay = TestRelay::start_at(clock.clone(), |_config| {}).await;
+    let says = async |domain: &str| found(&check(&relay, domain, "").await, "requests").join(" ");
+    assert!(says("x.crowded.example").await.contains("was refused in the last seven days"));
+    let of_domain = |number: usize| refusal(clock.now(), Some(&format!("s{number}.crowded.example")), "digest");
+    write_refusals(&relay, (0..MOST_OF_DOMAIN).map(of_domain).collect()).await;
+    clock.advance(Duration::from_secs(6));
+    assert!(says("x.crowded.example").await.contains("not all of it was kept"), "its domain has used up its share");
+    assert!(says("other.example").await.contains("No request that named this server was refused"));
+    write_refusals(&relay, vec![refusal(clock.now(), None, NOT_KEPT)]).await;
+    clock.advance(Duration::from_secs(6));
+    let told = check(&relay, "other.example", "").await;
+    assert!(found(&told, "requests")[0].contains("not all of it was kept"), "{told:#}");
+    assert_eq!(told["look"]["state"], "not-due");
+    assert!(says("s1.crowded.example").await.contains("digest"), "what is known is told");
+}
+
+/// While the disk is full a stranger's post is answered 202 as ever, and a member's 503: so that shows who joined.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_who_joined_can_be_refused_for_is_told_to_nobody_else() {
+    let relay = TestRelay::start().await;
+    let member = instance(&Clock::system(), Family::Mastodon, "member").await;
+    let (host, nobody) = (authority(&member), "127.0.0.1:1");
+    let rows = ["disk", "overload", "held-full"].map(|check| refusal(now(), Some(host.as_str()), check));
+    write_refusals(&relay, rows.to_vec()).await;
+    let about_member = check(&relay, host.as_str(), "").await.to_string().replace(host.as_str(), "X");
+    let about_nobody = check(&relay, nobody, "").await.to_string().replace(nobody, "X");
+    assert_eq!(about_member, about_nobody);
+    let whole = check(&relay, host.as_str(), &with_code(&relay, &member)).await;
+    assert_eq!(found(&whole, "requests").len(), 3, "{whole:#}");
 }
 
 /// What the operator sees when they look at a server.

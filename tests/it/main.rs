@@ -22,6 +22,7 @@ mod inbox;
 mod joining;
 mod keeping;
 mod keys;
+mod listing;
 mod lists;
 mod observing;
 mod operating;

@@ -230,7 +230,7 @@ async fn busy() -> (TestRelay, Instance, Instance) {
     (relay, sender, reader)
 }
 
-async fn metrics(relay: &TestRelay) -> String {
+pub(crate) async fn metrics(relay: &TestRelay) -> String {
     let (head, body) =
         ask(relay.server.ops_addr(), "GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");

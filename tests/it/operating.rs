@@ -18,13 +18,13 @@ const ROOT: &str = "/api/admin/v1";
 /// A server that is not here: nobody answers at this port.
 const NOBODY: &str = "127.0.0.1:1";
 
-async fn token(relay: &TestRelay, scope: Scope) -> String {
+pub(crate) async fn token(relay: &TestRelay, scope: Scope) -> String {
     let tokens = &relay.server.app().state.tokens;
     tokens.make(scope.as_str(), scope, None, &Act::local("a test")).await.expect("a token").token
 }
 
 /// Asks `ops.listen`.
-async fn call(relay: &TestRelay, token: &str, method: &str, path: &str, body: Value) -> Answer {
+pub(crate) async fn call(relay: &TestRelay, token: &str, method: &str, path: &str, body: Value) -> Answer {
     let addr = relay.server.ops_addr().expect("an address");
     let login = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
     let text = if body.is_null() { String::new() } else { body.to_string() };
@@ -447,7 +447,7 @@ async fn a_look_tells_step_by_step_what_works_and_changes_nothing() {
     assert!(relay.store().subscriber(&host).is_some_and(|one| one.health.consecutive == 0));
 }
 
-fn admin(relay: &TestRelay, env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
+pub(crate) fn admin(relay: &TestRelay, env: &[(&str, &str)], args: &[&str]) -> (bool, String) {
     let here = relay.config.data_dir.display().to_string();
     let env = if env.is_empty() { vec![("SHEARWATER_DATA_DIR", here.as_str())] } else { env.to_vec() };
     run(&env, &[&["admin"], args].concat())

@@ -28,6 +28,8 @@ enum ListsCommand {
     Review(NameArgs),
     /// Apply what a list says.
     Apply(ApplyArgs),
+    /// Change how a list is followed; what is not said stays as it is.
+    Set(SetArgs),
 }
 
 #[derive(Debug, Args)]
@@ -41,7 +43,8 @@ struct AddArgs {
     /// What rows ask for that do not say so themselves.
     #[arg(long, default_value = "block", value_parser = ["block", "silence", "no-search", "allow"])]
     severity: String,
-    /// Apply by itself what changes at most 10 % of what the list brought, and nobody who is here.
+    /// Apply by itself what only adds and sharpens, and changes at most 10 % of what the list brought and nobody who is here.
+    /// Its comments are told to nobody before you have read them.
     #[arg(long)]
     auto: bool,
     /// Leave out rows that are bad or obfuscated; without it one of them stops the whole list.
@@ -80,6 +83,29 @@ struct NameArgs {
 }
 
 #[derive(Debug, Args)]
+struct SetArgs {
+    /// The list.
+    name: String,
+    /// Where it is published.
+    #[arg(long, value_name = "URL")]
+    published_at: Option<String>,
+    /// What rows ask for that do not say so themselves.
+    #[arg(long, value_parser = ["block", "silence", "no-search", "allow"])]
+    severity: Option<String>,
+    /// Whether it applies by itself what is little: see `add`.
+    #[arg(long, value_name = "true|false")]
+    auto: Option<bool>,
+    /// Whether rows that are bad or obfuscated are left out.
+    #[arg(long, value_name = "true|false")]
+    skip_bad: Option<bool>,
+    /// Why, for the audit log.
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, Args)]
 struct ApplyArgs {
     /// The list.
     name: String,
@@ -87,8 +113,11 @@ struct ApplyArgs {
     #[arg(long, value_name = "VERSION")]
     reviewed: Option<String>,
     /// Although it changes more than 10 % of what the list brought.
-    #[arg(long)]
+    #[arg(long, requires = "reviewed")]
     approve: bool,
+    /// Leave out rows that are bad or obfuscated.
+    #[arg(long)]
+    skip_bad: bool,
     /// Why, for the audit log.
     #[arg(long, default_value = "")]
     reason: String,
@@ -122,9 +151,18 @@ pub(in crate::cli) fn run(args: &ListsArgs) -> anyhow::Result<()> {
             &call(&args.list.config, "GET", &format!("lists/{}/review", encoded(&args.name)), None)?,
         ),
         Some(ListsCommand::Apply(args)) => {
-            let body = json!({ "version": args.reviewed, "approve": args.approve, "reason": args.reason });
+            let body = json!({
+                "version": args.reviewed, "approve": args.approve, "skip_bad": args.skip_bad, "reason": args.reason,
+            });
             let path = format!("lists/{}/apply", encoded(&args.name));
             reviewed(&args.list, &call(&args.list.config, "POST", &path, Some(body))?)
+        }
+        Some(ListsCommand::Set(args)) => {
+            let body = json!({
+                "url": args.published_at, "severity": args.severity, "auto": args.auto, "skip_bad": args.skip_bad,
+                "reason": args.reason,
+            });
+            one(&args.list, "POST", &format!("lists/{}", encoded(&args.name)), Some(body))
         }
     }
 }
@@ -142,11 +180,20 @@ fn in_words(review: &Value) -> String {
         return format!("Nothing waits: the rules of list:{name} are what it says.\n");
     };
     let mut text = difference(review);
-    text.push_str(&format!("It is version {version}, and changes {} % of what the list brought.\n", review["share"]));
+    let short: String = version.chars().take(12).collect();
+    text.push_str(&format!("It is version {short}…, and changes {} % of what the list brought.\n", review["share"]));
     text.push_str(&told(review));
     if review["dry_run"] == true {
-        let approve = if review["needs_approval"] == true { " --approve" } else { "" };
-        text.push_str(&format!("To apply it: shearwater admin lists apply {name} --reviewed {version}{approve}\n"));
+        let mut flags = String::new();
+        if review["needs_approval"] == true {
+            text.push_str("That is more than 10 %, so it has to be approved.\n");
+            flags.push_str(" --approve");
+        }
+        if review["needs_skip_bad"] == true {
+            text.push_str("Rows that are bad or obfuscated (!) stand in the way: --skip-bad leaves them out.\n");
+            flags.push_str(" --skip-bad");
+        }
+        text.push_str(&format!("To apply it: shearwater admin lists apply {name} --reviewed {version}{flags}\n"));
     }
     text
 }
@@ -158,7 +205,8 @@ mod tests {
     #[test]
     fn a_review_says_what_would_change_and_how_to_apply_it() {
         let review = json!({
-            "list": "dni", "version": "0123456789ab", "share": 12, "needs_approval": true, "dry_run": true,
+            "list": "dni", "version": "0123456789abcdef", "share": 12, "needs_approval": true, "needs_skip_bad": true,
+            "dry_run": true,
             "add": ["block domain:evil.example"], "change": [], "remove": [], "same": 8,
             "left_out": { "bad": [], "obfuscated_rows": [{ "line": 3, "column": "domain", "why": "\"e*l\" is obfuscated" }],
                           "obfuscated": 1 },
@@ -170,9 +218,9 @@ mod tests {
             "+ block domain:evil.example\n",
             "! line 3, column domain: \"e*l\" is obfuscated\n",
             "list:dni: 1 new, 0 changed, 0 taken out, 8 as before.",
-            "version 0123456789ab, and changes 12 % of what the list brought",
+            "version 0123456789ab…, and changes 12 % of what the list brought",
             "This would do: remove 1 subscriber (evil.example); take 1,204 indexed posts of 2 authors out of search",
-            "lists apply dni --reviewed 0123456789ab --approve\n",
+            "lists apply dni --reviewed 0123456789abcdef --approve --skip-bad\n",
         ] {
             assert!(text.contains(says), "{says}\n{text}");
         }

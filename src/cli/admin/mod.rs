@@ -117,6 +117,12 @@ pub(super) struct RefusalsArgs {
     /// Only by this check: digest, blocked.
     #[arg(long)]
     check: Option<String>,
+    /// Only from then on: a time (2026-08-21T12:00:00Z), or a span up to now (2h).
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<String>,
+    /// Only before then.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    until: Option<String>,
     #[command(flatten)]
     page: PageArgs,
 }
@@ -142,8 +148,9 @@ pub(super) struct HeldArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ReleaseArgs {
-    /// The server (small.example), or the id of one post (https://small.example/posts/1).
-    target: String,
+    /// The server (small.example), or the id of one post (https://small.example/posts/1); or several.
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<String>,
     #[command(flatten)]
     why: WhyArg,
     #[command(flatten)]
@@ -152,8 +159,9 @@ pub(super) struct ReleaseArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DiscardArgs {
-    /// The server (small.example), or the id of one post (https://small.example/posts/1).
-    target: String,
+    /// The server (small.example), or the id of one post (https://small.example/posts/1); or several.
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<String>,
     /// Only say how many posts it would be.
     #[arg(long)]
     dry_run: bool,
@@ -271,19 +279,30 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         AdminCommand::Trends(args) => trends::run(args),
         AdminCommand::Token(args) => tokens::run(args),
         AdminCommand::Refusals(args) => {
-            let query = Query::new().with("host", args.host.as_deref()).with("check", args.check.as_deref());
-            page(&args.page, "refusals", query, &["at", "claimed", "status", "check", "count", "detail", "mend"])
+            let query = Query::new()
+                .with("host", args.host.as_deref())
+                .with("check", args.check.as_deref())
+                .with("since", args.since.as_deref())
+                .with("until", args.until.as_deref());
+            page(
+                &args.page,
+                "refusals",
+                query,
+                &["at", "claimed", "signed", "status", "check", "count", "detail", "mend"],
+            )
         }
         AdminCommand::Check(args) => check(&args),
         AdminCommand::Held(args) => held(&args),
         AdminCommand::Release(args) => {
-            let body = json!({ "target": args.target, "reason": args.why.reason });
-            one(&args.list, "POST", "held/release", Some(body))
+            each(&args.targets, |target| {
+                let body = json!({ "target": target, "reason": args.why.reason });
+                one(&args.list, "POST", "held/release", Some(body))
+            })
         }
-        AdminCommand::Discard(args) => {
-            let body = json!({ "target": args.target, "dry_run": args.dry_run, "reason": args.why.reason });
+        AdminCommand::Discard(args) => each(&args.targets, |target| {
+            let body = json!({ "target": target, "dry_run": args.dry_run, "reason": args.why.reason });
             one(&args.list, "POST", "held/discard", Some(body))
-        }
+        }),
         AdminCommand::Workers(list) => {
             table(&list, "GET", "workers", None, &["worker", "state", "units", "restarts", "since", "last_error"])
         }
@@ -309,8 +328,35 @@ pub(super) fn unfollow(args: UnfollowArgs) -> anyhow::Result<()> {
     one(&args.list, "DELETE", &format!("following?target={}&{}", encoded(&args.target), args.why.parameter()), None)
 }
 
-pub(super) fn following(list: &ListArgs) -> anyhow::Result<()> {
-    table(list, "GET", "following", None, &["actor", "style", "state", "by_operator", "at"])
+pub(super) fn following(args: &PageArgs) -> anyhow::Result<()> {
+    page(args, "following", Query::new(), &["actor", "style", "state", "by_operator", "at"])
+}
+
+/// Does the same to each of them. One that fails does not keep the others from it; then this fails as well.
+fn each(targets: &[String], mut what: impl FnMut(&str) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if let [target] = targets {
+        return what(target);
+    }
+    let mut failed = Vec::new();
+    for target in targets {
+        if let Err(error) = what(target) {
+            tell(&format!("shearwater: {target}: {error:#}"));
+            failed.push(target.as_str());
+        }
+    }
+    anyhow::ensure!(failed.is_empty(), "{} of {} failed: {}", failed.len(), targets.len(), failed.join(", "));
+    Ok(())
+}
+
+/// A moment as people write it: a time, or how long ago.
+fn moment(text: &str) -> Result<String, String> {
+    let at = crate::clock::Timestamp::from_rfc3339(text);
+    let ago = || {
+        let span = humantime_serde::re::humantime::parse_duration(text).ok()?;
+        Some(Clock::system().now().minus(span))
+    };
+    let no = || format!("{text:?} is neither a time (2026-08-21T12:00:00Z) nor a span (2h)");
+    at.or_else(ago).map(crate::clock::Timestamp::rfc3339).ok_or_else(no)
 }
 
 fn check(args: &HostArgs) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{ListArgs, WhyArg, call, call_with_bytes, cell, encoded, one, table};
+use super::{ListArgs, PageArgs, Query, WhyArg, call, call_with_bytes, cell, encoded, one, page};
 use crate::cli::print;
 
 /// Names that are printed of each kind; the rest is a number.
@@ -73,7 +73,7 @@ enum RulesCommand {
     /// Note something on a rule, for you alone. It stays when the list that brought the rule is applied again.
     Note(NoteArgs),
     /// Print the domain rules as the CSV that Mastodon reads.
-    Export(super::AtArgs),
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,7 +85,16 @@ struct ShownArgs {
     #[arg(long, default_value = "")]
     source: String,
     #[command(flatten)]
-    list: ListArgs,
+    page: PageArgs,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// Only rules of this source ("config", "operator", "list:NAME").
+    #[arg(long)]
+    source: Option<String>,
+    #[command(flatten)]
+    config: super::AtArgs,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +137,9 @@ struct ImportArgs {
     /// Take the good rows although some are bad, or were made unreadable with `*`; without it one such row stops it all.
     #[arg(long)]
     skip_bad: bool,
+    /// Although `--replace` changes more than 10 % of what this list brought before.
+    #[arg(long)]
+    approve: bool,
     /// Change nothing; tell what it would do.
     #[arg(long)]
     dry_run: bool,
@@ -167,14 +179,17 @@ pub(in crate::cli) fn run(args: &RulesArgs) -> anyhow::Result<()> {
             });
             one(&args.list, "POST", "rules/note", Some(body))
         }
-        Some(RulesCommand::Export(config)) => print(&call(config, "GET", "rules/export", None)?),
+        Some(RulesCommand::Export(args)) => {
+            let query = Query::new().with("source", args.source.as_deref()).0.finish();
+            print(&call(&args.config, "GET", &format!("rules/export?{query}"), None)?)
+        }
     }
 }
 
 fn list(shown: &ShownArgs) -> anyhow::Result<()> {
-    let path = format!("rules?like={}&source={}", encoded(&shown.like), encoded(&shown.source));
+    let query = Query::new().with("like", Some(&shown.like)).with("source", Some(&shown.source));
     let columns = ["target", "severity", "source", "dry_run", "in_force", "hits", "since", "expires", "reason", "note"];
-    table(&shown.list, "GET", &path, None, &columns)
+    page(&shown.page, "rules", query, &columns)
 }
 
 fn import(args: &ImportArgs) -> anyhow::Result<()> {
@@ -187,11 +202,11 @@ fn import(args: &ImportArgs) -> anyhow::Result<()> {
         (bytes, args.file.file_stem().map(|stem| plain(&stem.to_string_lossy())))
     };
     let name = args.name.clone().or(stem).context("give the list a name with --name")?;
-    let (severity, replace, skip) = (&args.severity, args.replace, args.skip_bad);
+    let (severity, replace, skip, approve) = (&args.severity, args.replace, args.skip_bad, args.approve);
     let ask = |dry_run: bool| {
         let (name, why) = (encoded(&name), args.why.parameter());
         let path = format!(
-            "rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&dry_run={dry_run}&{why}"
+            "rules/import?name={name}&severity={severity}&replace={replace}&skip_bad={skip}&approve={approve}&dry_run={dry_run}&{why}"
         );
         call_with_bytes(&args.list.config, "POST", &path, bytes.clone())
     };
@@ -274,6 +289,8 @@ pub(super) fn told(done: &Value) -> String {
         ("unsearched", "kept out of search", "keep out of search", "subscriber"),
         ("searchable", "let into search", "let into search", "subscriber"),
         ("search_ended", "switched search off for", "switch search off for", "server"),
+        ("publishers", "turned away", "turn away", "publisher"),
+        ("publishers_freed", "let in again", "let in again", "publisher"),
         ("unfollowed", "ended", "end", "Follow"),
     ] {
         let names = impact[key].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -363,6 +380,8 @@ mod tests {
              skipped at least 1 delivery that waited.\n"
         );
         assert!(change(true, &[], 0, true).ends_with("This would do: nothing to who is here now.\n"));
+        let publisher = told(&json!({ "dry_run": true, "impact": { "publishers": ["blog.example"] } }));
+        assert_eq!(publisher, "Nothing was changed. This would do: turn away 1 publisher (blog.example).\n");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{ListArgs, WhyArg, encoded, one, table};
+use super::{ListArgs, PageArgs, Query, WhyArg, encoded, one, page};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SearchArgs {
@@ -18,7 +18,7 @@ enum SearchCommand {
     /// Switch search off for a server, whoever switched it on. Its admin can switch it on again; `admin block` lasts.
     Off(OffArgs),
     /// List the servers that search is switched on for: since when, by whom, and why.
-    List(ListArgs),
+    List(PageArgs),
 }
 
 #[derive(Debug, Args)]
@@ -52,8 +52,8 @@ pub(in crate::cli) fn run(args: SearchArgs) -> anyhow::Result<()> {
             let path = format!("search/servers/{}?{}", encoded(&args.host), args.why.parameter());
             one(&args.list, "DELETE", &path, None)
         }
-        SearchCommand::List(list) => {
-            table(&list, "GET", "search/servers", None, &["host", "since", "by", "actor", "reason"])
+        SearchCommand::List(args) => {
+            page(&args, "search/servers", Query::new(), &["host", "since", "by", "actor", "reason"])
         }
     }
 }

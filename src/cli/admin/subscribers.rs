@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{HostArgs, ListArgs, PageArgs, Query, WhyArg, call, cell, encoded, one, page};
+use super::{HostArgs, ListArgs, PageArgs, Query, WhyArg, call, cell, each, encoded, one, page};
 use crate::cli::print;
 
 #[derive(Debug, Args)]
@@ -19,6 +19,12 @@ pub(in crate::cli) struct SubscribersArgs {
     /// Only those that run this, by its name in NodeInfo: mastodon.
     #[arg(long)]
     software: Option<String>,
+    /// Only those of which nothing came since then: a time (2026-08-21T12:00:00Z), or a span up to now (14d).
+    #[arg(long, value_name = "WHEN", value_parser = super::moment)]
+    unseen_since: Option<String>,
+    /// Those first that are behind most.
+    #[arg(long, conflicts_with = "after")]
+    by_lag: bool,
     /// Every column.
     #[arg(long, short)]
     long: bool,
@@ -28,8 +34,9 @@ pub(in crate::cli) struct SubscribersArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReasonArgs {
-    /// The server: small.example.
-    host: String,
+    /// The server: small.example; or several.
+    #[arg(required = true, value_name = "HOST")]
+    hosts: Vec<String>,
     /// Why. Who is turned away or removed gets to read it; it goes to the audit log.
     #[arg(long, default_value = "")]
     reason: String,
@@ -133,7 +140,9 @@ pub(in crate::cli) fn list(args: &SubscribersArgs) -> anyhow::Result<()> {
         .with("like", args.like.as_deref())
         .with("state", args.state.as_deref())
         .with("health", args.health.as_deref())
-        .with("software", args.software.as_deref());
+        .with("software", args.software.as_deref())
+        .with("unseen_since", args.unseen_since.as_deref())
+        .with("by_lag", args.by_lag.then_some("true"));
     page(&args.page, "subscribers", query, if args.long { &LONG } else { &SHORT })
 }
 
@@ -146,15 +155,19 @@ pub(in crate::cli) fn show(args: &HostArgs) -> anyhow::Result<()> {
     one(&args.list, "GET", &format!("subscribers/{}", encoded(&args.host)), None)
 }
 
-/// Does something to one server, by a POST to a path that ends in its name.
+/// Does something to servers, by a POST to a path that ends in the name of each.
 pub(in crate::cli) fn change(args: &ReasonArgs, verb: &str) -> anyhow::Result<()> {
-    let path = format!("subscribers/{}/{verb}", encoded(&args.host));
-    one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
+    each(&args.hosts, |host| {
+        let path = format!("subscribers/{}/{verb}", encoded(host));
+        one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
+    })
 }
 
 pub(in crate::cli) fn remove(args: &ReasonArgs) -> anyhow::Result<()> {
-    let path = format!("subscribers/{}?reason={}", encoded(&args.host), encoded(&args.reason));
-    one(&args.list, "DELETE", &path, None)
+    each(&args.hosts, |host| {
+        let path = format!("subscribers/{}?reason={}", encoded(host), encoded(&args.reason));
+        one(&args.list, "DELETE", &path, None)
+    })
 }
 
 pub(in crate::cli) fn mode(args: &ModeArgs) -> anyhow::Result<()> {
@@ -164,14 +177,14 @@ pub(in crate::cli) fn mode(args: &ModeArgs) -> anyhow::Result<()> {
 
 pub(in crate::cli) fn publisher(args: &PublisherArgs) -> anyhow::Result<()> {
     match &args.command {
-        PublisherCommand::Add(args) => {
-            let path = format!("publishers/{}", encoded(&args.host));
+        PublisherCommand::Add(args) => each(&args.hosts, |host| {
+            let path = format!("publishers/{}", encoded(host));
             one(&args.list, "POST", &path, Some(json!({ "reason": args.reason })))
-        }
-        PublisherCommand::Remove(args) => {
-            let path = format!("publishers/{}?reason={}", encoded(&args.host), encoded(&args.reason));
+        }),
+        PublisherCommand::Remove(args) => each(&args.hosts, |host| {
+            let path = format!("publishers/{}?reason={}", encoded(host), encoded(&args.reason));
             one(&args.list, "DELETE", &path, None)
-        }
+        }),
         PublisherCommand::List(args) => page(args, "publishers", Query::new(), &["host", "since", "reason", "by"]),
     }
 }

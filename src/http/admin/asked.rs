@@ -8,11 +8,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize as _, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use url::form_urlencoded;
 
 use super::problem::Problem;
+use crate::clock::Timestamp;
 use crate::ids::Authority;
+use crate::store::Target;
 
 /// Rows of a page, if nothing else is asked for, and at most.
 pub(in crate::http) const PAGE: u32 = 100;
@@ -72,6 +74,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Host {
 /// A server, as somebody wrote it.
 pub(in crate::http) fn host(text: &str) -> Result<Authority, Problem> {
     Authority::parse(text).map_err(|fault| Problem::unread(format!("{text:?} is no host: {fault}")))
+}
+
+/// A server as people write it, by its name or the address of one of its pages, as a filter: rows have its name.
+pub(in crate::http) fn server(text: &str) -> Result<Authority, Problem> {
+    match text.parse::<Target>() {
+        Ok(Target::Domain(name)) => Ok(name),
+        Ok(Target::Actor(id)) => Ok(id.authority()),
+        Ok(Target::Software(_) | Target::Keyword(_)) => Err(Problem::unread(format!("{text:?} is no server's name"))),
+        Err(fault) => Err(Problem::unread(fault.to_string())),
+    }
+}
+
+/// Reads a time: RFC 3339.
+pub(in crate::http) fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(from)?;
+    let at = Timestamp::from_rfc3339(&text);
+    at.map(Some).ok_or_else(|| D::Error::custom(format!("{text:?} is no time: write it as 2026-08-21T12:00:00Z")))
+}
+
+/// Rows of a list, the page that is asked for: what every list takes.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct Paging {
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    pub(in crate::http) limit: Option<u32>,
+    /// As in `Link`: what comes after the last row of the page before.
+    pub(in crate::http) after: Option<String>,
 }
 
 /// A page of rows.

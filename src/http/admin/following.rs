@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Rows, Told};
+use super::asked::{Asked, Paging, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use crate::ids::Iri;
@@ -41,12 +42,18 @@ impl From<Following> for Followed {
     path = "/api/admin/v1/following",
     tag = "relay",
     operation_id = "list_following",
-    responses((status = 200, description = "All of them.", body = Vec<Followed>), Usual),
+    params(Paging),
+    responses((status = 200, description = "By their ids. `Link` has the next page.", body = Vec<Followed>), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn list(State(store): State<Store>) -> Result<Rows<Followed>, Problem> {
-    let rows = tokio::task::spawn_blocking(move || store.all_sound::<Following>()).await??;
-    Ok(Rows::all(rows.into_iter().map(|(_, one)| one.into()).collect()))
+pub(in crate::http) async fn list(
+    State(store): State<Store>,
+    uri: Uri,
+    Asked(paging): Asked<Paging>,
+) -> Result<Rows<Followed>, Problem> {
+    let page = tokio::task::spawn_blocking(move || store.sound_page::<Following>("", usize::MAX)).await??;
+    let key = |(key, _): &(String, Following)| key.clone();
+    Ok(Rows::cut(page.rows, key, (paging.after.as_deref(), paging.limit), &uri, |(_, one)| one.into()))
 }
 
 /// Whom to follow, and how.

@@ -6,19 +6,21 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Why;
 use super::asked::{Asked, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use super::rules::{Changed, Rooms, Trial, block, weighed};
 use crate::policy::lists::BRAKE;
-use crate::relay::lists::{Left, ListError, Review, in_words};
-use crate::store::{ListFeed, Severity};
+use crate::relay::lists::{Consent, Left, ListError, Review, Wishes};
+use crate::store::{FeedState, ListFeed, Severity};
 
 impl From<ListError> for Problem {
     fn from(error: ListError) -> Self {
         match error {
             ListError::Unknown(_) => Self::absent(error.to_string()),
             ListError::Conflict(_) => Self::conflict(error.to_string()),
+            ListError::Unsaid(_) => Self::unread(error.to_string()),
             ListError::Unfit(_) => Self::unfit(error.to_string()),
             ListError::Other(cause) => cause.into(),
         }
@@ -44,13 +46,13 @@ pub(in crate::http) struct FollowedList {
     name: String,
     /// Where it is published.
     url: String,
-    /// `current`: its rules are what it says; `waits`: a text came that nobody looked at; `empty`: none came yet.
-    state: &'static str,
+    /// How it stands.
+    state: FeedState,
     /// Rules that it brought.
     rules: usize,
     /// What rows ask for that do not say so themselves.
     severity: Severity,
-    /// What changes little, and nobody who is here, is applied without being looked at.
+    /// What only adds and sharpens, changes little, and nobody who is here, is applied without being looked at.
     auto: bool,
     /// Rows that cannot be read are left out.
     skip_bad: bool,
@@ -76,11 +78,7 @@ pub(in crate::http) struct FollowedList {
 
 impl FollowedList {
     fn of(rooms: &Rooms, name: String, feed: ListFeed) -> Self {
-        let state = match &feed.fetched {
-            None => "empty",
-            Some(_) if feed.waits() => "waits",
-            Some(_) => "current",
-        };
+        let state = feed.state();
         let rules = rooms.relay.rules_of(&name).map_or(0, |rules| rules.len());
         let at = |one: &Option<crate::store::ListVersion>| one.as_ref().map(|one| one.at.rfc3339());
         Self {
@@ -128,7 +126,8 @@ pub(in crate::http) struct NewList {
     #[serde(default = "block")]
     #[schema(value_type = Option<Severity>)]
     severity: Severity,
-    /// Apply what changes at most 10 % of what it brought, and nobody who is here, without being looked at.
+    /// Apply what only adds and sharpens, changes at most 10 % of what it brought and nobody who is here, without being
+    /// looked at; its comments are told to nobody before somebody read them.
     #[serde(default)]
     auto: bool,
     /// Leave out rows that cannot be read, instead of taking nothing.
@@ -168,9 +167,58 @@ pub(in crate::http) async fn follow(
         applied: None,
     };
     let followed = rooms.relay.follow_list(&new.name, feed, &operator.act(&new.reason)?).await?;
-    // The worker may have been quicker: then it is there.
-    let feed = rooms.relay.fetch_list(&new.name).await.unwrap_or(followed);
+    let feed = match rooms.relay.fetch_list(&new.name, None).await {
+        Ok(feed) => feed,
+        // The worker was quicker, or the address was asked just now for another list: how it stands is known all the same.
+        Err(ListError::Conflict(_)) => rooms.relay.followed(&new.name).unwrap_or(followed),
+        Err(error) => return Err(error.into()),
+    };
     Ok(Json(FollowedList::of(&rooms, new.name, feed)))
+}
+
+/// How a list is to be followed from now on. What is not said stays as it is.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct ListWishes {
+    /// Where it is published.
+    #[serde(default)]
+    url: Option<String>,
+    /// What rows ask for that do not say so themselves.
+    #[serde(default)]
+    severity: Option<Severity>,
+    /// Apply what only adds and sharpens, changes at most 10 % of what it brought and nobody who is here, without being
+    /// looked at.
+    #[serde(default)]
+    auto: Option<bool>,
+    /// Leave out rows that cannot be read, instead of taking nothing.
+    #[serde(default)]
+    skip_bad: Option<bool>,
+    /// Why, for the audit log.
+    #[serde(default)]
+    reason: String,
+}
+
+/// Change how a list is followed. What it says then waits to be looked at, where that may be something else.
+#[utoipa::path(
+    post,
+    path = "/api/admin/v1/lists/{name}",
+    tag = "rules",
+    operation_id = "set_list",
+    params(("name" = String, Path, description = "The list.")),
+    request_body = ListWishes,
+    responses((status = 200, description = "How it stands.", body = FollowedList), Changing, Usual),
+    security((), ("token" = ["moderate"]))
+)]
+pub(in crate::http) async fn set(
+    State(rooms): State<Rooms>,
+    operator: Operator,
+    Name(name): Name,
+    Told(wishes): Told<ListWishes>,
+) -> Result<Json<FollowedList>, Problem> {
+    let ListWishes { url, severity, auto, skip_bad, reason } = wishes;
+    let url = url.map(|url| url.trim().to_owned());
+    let feed = rooms.relay.set_list(&name, Wishes { url, severity, auto, skip_bad }, &operator.act(&reason)).await?;
+    Ok(Json(FollowedList::of(&rooms, name, feed)))
 }
 
 /// How a list is let go.
@@ -207,12 +255,9 @@ pub(in crate::http) async fn unfollow(
 ) -> Result<Json<Changed>, Problem> {
     let Unwanted { keep_rules, dry_run, reason } = unwanted;
     // Whether it is followed at all, first.
-    rooms.relay.review(&name).map(drop).or_else(|error| match error {
-        ListError::Unknown(_) => Err(error),
-        _ => Ok(()),
-    })?;
+    rooms.relay.followed(&name)?;
     let changes = if keep_rules { Vec::new() } else { rooms.relay.rules_of(&name)? };
-    let told = weighed(&rooms, &changes, Trial(dry_run)).await?;
+    let told = weighed(&rooms, changes, Trial(dry_run)).await?;
     if dry_run {
         return Ok(Json(told));
     }
@@ -227,14 +272,17 @@ pub(in crate::http) async fn unfollow(
     tag = "rules",
     operation_id = "fetch_list",
     params(("name" = String, Path, description = "The list.")),
+    request_body(content = Option<Why>),
     responses((status = 200, description = "How it stands.", body = FollowedList), Changing, Usual),
     security((), ("token" = ["moderate"]))
 )]
 pub(in crate::http) async fn fetch(
     State(rooms): State<Rooms>,
+    operator: Operator,
     Name(name): Name,
+    Told(why): Told<Why>,
 ) -> Result<Json<FollowedList>, Problem> {
-    let feed = rooms.relay.fetch_list(&name).await?;
+    let feed = rooms.relay.fetch_list(&name, Some(&operator.act(&why.reason))).await?;
     Ok(Json(FollowedList::of(&rooms, name, feed)))
 }
 
@@ -252,9 +300,11 @@ pub(in crate::http) struct ReviewedList {
     share: u32,
     /// It changes so much that it has to be approved.
     needs_approval: bool,
-    /// Rules that are new.
+    /// It holds rows that cannot be read, and it was not said that those are left out.
+    needs_skip_bad: bool,
+    /// Rules that are new, with the comments that those it concerns would be told.
     add: Vec<String>,
-    /// Rules that change.
+    /// Rules that change, and what they say before.
     change: Vec<String>,
     /// Rules that go.
     remove: Vec<String>,
@@ -267,17 +317,20 @@ pub(in crate::http) struct ReviewedList {
 impl ReviewedList {
     fn of(list: String, review: Option<Review>, changed: Changed) -> Self {
         let needs_approval = review.as_ref().is_some_and(Review::is_over_the_brake);
+        let needs_skip_bad = review.as_ref().is_some_and(Review::is_hindered);
         let version = review.as_ref().map(|review| review.version.version.clone());
         let plan = review.map(|review| review.plan).unwrap_or_default();
+        let [add, change, remove] = plan.diff.in_words();
         Self {
             changed,
             list,
             version,
             share: plan.diff.share(),
             needs_approval,
-            add: in_words(&plan.diff.add),
-            change: in_words(&plan.diff.change),
-            remove: in_words(&plan.diff.remove),
+            needs_skip_bad,
+            add,
+            change,
+            remove,
             same: plan.diff.same,
             left_out: plan.left,
         }
@@ -298,9 +351,9 @@ pub(in crate::http) async fn review(
     State(rooms): State<Rooms>,
     Name(name): Name,
 ) -> Result<Json<ReviewedList>, Problem> {
-    let review = rooms.relay.review(&name)?;
+    let review = rooms.relay.review(&name).await?;
     let changes = review.as_ref().map(|review| review.plan.diff.changes()).unwrap_or_default();
-    let told = weighed(&rooms, &changes, Trial(true)).await?;
+    let told = weighed(&rooms, changes, Trial(true)).await?;
     Ok(Json(ReviewedList::of(name, review, told.without_changes())))
 }
 
@@ -308,12 +361,15 @@ pub(in crate::http) async fn review(
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct ApplyList {
-    /// Only if it is this text.
+    /// Only if it is this text, by its whole version.
     #[serde(default)]
     version: Option<String>,
-    /// Although it changes more than 10 % of what it brought.
+    /// Although it changes more than 10 % of what it brought. Takes a `version`: nobody approves what they have not seen.
     #[serde(default)]
     approve: bool,
+    /// Take its good rows although there are bad or obfuscated ones.
+    #[serde(default)]
+    skip_bad: bool,
     /// Why, for the audit log.
     #[serde(default)]
     reason: String,
@@ -321,7 +377,7 @@ pub(in crate::http) struct ApplyList {
 
 /// Apply what a list says.
 ///
-/// A bad or obfuscated row stops it all, unless the list is followed with `skip_bad`; so does a change of more than 10 % of
+/// A bad or obfuscated row stops it all, unless the list is followed with `skip_bad` or that is said here; so does a change of more than 10 % of
 /// what the list brought, unless it is approved.
 #[utoipa::path(
     post,
@@ -339,12 +395,13 @@ pub(in crate::http) async fn apply(
     Name(name): Name,
     Told(apply): Told<ApplyList>,
 ) -> Result<Json<ReviewedList>, Problem> {
-    let ApplyList { version, approve, reason } = apply;
-    let planned = rooms.relay.may_apply(&name, version.as_deref(), approve)?;
-    let told = weighed(&rooms, &planned.plan.diff.changes(), Trial(false)).await?;
+    let ApplyList { version, approve, skip_bad, reason } = apply;
+    let consent = Consent { version, approve, skip_bad };
+    let planned = rooms.relay.may_apply(&name, &consent).await?;
+    let told = weighed(&rooms, planned.plan.diff.changes(), Trial(false)).await?;
     // The very text that was weighed.
-    let version = planned.version.version.as_str();
-    let (review, impact) = rooms.relay.apply_list(&name, Some(version), approve, &operator.act(&reason)?).await?;
+    let consent = Consent { version: Some(planned.version.version), ..consent };
+    let (review, impact) = rooms.relay.apply_list(&name, &consent, &operator.act(&reason)?).await?;
     Ok(Json(ReviewedList::of(name, Some(review), told.done(impact).without_changes())))
 }
 

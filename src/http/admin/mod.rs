@@ -45,6 +45,7 @@ pub use costly::Costly;
 pub use operator::Guesses;
 pub use probe::Probes;
 pub use problem::GENERAL_REMEDIES;
+pub use rules::Imports;
 
 use super::state::HttpState;
 use crate::ids::Authority;
@@ -112,7 +113,7 @@ fn moderating() -> Router<HttpState> {
         .route("/rules/note", post(rules::note))
         .route("/rules/import", post(rules::import).layer(DefaultBodyLimit::max(rules::IMPORT_BYTES)))
         .route("/lists", post(lists::follow))
-        .route("/lists/{name}", delete(lists::unfollow))
+        .route("/lists/{name}", post(lists::set).delete(lists::unfollow))
         .route("/lists/{name}/fetch", post(lists::fetch))
         .route("/lists/{name}/apply", post(lists::apply))
         .route("/search/servers/{host}", post(search::on).delete(search::off))

@@ -58,6 +58,7 @@ use super::{
         rules::note,
         lists::list,
         lists::follow,
+        lists::set,
         lists::unfollow,
         lists::fetch,
         lists::review,

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::policy::Halfway;
 use crate::policy::lists::ListFault;
 use crate::search::index::IndexFault;
 use crate::store::StoreError;
@@ -191,6 +192,9 @@ impl From<anyhow::Error> for Problem {
     /// Rooms say what is wrong with a wish in a sentence of their own, or with the fault that they met. What is neither is
     /// a failure of ours.
     fn from(error: anyhow::Error) -> Self {
+        if let Some(halfway) = error.downcast_ref::<Halfway>() {
+            return Self::later(StatusCode::SERVICE_UNAVAILABLE, format!("{halfway}: {}", halfway.cause), 60);
+        }
         if let Some(of_store) = error.chain().find_map(|cause| cause.downcast_ref::<StoreError>()) {
             return of_store.clone().into();
         }

@@ -6,22 +6,23 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRef, State};
-use axum::http::{HeaderName, header};
+use axum::extract::{FromRef, FromRequest, Request, State};
+use axum::http::{HeaderName, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Rows, Told};
+use super::asked::{Asked, Rows, Told, limit};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use crate::clock::Timestamp;
 use crate::delivery::Delivery;
 use crate::http::state::HttpState;
+use crate::policy::lists::BRAKE;
 use crate::policy::{Active, Ruling, Verdict, lists};
 use crate::relay::Relay;
 use crate::relay::enforce::Impact;
-use crate::relay::lists::{Left, in_words};
+use crate::relay::lists::{Left, share_of};
 use crate::search::Search;
 use crate::search::reach::Reach;
 use crate::store::{Act, Rule, RuleChange, Severity, Source, Target};
@@ -54,6 +55,12 @@ pub(in crate::http) struct Filter {
     /// Only rules of this source.
     #[serde(default)]
     source: String,
+    /// Rows of a page.
+    #[serde(default, deserialize_with = "limit")]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<u32>,
+    /// As in `Link`: what comes after the last row of the page before.
+    after: Option<String>,
 }
 
 /// A rule.
@@ -109,16 +116,26 @@ impl Shown {
     tag = "rules",
     operation_id = "list_rules",
     params(Filter),
-    responses((status = 200, description = "All that fit.", body = Vec<Shown>), Usual),
+    responses((status = 200, description = "Those that fit. `Link` has the next page.", body = Vec<Shown>), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn list(State(relay): State<Relay>, Asked(filter): Asked<Filter>) -> Rows<Shown> {
+pub(in crate::http) async fn list(
+    State(relay): State<Relay>,
+    uri: Uri,
+    Asked(filter): Asked<Filter>,
+) -> Result<Rows<Shown>, Problem> {
     let (rules, now) = (relay.rules().set(), relay.clock().now());
-    let wanted = |one: &&Arc<Active>| {
-        (filter.source.is_empty() || one.rule.source.to_string() == filter.source)
-            && (filter.like.is_empty() || one.rule.target.to_string().contains(&filter.like))
+    let like = filter.like.to_lowercase();
+    let look = move || {
+        let wanted = |(_, one): &(&str, &Arc<Active>)| {
+            (filter.source.is_empty() || one.rule.source.to_string() == filter.source)
+                && (like.is_empty() || one.rule.target.to_string().to_lowercase().contains(&like))
+        };
+        let all: Vec<(&str, &Arc<Active>)> = rules.entries().filter(wanted).collect();
+        let key = |(key, _): &(&str, &Arc<Active>)| (*key).to_owned();
+        Rows::cut(all, key, (filter.after.as_deref(), filter.limit), &uri, |(_, one)| Shown::of(one, now))
     };
-    Rows::all(rules.iter().filter(wanted).map(|one| Shown::of(one, now)).collect())
+    Ok(tokio::task::spawn_blocking(look).await?)
 }
 
 /// A rule that is to be.
@@ -164,6 +181,9 @@ pub(in crate::http) async fn put(
 ) -> Result<Json<Changed>, Problem> {
     let act = operator.act(&new.reason)?;
     let now = rooms.relay.clock().now();
+    if new.expires_in.is_some_and(|span| span.is_zero()) {
+        return Err(Problem::unread("expires_in is nothing: the rule would be over at once"));
+    }
     let rule = Rule {
         reason: new.reason.trim().to_owned(),
         note: new.note.trim().to_owned(),
@@ -172,7 +192,7 @@ pub(in crate::http) async fn put(
         ..Rule::new(target(&new.target)?, new.severity, Source::Operator, now)
     };
     let changes = vec![RuleChange::Put(rule.clone())];
-    let after = rooms.relay.rules_after(&changes)?;
+    let (after, _impact) = rooms.relay.weigh(Arc::new(changes.clone())).await?;
     if let (Severity::Allow, false, Target::Domain(name)) = (rule.severity, rule.dry_run, &rule.target) {
         let left = after.name(name, now);
         let by = left.by.as_ref().map_or(String::new(), |one| one.rule.source.to_string());
@@ -333,7 +353,7 @@ pub(super) struct Trial(pub(super) bool);
 
 /// Makes the changes, or says what they would mean.
 async fn change(rooms: &Rooms, changes: Vec<RuleChange>, trial: Trial, act: &Act) -> Result<Changed, Problem> {
-    let told = weighed(rooms, &changes, trial).await?;
+    let told = weighed(rooms, changes.clone(), trial).await?;
     if trial.0 {
         return Ok(told);
     }
@@ -341,12 +361,12 @@ async fn change(rooms: &Rooms, changes: Vec<RuleChange>, trial: Trial, act: &Act
 }
 
 /// What the changes would mean.
-pub(super) async fn weighed(rooms: &Rooms, changes: &[RuleChange], trial: Trial) -> Result<Changed, Problem> {
-    let after = rooms.relay.rules_after(changes)?;
+pub(super) async fn weighed(rooms: &Rooms, changes: Vec<RuleChange>, trial: Trial) -> Result<Changed, Problem> {
+    let changes = Arc::new(changes);
+    let (after, impact) = rooms.relay.weigh(changes.clone()).await?;
     let (deliveries_kept_back, deliveries_all_counted) = rooms.delivery.would_keep_back(&after).await?;
     let (search, rules) = (rooms.search.clone(), after.clone());
     let search = tokio::task::spawn_blocking(move || search.would_take_out(&rules)).await??;
-    let impact = rooms.relay.impact(&after)?;
     let changes = changes.iter().map(said).collect();
     Ok(Changed { dry_run: trial.0, changes, impact, deliveries_kept_back, deliveries_all_counted, search })
 }
@@ -462,12 +482,46 @@ pub(in crate::http) struct Import {
     /// Take the good rows although there are bad or obfuscated ones.
     #[serde(default)]
     skip_bad: bool,
+    /// Although `replace` would change more than 10 % of what the list brought before.
+    #[serde(default)]
+    approve: bool,
     /// Nothing is changed: the answer says what would be.
     #[serde(default)]
     dry_run: bool,
     /// Why, for the audit log.
     #[serde(default)]
     reason: String,
+}
+
+/// How many lists are read at once, and how long one may take to come: it is of megabytes, and nobody limits how many are
+/// sent. Cheap to clone.
+#[derive(Clone)]
+pub struct Imports(Arc<Semaphore>);
+
+impl Imports {
+    const AT_ONCE: usize = 2;
+    const PATIENCE: Duration = Duration::from_secs(60);
+}
+
+impl Default for Imports {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(Self::AT_ONCE)))
+    }
+}
+
+/// A list, as it is sent. It holds one of the places as long as it is there.
+pub(in crate::http) struct SentList(Bytes, OwnedSemaphorePermit);
+
+impl FromRequest<HttpState> for SentList {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &HttpState) -> Result<Self, Problem> {
+        let busy = || Problem::later(StatusCode::SERVICE_UNAVAILABLE, "other lists are being taken in just now", 10);
+        let place = state.imports.0.clone().try_acquire_owned().map_err(|_full| busy())?;
+        let read = tokio::time::timeout(Imports::PATIENCE, Bytes::from_request(request, state)).await;
+        let late = |_elapsed| Problem::unread(format!("the list did not come within {:?}", Imports::PATIENCE));
+        Ok(Self(read.map_err(late)??, place))
+    }
 }
 
 pub(super) const fn block() -> Severity {
@@ -497,7 +551,8 @@ pub(in crate::http) struct Taken {
 
 /// Take in a list: Mastodon's domain blocks (CSV), or one name in each line.
 ///
-/// A row that is bad, or that was made unreadable with `*`, stops it all, unless `skip_bad` is said.
+/// A row that is bad, or that was made unreadable with `*`, stops it all, unless `skip_bad` is said; so does, with `replace`,
+/// a change of more than 10 % of what the list brought, unless `approve` is said.
 #[utoipa::path(
     post,
     path = "/api/admin/v1/rules/import",
@@ -512,24 +567,44 @@ pub(in crate::http) async fn import(
     State(rooms): State<Rooms>,
     operator: Operator,
     Asked(import): Asked<Import>,
-    body: Result<Bytes, BytesRejection>,
+    SentList(text, _place): SentList,
 ) -> Result<Json<Taken>, Problem> {
-    let (body, act) = (body?, operator.act(&import.reason)?);
+    let act = operator.act(&import.reason)?;
     let source = Source::list(&import.name).map_err(|fault| Problem::unread(fault.to_string()))?;
-    let plan = rooms.relay.plan(&body, &source, import.severity, import.replace)?;
+    let (relay, severity, replace) = (rooms.relay.clone(), import.severity, import.replace);
+    let read = move || relay.plan(&text, &source, severity, replace);
+    let plan = tokio::task::spawn_blocking(read).await??;
     if plan.left.is_in_the_way() && !import.skip_bad && !import.dry_run {
         return Err(Problem::unfit(plan.left.said()));
     }
+    let has_brought = plan.diff.same + plan.diff.change.len() + plan.diff.remove.len() > 0;
+    if replace && has_brought && plan.diff.share() > BRAKE && !import.approve && !import.dry_run {
+        return Err(Problem::conflict(format!(
+            "{} would change {}, and more than {BRAKE} % has to be approved. Look at it with --dry-run, then say --approve",
+            import.name,
+            share_of(&plan.diff)
+        )));
+    }
     let done = change(&rooms, plan.diff.changes(), Trial(import.dry_run), &act).await?;
+    let [add, change, remove] = plan.diff.in_words();
     Ok(Json(Taken {
         changed: done.without_changes(),
         list: import.name,
-        add: in_words(&plan.diff.add),
-        change: in_words(&plan.diff.change),
-        remove: in_words(&plan.diff.remove),
+        add,
+        change,
+        remove,
         same: plan.diff.same,
         left_out: plan.left,
     }))
+}
+
+/// Which rules are written down.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct Exports {
+    /// Only those of this source: `operator`, `config`, `list:NAME`.
+    source: Option<String>,
 }
 
 /// The domain rules as the CSV that Mastodon reads.
@@ -538,10 +613,19 @@ pub(in crate::http) async fn import(
     path = "/api/admin/v1/rules/export",
     tag = "rules",
     operation_id = "export_rules",
+    params(Exports),
     responses((status = 200, description = "The list.", body = String, content_type = "text/csv"), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn export(State(relay): State<Relay>) -> ([(HeaderName, &'static str); 1], Vec<u8>) {
-    let text = lists::export(&relay.rules().set(), relay.clock().now());
-    ([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text)
+pub(in crate::http) async fn export(
+    State(relay): State<Relay>,
+    Asked(wanted): Asked<Exports>,
+) -> Result<([(HeaderName, &'static str); 1], Vec<u8>), Problem> {
+    let source = wanted.source.map(Source::try_from).transpose();
+    let source = source.map_err(|fault| Problem::unread(fault.to_string()))?;
+    let (rules, now) = (relay.rules().set(), relay.clock().now());
+    let text = tokio::task::spawn_blocking(move || lists::export(&rules, source.as_ref(), now)).await?;
+    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], text))
 }
+
+const _: () = assert!(BRAKE == 10, "the descriptions above say ten percent");

@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Host, Rows, Told};
+use super::asked::{Asked, Host, Paging, Rows, Told};
 use super::operator::Operator;
 use super::problem::{Changing, Problem, Usual};
 use super::{Because, Why};
@@ -19,11 +20,17 @@ use crate::relay::switch::Switched;
     path = "/api/admin/v1/search/servers",
     tag = "search",
     operation_id = "list_search_servers",
-    responses((status = 200, description = "All of them, by name.", body = Vec<Switched>), Usual),
+    params(Paging),
+    responses((status = 200, description = "By name. `Link` has the next page.", body = Vec<Switched>), Usual),
     security((), ("token" = ["read"]))
 )]
-pub(in crate::http) async fn list(State(relay): State<Relay>) -> Rows<Switched> {
-    Rows::all(relay.search_switched_on())
+pub(in crate::http) async fn list(
+    State(relay): State<Relay>,
+    uri: Uri,
+    Asked(paging): Asked<Paging>,
+) -> Rows<Switched> {
+    let key = |one: &Switched| one.host.to_string();
+    Rows::cut(relay.search_switched_on(), key, (paging.after.as_deref(), paging.limit), &uri, |one| one)
 }
 
 /// How it stands with one server.

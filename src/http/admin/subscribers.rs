@@ -8,10 +8,11 @@ use axum::http::Uri;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::asked::{Asked, Host, Rows, Told, limit};
+use super::asked::{Asked, Host, Rows, Told, limit, limit_of, moment};
 use super::operator::Operator;
 use super::problem::{Absent, Changing, Problem, Usual};
 use super::{Because, Done, Why};
+use crate::clock::Timestamp;
 use crate::delivery::{Delivery, LaneState, LaneStatus};
 use crate::ids::{Authority, Iri};
 use crate::relay::Relay;
@@ -36,6 +37,13 @@ pub(in crate::http) struct Which {
     software: Option<String>,
     /// Only those whose name holds this.
     like: Option<String>,
+    /// Only those of which nothing that they signed came since this time.
+    #[serde(default, deserialize_with = "moment")]
+    #[param(value_type = Option<String>, format = DateTime)]
+    unseen_since: Option<Timestamp>,
+    /// Those that are behind most come first. All in one page.
+    #[serde(default)]
+    by_lag: bool,
     /// Rows of a page.
     #[serde(default, deserialize_with = "limit")]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 100)]
@@ -176,14 +184,24 @@ pub(in crate::http) async fn list(
     // All facts in one look: ten thousand would each cost a transaction.
     let facts = tokio::task::spawn_blocking(move || store.all_sound::<AuthorityFacts>()).await??;
     let mut facts: HashMap<String, AuthorityFacts> = facts.into_iter().collect();
+    let lower = |text: &Option<String>| text.as_ref().map(|text| text.trim().to_lowercase());
+    let (wanted_software, like) = (lower(&which.software), lower(&which.like));
     let wanted = |one: &Subscriber| {
         let software = facts.get(one.authority.as_str()).and_then(|facts| facts.software.as_deref());
         which.state.is_none_or(|state| one.state == state)
             && which.health.is_none_or(|health| lanes.get(&one.authority).is_some_and(|lane| lane.state == health))
-            && which.software.as_deref().is_none_or(|wanted| software == Some(wanted))
-            && which.like.as_deref().is_none_or(|like| one.authority.as_str().contains(like))
+            && wanted_software
+                .as_deref()
+                .is_none_or(|wanted| software.is_some_and(|is| is.eq_ignore_ascii_case(wanted)))
+            && like.as_deref().is_none_or(|like| one.authority.as_str().contains(like))
+            && which.unseen_since.is_none_or(|since| one.seen_at < since)
     };
     all.retain(|one| wanted(one));
+    if which.by_lag {
+        let lag = |one: &Subscriber| lanes.get(&one.authority).map_or(0, |lane| lane.lag);
+        all.sort_by_key(|one| std::cmp::Reverse(lag(one)));
+        all.truncate(limit_of(which.limit));
+    }
     let key = |one: &std::sync::Arc<Subscriber>| one.authority.to_string();
     Ok(Rows::cut(all, key, (which.after.as_deref(), which.limit), &uri, |one| {
         let facts = facts.remove(one.authority.as_str()).unwrap_or_default();

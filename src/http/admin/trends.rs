@@ -187,6 +187,10 @@ pub(in crate::http) struct Wish {
     reason: String,
     /// For so many seconds; without it, until it is taken back.
     seconds: Option<u64>,
+    /// The same as a span: "30d".
+    #[serde(default, with = "humantime_serde")]
+    #[schema(value_type = Option<String>)]
+    expires_in: Option<Duration>,
 }
 
 /// How it stands with something.
@@ -216,7 +220,11 @@ pub(in crate::http) async fn rule(
 ) -> Result<Json<Stands>, Problem> {
     let target = Ruled::parse(&wish.target)?;
     let at = trends.now();
-    let until = wish.seconds.map(|seconds| at.plus(Duration::from_secs(seconds)));
+    let span = wish.expires_in.or(wish.seconds.map(Duration::from_secs));
+    if span.is_some_and(|span| span.is_zero()) {
+        return Err(Problem::unread("it would be over at once: give it a span, or none"));
+    }
+    let until = span.map(|span| at.plus(span));
     let reason = wish.reason.trim().to_owned();
     let act = operator.act(&reason)?;
     trends.rule(&target, Some(TrendRuling { hidden: wish.hidden, reason, at, until }), &act).await?;

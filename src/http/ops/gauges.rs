@@ -7,7 +7,7 @@ use prometheus::IntCounter;
 
 use super::health::{Facts, Reason, is_ready};
 use crate::http::state::HttpState;
-use crate::store::SubscriberState;
+use crate::store::{FeedState, SubscriberState};
 use crate::supervise::STATES;
 use crate::telemetry::{Metrics, Usage};
 
@@ -15,6 +15,7 @@ use crate::telemetry::{Metrics, Usage};
 pub(super) fn look(state: &HttpState) {
     let (metrics, facts) = (&state.metrics, Facts::gather(state));
     subscribers(state);
+    lists(state);
     log_and_store(state, &facts);
     delivery(metrics, &facts);
     workers(metrics, &facts);
@@ -40,6 +41,15 @@ fn subscribers(state: &HttpState) {
     }
     let paused = all.values().filter(|one| one.paused.is_some()).count();
     state.metrics.subscribers.with_label_values(&["paused"]).set(int(paused as u64));
+}
+
+fn lists(state: &HttpState) {
+    // What cannot be read is told by those who need it.
+    let Ok(feeds) = state.relay.feeds() else { return };
+    for word in FeedState::ALL {
+        let count = feeds.iter().filter(|(_, feed)| feed.state() == word).count();
+        state.metrics.lists.with_label_values(&[word.as_str()]).set(int(count as u64));
+    }
 }
 
 fn log_and_store(state: &HttpState, facts: &Facts) {

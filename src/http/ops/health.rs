@@ -23,7 +23,7 @@ const BEHIND: Duration = Duration::from_secs(3600);
 
 /// A kind of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(in crate::http) enum Reason {
     /// It is being stopped.
     Stopping,
     /// It stops by itself.
@@ -48,7 +48,7 @@ pub(super) enum Reason {
 
 impl Reason {
     /// The worst first.
-    pub(super) const ALL: [Self; 10] = [
+    pub(in crate::http) const ALL: [Self; 10] = [
         Self::Stopping,
         Self::GaveUp,
         Self::StoreFailed,
@@ -62,7 +62,7 @@ impl Reason {
     ];
 
     /// For programs, and labels.
-    pub(super) const fn word(self) -> &'static str {
+    pub(in crate::http) const fn word(self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
             Self::GaveUp => "gave-up",
@@ -123,9 +123,9 @@ impl Serialize for Reason {
 
 /// One thing that is wrong.
 #[derive(Debug, Serialize)]
-pub(super) struct Trouble {
+pub(in crate::http) struct Trouble {
     /// One word.
-    pub(super) reason: Reason,
+    pub(in crate::http) reason: Reason,
     /// It keeps the relay from taking and keeping what it is sent.
     grave: bool,
     /// A sentence.
@@ -139,40 +139,45 @@ impl Trouble {
         Self { reason, grave: reason.is_grave(), detail, remedy: reason.remedy() }
     }
 
+    /// What is wrong and what to do, in a line.
+    pub(in crate::http) fn said(&self) -> String {
+        format!("{} {}", self.detail, self.remedy)
+    }
+
     /// The daemon ends by itself.
-    pub(super) fn gave_up(why: String) -> Self {
+    pub(in crate::http) fn gave_up(why: String) -> Self {
         Self::new(Reason::GaveUp, format!("The relay stops by itself: {why}"))
     }
 }
 
 /// Whether it may be sent something.
-pub(super) fn is_ready(troubles: &[Trouble]) -> bool {
+pub(in crate::http) fn is_ready(troubles: &[Trouble]) -> bool {
     !troubles.iter().any(|trouble| trouble.grave)
 }
 
 /// How the daemon stands at one moment.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
-    pub(super) now: Timestamp,
-    pub(super) stopping: bool,
-    pub(super) gave_up: Option<String>,
-    pub(super) store_failed: bool,
+pub(in crate::http) struct Facts {
+    pub(in crate::http) now: Timestamp,
+    pub(in crate::http) stopping: bool,
+    pub(in crate::http) gave_up: Option<String>,
+    pub(in crate::http) store_failed: bool,
     /// Bytes that are free, and that are to stay free.
-    pub(super) free: u64,
-    pub(super) reserve: u64,
-    pub(super) workers: Workers,
+    pub(in crate::http) free: u64,
+    pub(in crate::http) reserve: u64,
+    pub(in crate::http) workers: Workers,
     /// How far each reader of the log is behind.
-    pub(super) readers: Vec<(&'static str, Duration)>,
+    pub(in crate::http) readers: Vec<(&'static str, Duration)>,
     /// Whether there is an index to search in; `None` where there is no search.
-    pub(super) has_index: Option<bool>,
+    pub(in crate::http) has_index: Option<bool>,
     /// What waits, by the state of lanes.
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) usage: Usage,
+    pub(in crate::http) waiting: Vec<Waiting>,
+    pub(in crate::http) usage: Usage,
 }
 
 impl Facts {
     /// Looks. Reads the disk a little: not for an async thread.
-    pub(super) fn gather(state: &HttpState) -> Self {
+    pub(in crate::http) fn gather(state: &HttpState) -> Self {
         Self {
             now: state.clock.now(),
             stopping: state.supervisor.stopping().is_cancelled(),
@@ -189,7 +194,7 @@ impl Facts {
     }
 
     /// What is wrong, the worst first.
-    pub(super) fn troubles(&self) -> Vec<Trouble> {
+    pub(in crate::http) fn troubles(&self) -> Vec<Trouble> {
         Reason::ALL.into_iter().flat_map(|reason| self.about(reason)).collect()
     }
 
