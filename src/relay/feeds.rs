@@ -194,7 +194,7 @@ impl Relay {
         };
         let why = if why.is_empty() {
             let who = by.map_or(String::new(), |by| format!("; it was fetched for {}", by.who));
-            let act = Act { who: "relay".to_owned(), why: format!("the list applies itself{who}") };
+            let act = Act::relay(&format!("the list applies itself{who}"));
             if comments == 0 || !diff.changes().is_empty() {
                 self.carry_out(name, &review.version, &diff, comments == 0, &act).await?;
                 let version = review.version.version;

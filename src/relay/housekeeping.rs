@@ -248,7 +248,7 @@ impl Relay {
         if old.is_empty() {
             return;
         }
-        let act = Act { who: "relay".to_owned(), why: "it expired over a month ago".to_owned() };
+        let act = Act::relay("it expired over a month ago");
         if let Err(error) = self.change_rules(old, &act).await {
             tracing::warn!(error = format!("{error:#}"), "rules that expired could not be taken out");
         }

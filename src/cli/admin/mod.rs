@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 pub(super) use client::{AtArgs, Socket, answers, ask_or_silent, ask_socket, download_here, is_elsewhere, only_here};
 
 use super::{print, tell};
+use crate::clock::Clock;
 use crate::ids::plain;
 
 #[derive(Debug, Args)]

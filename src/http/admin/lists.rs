@@ -217,7 +217,7 @@ pub(in crate::http) async fn set(
 ) -> Result<Json<FollowedList>, Problem> {
     let ListWishes { url, severity, auto, skip_bad, reason } = wishes;
     let url = url.map(|url| url.trim().to_owned());
-    let feed = rooms.relay.set_list(&name, Wishes { url, severity, auto, skip_bad }, &operator.act(&reason)).await?;
+    let feed = rooms.relay.set_list(&name, Wishes { url, severity, auto, skip_bad }, &operator.act(&reason)?).await?;
     Ok(Json(FollowedList::of(&rooms, name, feed)))
 }
 
@@ -282,7 +282,7 @@ pub(in crate::http) async fn fetch(
     Name(name): Name,
     Told(why): Told<Why>,
 ) -> Result<Json<FollowedList>, Problem> {
-    let feed = rooms.relay.fetch_list(&name, Some(&operator.act(&why.reason))).await?;
+    let feed = rooms.relay.fetch_list(&name, Some(&operator.act(&why.reason)?)).await?;
     Ok(Json(FollowedList::of(&rooms, name, feed)))
 }
 
