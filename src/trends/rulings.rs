@@ -333,7 +333,7 @@ mod tests {
         let deny = ["dogs".to_owned()];
         let why = |now| {
             let rulings = Rulings::load(&store, &deny, false).unwrap();
-            rulings.withheld(Subject::Tag, "dogs", &count(10, 0), now)
+            rulings.withheld(Subject::Tag, "dogs", &count(false), now)
         };
         assert_eq!(why(NOON), Some(Withheld::Hidden));
         for hidden in [false, true] {
