@@ -477,7 +477,9 @@ async fn the_commands_tell_what_they_would_do_and_do_it() {
     check(&["rules", "export"], true, &["#domain,#severity", "bad.example,suspend,false,false,spam,false"]);
     write("#domain,#severity\nbad.example,destroy\nworse.example,suspend\n");
     check(&["rules", "import", path], false, &["line 2", "column severity", "nothing is changed"]);
-    check(&["rules", "import", path, "--replace", "--skip-bad"], true, &["+ block domain:worse.example", "- silence"]);
+    let replace = ["rules", "import", path, "--replace", "--skip-bad", "--approve"];
+    check(&replace[..5], false, &["+ block domain:worse.example", "- silence", "has to be approved"]);
+    check(&replace, true, &["+ block domain:worse.example", "- silence"]);
     check(&["rules", "list", "loud"], true, &["None."]);
     let dir = relay.config.data_dir.clone();
     assert!(relay.server.shutdown(LONG).await);

@@ -13,7 +13,7 @@ use super::problem::{Changing, Problem, Usual};
 use super::rules::{Changed, Rooms, Trial, block, weighed};
 use crate::policy::lists::BRAKE;
 use crate::relay::lists::{Consent, Left, ListError, Review, Wishes};
-use crate::store::{FeedState, ListFeed, Severity};
+use crate::store::{FeedState, ListFeed, Severity, Source};
 
 impl From<ListError> for Problem {
     fn from(error: ListError) -> Self {
@@ -79,7 +79,9 @@ pub(in crate::http) struct FollowedList {
 impl FollowedList {
     fn of(rooms: &Rooms, name: String, feed: ListFeed) -> Self {
         let state = feed.state();
-        let rules = rooms.relay.rules_of(&name).map_or(0, |rules| rules.len());
+        let source = Source::list(&name);
+        let of_list = |source: Source| rooms.relay.rules().set().iter().filter(|one| one.rule.source == source).count();
+        let rules = source.map_or(0, of_list);
         let at = |one: &Option<crate::store::ListVersion>| one.as_ref().map(|one| one.at.rfc3339());
         Self {
             state,
@@ -110,8 +112,12 @@ impl FollowedList {
     security((), ("token" = ["read"]))
 )]
 pub(in crate::http) async fn list(State(rooms): State<Rooms>) -> Result<Rows<FollowedList>, Problem> {
-    let feeds = rooms.relay.feeds()?;
-    Ok(Rows::all(feeds.into_iter().map(|(name, feed)| FollowedList::of(&rooms, name, feed)).collect()))
+    // Each looks through all rules.
+    let look = move || {
+        let feeds = rooms.relay.feeds()?;
+        Ok(Rows::all(feeds.into_iter().map(|(name, feed)| FollowedList::of(&rooms, name, feed)).collect()))
+    };
+    tokio::task::spawn_blocking(look).await?
 }
 
 /// A list that is to be followed.
