@@ -294,12 +294,10 @@ pub(super) fn run(command: AdminCommand) -> anyhow::Result<()> {
         }
         AdminCommand::Check(args) => check(&args),
         AdminCommand::Held(args) => held(&args),
-        AdminCommand::Release(args) => {
-            each(&args.targets, |target| {
-                let body = json!({ "target": target, "reason": args.why.reason });
-                one(&args.list, "POST", "held/release", Some(body))
-            })
-        }
+        AdminCommand::Release(args) => each(&args.targets, |target| {
+            let body = json!({ "target": target, "reason": args.why.reason });
+            one(&args.list, "POST", "held/release", Some(body))
+        }),
         AdminCommand::Discard(args) => each(&args.targets, |target| {
             let body = json!({ "target": target, "dry_run": args.dry_run, "reason": args.why.reason });
             one(&args.list, "POST", "held/discard", Some(body))
