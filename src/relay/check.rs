@@ -133,11 +133,14 @@ impl Desk {
     }
 }
 
+/// When last, and how often.
+type Times = (Timestamp, u32);
+
 /// What was refused in the last week.
 #[derive(Default)]
 struct RefusedOf {
-    /// By the server that the request named, and by the failed check: when last, and how often.
-    of: HashMap<String, HashMap<(String, u16), (Timestamp, u32)>>,
+    /// By the server that the request named, and by the failed check and the status.
+    of: HashMap<String, HashMap<(String, u16), Times>>,
     /// How many rows name servers of a registrable domain.
     rows: HashMap<String, usize>,
     /// Some of it was not kept for want of room.

@@ -76,6 +76,9 @@ const MOST_SPEAKING: usize = 1000;
 #[derive(Clone)]
 pub struct Trends(Arc<Parts>);
 
+/// When it was counted, and what all servers weigh together, in thousandths.
+type WeighedAt = (Timestamp, u64);
+
 struct Parts {
     config: config::Trends,
     store: Store,
@@ -94,7 +97,7 @@ struct Parts {
     /// Days that are over.
     days: Mutex<Days>,
     /// What all servers weigh that speak in a window and a language, and as of when.
-    speaking: Mutex<HashMap<(Window, Option<String>), (Timestamp, u64)>>,
+    speaking: Mutex<HashMap<(Window, Option<String>), WeighedAt>>,
     /// Who asks about single things.
     asking: AtomicUsize,
     /// One ruling at a time: what was written last is what holds.

@@ -5,6 +5,7 @@
 //! first vote there. Accounts that are young are counted apart, so that they make nothing and hide nothing. Memory has a
 //! hard bound; when it is reached, what the fewest servers that weigh something speak of goes first.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -468,7 +469,7 @@ fn people(votes: &[Vote], wanted: Option<u16>, servers: &Servers, now: Timestamp
 /// The hour by which half of what is counted was there. Each server counts as in the reach, no more than the fourth of them,
 /// and each of its people for their share: so nobody makes a thing older or younger alone.
 fn middle(mut servers: Vec<(u64, &[Person])>) -> u32 {
-    servers.sort_by(|one, other| other.0.cmp(&one.0));
+    servers.sort_by_key(|one| Reverse(one.0));
     let cap = servers.get(super::score::MIN_SERVERS as usize - 1).or(servers.last()).map_or(0, |one| one.0);
     let mut hours: Vec<(u32, u64)> = Vec::new();
     for (adds, here) in servers {
