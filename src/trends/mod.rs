@@ -72,6 +72,9 @@ const MOST_ASKING: usize = 16;
 /// Windows and languages of which it is remembered for a moment how much speaks in them.
 const MOST_SPEAKING: usize = 1000;
 
+/// By window and language: as of when, and how much.
+type Speaking = HashMap<(Window, Option<String>), (Timestamp, u64)>;
+
 /// What the room needs from the house. Cheap to clone.
 #[derive(Clone)]
 pub struct Trends(Arc<Parts>);
@@ -94,7 +97,7 @@ struct Parts {
     /// Days that are over.
     days: Mutex<Days>,
     /// What all servers weigh that speak in a window and a language, and as of when.
-    speaking: Mutex<HashMap<(Window, Option<String>), (Timestamp, u64)>>,
+    speaking: Mutex<Speaking>,
     /// Who asks about single things.
     asking: AtomicUsize,
     /// One ruling at a time: what was written last is what holds.

@@ -468,7 +468,7 @@ fn people(votes: &[Vote], wanted: Option<u16>, servers: &Servers, now: Timestamp
 /// The hour by which half of what is counted was there. Each server counts as in the reach, no more than the fourth of them,
 /// and each of its people for their share: so nobody makes a thing older or younger alone.
 fn middle(mut servers: Vec<(u64, &[Person])>) -> u32 {
-    servers.sort_by(|one, other| other.0.cmp(&one.0));
+    servers.sort_by_key(|one| std::cmp::Reverse(one.0));
     let cap = servers.get(super::score::MIN_SERVERS as usize - 1).or(servers.last()).map_or(0, |one| one.0);
     let mut hours: Vec<(u32, u64)> = Vec::new();
     for (adds, here) in servers {

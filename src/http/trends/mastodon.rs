@@ -151,7 +151,6 @@ async fn page<T: Serialize>(
     ),
     security((), ("token" = []), ("signature" = []))
 )]
-#[expect(clippy::too_many_arguments, reason = "each is a service or a part of the request")]
 pub(in crate::http) async fn statuses(
     State(trends): State<Trends>,
     State(search): State<Search>,
