@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use shearwater::config::{Access, Config};
 use shearwater::demo::{As, Author, Family, Instance, Options, PostSpec, Tweaks};
-use shearwater::store::{Act, Rule, RuleChange, Severity, Source, Subject, TrendClosed, TrendRuling};
+use shearwater::store::{
+    Act, Rule, RuleChange, Severity, Source, Subject, TrendClosed, TrendRuling, Tx, Usual, UsualDay, hour_of, target,
+};
 use shearwater::trends::assess::Window;
 use shearwater::trends::rulings::Ruled;
 
@@ -235,10 +237,10 @@ async fn a_restart_gives_the_same_list_byte_for_byte_and_so_does_the_journal() {
     say(&servers[0], "ada", &["petrels"]).await;
     listed(&relay, &["Gannets", "petrels"]).await;
     let replayed = |relay: &TestRelay| relay.trends().replay().expect("the store reads");
-    // Those of an hour, of six, of a day: a week has not passed.
     let are_of_now =
         |all: &[shearwater::trends::replay::Replayed]| all.len() == 3 && all.iter().all(|one| one.changes_since == 0);
     eventually("the lists of now were written down", || are_of_now(&replayed(&relay))).await;
+    // Of a week there is none yet.
     let before = replayed(&relay);
     assert!(before.iter().all(|one| one.equal && one.served == one.again), "{before:#?}");
     let of = |list: &[shearwater::trends::replay::Replayed]| {
@@ -384,23 +386,23 @@ async fn python(args: &[&str]) -> std::process::Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn some_lines_of_python_compute_each_list_again() {
     let relay = counting(|_config| {}).await;
-    // As if trends had been on for long: in the first days there is no list of a week.
-    let hour = shearwater::store::hour_of(relay.trends().now());
-    let closed = TrendClosed { hour: hour - 1, since: hour - 30 * 24 };
-    relay.store().write(move |tx| tx.put(TrendClosed::ROW, &closed)).await.expect("written");
+    // As if trends had been on for long, and this had been said on some days: in the first days there is no list of a week.
+    let (hour, store) = (hour_of(relay.trends().now()), relay.store());
+    eventually("the first hours were closed", || {
+        store.get::<TrendClosed>(TrendClosed::ROW).is_ok_and(|row| row.is_some())
+    })
+    .await;
+    let usual = Usual { people: 9, servers: 8, reach: 8_500_000 };
+    let before = move |tx: &mut Tx<'_>| {
+        tx.put(TrendClosed::ROW, &TrendClosed { hour: hour - 1, since: hour - 30 * 24 })?;
+        let row = [(target(Subject::Tag, "petrels"), String::new(), UsualDay { usual, spread: 8_000_000, uses: 9 })];
+        [1, 2, 3, 4, 5, 6, 9].into_iter().try_for_each(|back| tx.put_usual_days(hour / 24 - back, &row))
+    };
+    store.write(before).await.expect("written");
     let relay = relay.restart().await;
     let servers = servers(&relay, 6).await;
     all_say(&servers[..5], "petrels").await;
     all_say(&servers, "gannets").await;
-    // A week has days of the past as well.
-    let (now, past) = (relay.trends().now(), shearwater::store::Usual { people: 9, servers: 8, reach: 8_500_000 });
-    let day = shearwater::store::UsualDay { usual: past, spread: 8_000_000, uses: 9 };
-    let today = shearwater::store::hour_of(now) / 24;
-    let days = move |tx: &mut shearwater::store::Tx<'_>| {
-        let row = [(shearwater::store::target(Subject::Tag, "petrels"), String::new(), day)];
-        [1, 2, 3, 4, 5, 6, 9].into_iter().try_for_each(|back| tx.put_usual_days(today - back, &row))
-    };
-    relay.store().write(days).await.expect("written");
     listed(&relay, &["gannets", "petrels"]).await;
     for (hours, language) in [("1", ""), ("6", "en"), ("24", ""), ("168", "")] {
         let said = python(&[relay.url(), hours, language]).await;
