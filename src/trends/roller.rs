@@ -4,7 +4,7 @@
 //! Where the author's document was not read within a day, the post waits for it, in memory, and the place that is written
 //! down is that of the oldest that waits: after a crash all of them are looked at again, and nothing counts twice. Who
 //! cannot be read within an hour is not counted: the hour that the vote belongs to is over, and trends are about now. Of
-//! more than can wait, those do not whose domain has most of what waits ([`super::waiting`]).
+//! more than can wait, those do not whose domain has most of what waits (`waiting`).
 //!
 //! What is taken back is not its business, but for what it learns from a document: an author who says no there is out of
 //! all counts.
