@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
                 || below.is_ok_and(|name| rules.verdict(&name, NOON) >= wanted || names.contains(name.as_str()))
         );
     }
-    let again = parse(&export(&rules, NOON)).expect("what we write is read back");
+    let again = parse(&export(&rules, None, NOON)).expect("what we write is read back");
     assert!((again.bad_count, again.repeated) == (0, 0) && again.obfuscated.is_empty());
     let known: HashSet<&str> = again.rows.iter().map(|row| row.name.as_str()).collect();
     assert!(again.rows.iter().all(|row| names.contains(row.name.as_str())));
