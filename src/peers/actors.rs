@@ -8,7 +8,7 @@ use http::HeaderValue;
 use serde_json::Value;
 
 use super::memory::Kept;
-use super::{PeerFault, Peers, READING_LIFE};
+use super::{PeerFault, Peers, READING_LIFE, Reading};
 use crate::cache::Kind;
 use crate::clock::Timestamp;
 use crate::ids::Iri;
@@ -21,6 +21,19 @@ const ETAG_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// How long a 404 or 410 is believed of an id that we never read.
 const NEVER_KNOWN_LIFE: Duration = Duration::from_secs(60);
 
+/// What came of asking an origin for an actor.
+pub(super) struct Read {
+    pub(super) actor: Kept<Arc<RemoteActor>>,
+    /// The newest that it said about being found. In hand, since memory may be told to forget it at any moment.
+    pub(super) reading: Option<Arc<Reading>>,
+}
+
+impl Read {
+    fn fault(actor: Kept<Arc<RemoteActor>>) -> Self {
+        Self { actor, reading: None }
+    }
+}
+
 impl Peers {
     /// From the disk if it is young enough there, else from its origin.
     pub(super) async fn load_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
@@ -31,11 +44,11 @@ impl Peers {
         if let Some(kept) = self.stored_missing(id).filter(|kept| now < kept.until) {
             return kept;
         }
-        self.fetch_actor(id).await
+        self.fetch_actor(id).await.actor
     }
 
     /// From its origin; the outcome goes to disk.
-    pub(super) async fn fetch_actor(&self, id: &Iri) -> Kept<Arc<RemoteActor>> {
+    pub(super) async fn fetch_actor(&self, id: &Iri) -> Read {
         let asked_at = self.clock.now();
         let known = self.stored_actor(id).and_then(|_readable| self.disk.get(Kind::Etag, id.as_str()));
         let known = known.filter(|etag| asked_at.since(etag.at) < ETAG_LIFE);
@@ -46,7 +59,7 @@ impl Peers {
         };
         match fetched {
             Err(FetchFault::Unchanged) => match self.unchanged(id, asked_at).await {
-                Some(kept) => kept,
+                Some(read) => read,
                 // It was forgotten meanwhile.
                 None => self.take_actor(id, self.client.get(id).await).await,
             },
@@ -55,38 +68,39 @@ impl Peers {
     }
 
     /// The document that we have, which its origin says is the newest.
-    async fn unchanged(&self, id: &Iri, asked_at: Timestamp) -> Option<Kept<Arc<RemoteActor>>> {
+    async fn unchanged(&self, id: &Iri, asked_at: Timestamp) -> Option<Read> {
         let cached = self.disk.get(Kind::Actor, id.as_str())?;
         let value = json::parse(&cached.bytes).ok()?;
         let actor = RemoteActor::read(&value).ok().filter(|actor| actor.id == *id)?;
         let (until, size) = (asked_at.plus(self.lifetimes.actor), cached.bytes.len());
         let fetched = Fetched { id: id.clone(), value, bytes: cached.bytes, asked_at, etag: None };
-        if self.note_reading(&fetched).await {
+        let (is_newest, reading) = self.note_reading(&fetched).await;
+        if is_newest {
             // The `ETag` keeps the time of the last whole reading.
             self.disk.put(Kind::Actor, id.as_str(), &fetched.bytes, asked_at);
         }
-        Some(Kept::value(Arc::new(actor), until, size))
+        Some(Read { actor: Kept::value(Arc::new(actor), until, size), reading })
     }
 
     /// Judges what came for this id and writes it down.
-    pub(super) async fn take_actor(&self, id: &Iri, fetched: Result<Fetched, FetchFault>) -> Kept<Arc<RemoteActor>> {
+    pub(super) async fn take_actor(&self, id: &Iri, fetched: Result<Fetched, FetchFault>) -> Read {
         let outcome = match fetched {
             Ok(fetched) => read_actor(id, &fetched.id, &fetched.value).map(|actor| (actor, fetched)),
             Err(fault) => Err(fault.into()),
         };
         match outcome {
             Ok((actor, fetched)) => self.keep_actor(actor, &fetched).await,
-            Err(fault) => self.keep_fault(id, fault),
+            Err(fault) => Read::fault(self.keep_fault(id, fault)),
         }
     }
 
     /// Writes down an actor that was just read from its origin, and what it says about being found: whatever it was read
     /// for, it is the newest word, unless somebody asked later and was answered sooner.
-    pub(super) async fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Kept<Arc<RemoteActor>> {
+    pub(super) async fn keep_actor(&self, actor: RemoteActor, fetched: &Fetched) -> Read {
         let until = fetched.asked_at.plus(self.lifetimes.actor);
-        let is_newest = self.note_reading(fetched).await;
+        let (is_newest, reading) = self.note_reading(fetched).await;
         if !is_newest && let Some(newer) = self.stored_actor(&fetched.id) {
-            return newer;
+            return Read { actor: newer, reading };
         }
         if is_newest {
             // An `ETag` never stands beside an older document than its own, whatever a crash leaves of this.
@@ -97,7 +111,7 @@ impl Peers {
             }
             self.disk.remove(Kind::Missing, fetched.id.as_str());
         }
-        Kept::value(Arc::new(actor), until, fetched.bytes.len())
+        Read { actor: Kept::value(Arc::new(actor), until, fetched.bytes.len()), reading }
     }
 
     /// A fault with its lifetime; a 404 or 410 of what we knew is written down. The document itself stays: who is gone may

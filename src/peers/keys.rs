@@ -139,7 +139,7 @@ impl Peers {
         };
         match claim(key_id, &fetched) {
             Ok(Claim::OfItself(actor)) => {
-                let kept = self.keep_actor(actor, &fetched).await;
+                let kept = self.keep_actor(actor, &fetched).await.actor;
                 self.actors.put(&fetched.id, kept.clone()).await;
                 self.owned(key_id, kept).await
             }
@@ -160,7 +160,7 @@ impl Peers {
     /// Reads the owner's document, now, and takes the key from it.
     async fn read_owner(&self, key_id: &Iri, owner: &Iri) -> KeptKey {
         let fetched = self.client.get_key(owner, self.is_familiar(&owner.authority())).await;
-        let kept = self.take_actor(owner, fetched).await;
+        let kept = self.take_actor(owner, fetched).await.actor;
         // A fault of this moment does not displace a document that we have.
         if !matches!(kept.outcome, Err(PeerFault::TryLater(_))) {
             self.actors.put(owner, kept.clone()).await;

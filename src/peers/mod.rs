@@ -127,9 +127,13 @@ impl Peers {
     /// # Errors
     /// [`PeerFault`].
     pub async fn actor_fresh(&self, id: &Iri) -> Result<Arc<RemoteActor>, PeerFault> {
-        let kept = Box::pin(self.fetch_actor(id)).await;
-        self.actors.put(id, kept.clone()).await;
-        kept.outcome
+        self.read_fresh(id).await.actor.outcome
+    }
+
+    async fn read_fresh(&self, id: &Iri) -> actors::Read {
+        let read = Box::pin(self.fetch_actor(id)).await;
+        self.actors.put(id, read.actor.clone()).await;
+        read
     }
 
     /// Whether we have read this actor before and still have it, in memory or in the cache. Asks nobody.

@@ -60,11 +60,9 @@ impl Peers {
     /// [`PeerFault`].
     pub async fn reading_now(&self, actor: &Iri) -> Result<Arc<Reading>, PeerFault> {
         let asked_at = self.clock.now();
-        self.actor_fresh(actor).await?;
-        match self.readings.get(actor, asked_at).await {
-            Some(Ok(reading)) if reading.read_at >= asked_at => Ok(reading),
-            _ => Err(PeerFault::TryLater("busy")),
-        }
+        let read = self.read_fresh(actor).await;
+        read.actor.outcome?;
+        read.reading.filter(|reading| reading.read_at >= asked_at).ok_or(PeerFault::TryLater("busy"))
     }
 
     /// Reads this actor from its origin, now and whole, whatever its origin thinks has not changed; for each of these words,
@@ -80,20 +78,20 @@ impl Peers {
         Ok(words.iter().map(|word| shows_word(&document, word)).collect())
     }
 
-    /// Takes note of what a document said that was just fetched; whether it is the newest that we have.
-    pub(super) async fn note_reading(&self, fetched: &Fetched) -> bool {
+    /// Takes note of what a document said that was just fetched; whether it is the newest that we have, and what the newest
+    /// says that is in memory.
+    pub(super) async fn note_reading(&self, fetched: &Fetched) -> (bool, Option<Arc<Reading>>) {
         if let Some(Ok(kept)) = self.readings.get(&fetched.id, self.clock.now()).await
             && kept.read_at > fetched.asked_at
         {
-            return false;
+            return (false, Some(kept));
         }
         // What was forgotten in memory is on disk still, with its time.
         let (asked_at, now) = (fetched.asked_at, self.clock.now());
         if self.disk.get(Kind::Actor, fetched.id.as_str()).is_some_and(|kept| kept.at > asked_at && kept.at <= now) {
-            return false;
+            return (false, None);
         }
-        self.keep_reading(&fetched.id, &fetched.value, fetched.asked_at, fetched.bytes.len()).await;
-        true
+        (true, self.keep_reading(&fetched.id, &fetched.value, fetched.asked_at, fetched.bytes.len()).await)
     }
 
     async fn keep_reading(

@@ -210,7 +210,7 @@ async fn of_two_readings_in_memory_the_newer_stays() {
     world.clock.advance(Duration::from_secs(60));
     let now = world.clock.now();
     for (asked_at, is_newest) in [(now, true), (NOON, false), (now, true)] {
-        assert_eq!(world.peers.note_reading(&reading(asked_at)).await, is_newest);
+        assert_eq!(world.peers.note_reading(&reading(asked_at)).await.0, is_newest);
         assert_eq!(world.peers.kept_reading(&id).await.map(|kept| kept.read_at), Some(now));
     }
     // Nor is the older document written down.
@@ -328,6 +328,25 @@ async fn what_was_read_for_a_key_is_the_newest_word_too() {
     world.clock.advance(Duration::from_secs(3600));
     world.peers.refetch_key(&key_id).await.unwrap();
     assert!(!world.peers.kept_reading(&id).await.unwrap().signals.indexable.is_yes());
+}
+
+/// The inbox forgets what a profile said once the Update is on disk. Whoever was told of it by the log may have read it by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_read_while_we_are_told_to_forget_them_is_read_all_the_same() {
+    let (world, site) = (World::new(), Site::start(OPEN).await);
+    let id = site.iri("/ada");
+    site.set("/ada", actor(id.as_str(), KEY));
+    let (peers, told) = (world.peers.clone(), id.clone());
+    let mut telling = tokio::task::JoinSet::new();
+    telling.spawn(async move {
+        loop {
+            peers.changed(&told).await;
+            tokio::task::yield_now().await;
+        }
+    });
+    for _ in 0..300 {
+        world.peers.reading_now(&id).await.unwrap();
+    }
 }
 
 /// Anybody can say with every request that they changed.
