@@ -8,6 +8,8 @@
 //! So "per second" is by the clock and may use more than one core, and "CPU µs each" is everything that a post costs,
 //! merges included: a million divided by that is what one core does in a second. Making the posts is not counted.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/corpus.rs"]
 mod corpus;
 #[path = "support/memory.rs"]

@@ -7,6 +7,8 @@
 //! The day is as days are: nine things in ten are said once or by one server alone, the rest by ever more people, the first
 //! of them by thousands; of twenty things one is a link and one a post that is boosted. A post counts for five of them.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/memory.rs"]
 mod memory;
 #[path = "support/relay.rs"]

@@ -5,6 +5,8 @@
 //! requests in flight. As a test it does the same
 //! with a handful of requests and looks only at whether each is taken.
 
+#[path = "support/allocator.rs"]
+mod allocator;
 #[path = "support/rates.rs"]
 mod rates;
 #[path = "support/relay.rs"]
@@ -52,6 +54,8 @@ const CREATE: &str = include_str!("../tests/fixtures/activities/mastodon/create-
 const ROUNDS: usize = 3;
 const PUBLIC: &str = "https://www.w3.org/ns/activitystreams#Public";
 
+/// All that a Create costs before it is judged and written down, if its key is known.
+const INBOUND: &str = "verified, and read as an activity";
 const DIGEST: &str = "SHA-256 of the body";
 const VERIFY: &str = "bare RSA-2048 verification";
 const NO_FSYNC: &str = "append without fsync";
@@ -97,6 +101,7 @@ fn signatures(call: &Call) -> anyhow::Result<()> {
         rounds.note("read and verified, RFC 9421", time(&rfc9421, &holds)?);
         rounds.note("body read as strict JSON", time(&cavage, &|request| strict_json::parse(&request.body).is_ok())?);
         rounds.note("and as an activity", time(&cavage, &is_activity)?);
+        rounds.note(INBOUND, time(&cavage, &|request| holds(request) && is_activity(request))?);
     }
     let bytes = cavage.first().map_or(0, |one| one.body.len());
     let title = format!("One thread, no network, no disk; bodies of {bytes} bytes.");

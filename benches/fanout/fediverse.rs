@@ -2,7 +2,9 @@
 //! delivery came, and a server whose author posts. `benches/compare/relays` tells it what to do, a line at a time, and
 //! reads what came of it, a line of JSON each:
 //!
+//! * `tls FOLDER`: before `join`, the subscribers are made anew, over TLS; whom to trust for that is in a file there;
 //! * `join`: everybody follows the relay, and is accepted;
+//! * `die PERCENT`: so many of the subscribers, the last ones, answer nobody any more, and nothing of them is waited for;
 //! * `round POSTS EVERY_MS`: so many posts in that rhythm (0: as fast as the relay takes them), until all have come;
 //! * `strike POSTS PERCENT`: the same as fast as it takes them, but answered when so much has come: now the relay dies;
 //! * `settle SECONDS`: the relay is back; what came in the end, once nothing came for so long.
@@ -11,10 +13,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
 use shearwater::demo::{Arrival, Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
 use tokio::runtime::Runtime;
@@ -57,12 +64,32 @@ pub(crate) async fn check() -> anyhow::Result<()> {
     ensure!(struck["came"].as_u64() >= Some(3), "{struck}");
     let settled = fediverse.obey(&["settle", "5"]).await?;
     ensure!(settled["posts"] == 2 && settled["deliveries"] == 6, "{settled}");
+    relay.stop().await?;
+    check_with_tls().await
+}
+
+/// The same over TLS, and with one of them dead.
+async fn check_with_tls() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // The relay's address is not known before it knows whom to trust.
+    let mut fediverse = Fediverse::start("http://127.0.0.1:1", 3).await?;
+    let wrapped = fediverse.obey(&["tls", folder.path().to_str().context("a path")?]).await?;
+    let roots = wrapped["roots"].as_str().context("a file")?;
+    let relay = TestRelay::start(|config| config.net.extra_roots = vec![roots.into()]).await?;
+    fediverse.relay = relay.url().to_owned();
+    let joined = fediverse.obey(&["join"]).await?;
+    ensure!(joined["accepted"] == 3, "{joined}");
+    ensure!(fediverse.obey(&["die", "34"]).await?["living"] == 2, "one dies");
+    let came = fediverse.obey(&["round", "2", "10"]).await?;
+    ensure!(came["deliveries"] == 4 && came["missing"] == 0 && came["twice"] == 0, "{came}");
     relay.stop().await
 }
 
 struct Fediverse {
     relay: String,
     subscribers: usize,
+    /// Of these: those that answer.
+    living: usize,
     swarm: Swarm,
     poster: Arc<Instance>,
     /// The posts of a `strike`, on their way.
@@ -79,16 +106,32 @@ struct Sent {
 
 impl Fediverse {
     async fn start(relay: &str, subscribers: usize) -> anyhow::Result<Self> {
-        let options = SwarmOptions { family: Family::Mastodon, keep_arrivals: true, ..SwarmOptions::default() };
-        let swarm = Swarm::start(subscribers, options).await?;
+        let swarm = swarm(subscribers, None).await?;
         let name = Options { name: "poster".to_owned(), ..Options::default() };
         let poster = Arc::new(Instance::start(Family::Mastodon, name).await?);
-        Ok(Self { relay: relay.to_owned(), subscribers, swarm, poster, posting: JoinSet::new() })
+        Ok(Self { relay: relay.to_owned(), subscribers, living: subscribers, swarm, poster, posting: JoinSet::new() })
+    }
+
+    async fn wrap(&mut self, folder: &Path) -> anyhow::Result<Value> {
+        let (tls, roots) = certificate(self.subscribers)?;
+        self.swarm = swarm(self.subscribers, Some(tls)).await?;
+        let file = folder.join("subscribers.pem");
+        std::fs::write(&file, roots)?;
+        Ok(json!({ "roots": file }))
+    }
+
+    fn die(&mut self, percent: usize) -> anyhow::Result<Value> {
+        ensure!(percent <= 100, "of a hundred");
+        self.living = self.subscribers - self.subscribers * percent / 100;
+        self.swarm.keep_alive(self.living);
+        Ok(json!({ "living": self.living }))
     }
 
     async fn obey(&mut self, words: &[&str]) -> anyhow::Result<Value> {
         match *words {
+            ["tls", folder] => self.wrap(Path::new(folder)).await,
             ["join"] => self.join().await,
+            ["die", percent] => self.die(percent.parse()?),
             ["round", posts, every] => self.round(posts.parse()?, Duration::from_millis(every.parse()?)).await,
             ["strike", posts, percent] => self.strike(posts.parse()?, percent.parse()?).await,
             ["settle", seconds] => self.settle(Duration::from_secs(seconds.parse()?)).await,
@@ -116,7 +159,7 @@ impl Fediverse {
     async fn round(&self, posts: usize, every: Duration) -> anyhow::Result<Value> {
         drop(self.swarm.take_arrivals());
         let composed = self.compose(posts);
-        let all = posts * self.subscribers;
+        let all = posts * self.living;
         let target = self.swarm.received() + all as u64;
         let limit = LONG + every * count(posts) + SLOWEST * count(all);
         let sending = post(Arc::clone(&self.poster), composed, every);
@@ -128,7 +171,7 @@ impl Fediverse {
     async fn strike(&mut self, posts: usize, percent: usize) -> anyhow::Result<Value> {
         drop(self.swarm.take_arrivals());
         let composed = self.compose(posts);
-        let (before, all) = (self.swarm.received(), posts * self.subscribers);
+        let (before, all) = (self.swarm.received(), posts * self.living);
         self.posting.spawn(post(Arc::clone(&self.poster), composed, Duration::ZERO));
         let target = before + (all * percent / 100) as u64;
         self.swarm.wait_received(target, LONG + SLOWEST * count(all)).await;
@@ -174,10 +217,30 @@ impl Fediverse {
             tally.last = tally.last.max(Some(arrival.at));
         }
         tally.first = taken.values().min().copied();
-        tally.missing = (taken.len() * self.subscribers).saturating_sub(tally.lags.len());
+        tally.missing = (taken.len() * self.living).saturating_sub(tally.lags.len());
         tally.lags.sort_by(f64::total_cmp);
         tally
     }
+}
+
+async fn swarm(subscribers: usize, tls: Option<Arc<ServerConfig>>) -> anyhow::Result<Swarm> {
+    let options = SwarmOptions { family: Family::Mastodon, keep_arrivals: true, tls, ..SwarmOptions::default() };
+    Ok(Swarm::start(subscribers, options).await?)
+}
+
+/// One for all the addresses of so many subscribers, and the authority behind it, in PEM.
+fn certificate(subscribers: usize) -> anyhow::Result<(Arc<ServerConfig>, String)> {
+    let (authority_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let roots = authority.self_signed(&authority_key)?.pem();
+    let addresses: Vec<String> = Swarm::addresses(subscribers).map(|address| address.to_string()).collect();
+    let signed = CertificateParams::new(addresses)?.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let config = config.with_single_cert(vec![signed.der().clone()], key.into())?;
+    Ok((Arc::new(config), roots))
 }
 
 /// Sends posts to the relay: in a rhythm, or a few at a time. One that is refused, or not answered, is not sent again.

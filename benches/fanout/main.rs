@@ -13,12 +13,16 @@
 //! Relay, poster, subscribers and the bare sender are one process. So processor time for each delivery holds the
 //! subscriber's side as well; the bare sender's row, with the same subscribers, says how much that is.
 
+#[path = "../support/allocator.rs"]
+mod allocator;
 mod fairness;
 mod fediverse;
 #[path = "../support/rates.rs"]
 mod rates;
 #[path = "../support/relay.rs"]
 mod relay;
+#[path = "../support/stage.rs"]
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -27,7 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request};
@@ -35,8 +39,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use shearwater::clock::Clock;
-use shearwater::config::SharedSignature;
-use shearwater::demo::{Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
+use shearwater::config::{self, SharedSignature};
+use shearwater::demo::Family;
 use shearwater::ids::Iri;
 use shearwater::wire::http_sig::{self, Body, CONTENT_TYPE as ACTIVITY, Scheme};
 use shearwater::wire::key::SigningKey;
@@ -46,15 +50,14 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use rates::{Rounds, Watch, append};
-use relay::{LONG, TestRelay};
+use relay::LONG;
+use stage::{POSTS_AT_ONCE, Stage};
 use support::Call;
 
 const KEY_PEM: &str = include_str!("../../tests/fixtures/keys/relay.rsa.pk8.pem");
 const ROUNDS: usize = 3;
 /// How long a distant subscriber takes to answer.
 const SLOW: Duration = Duration::from_millis(100);
-/// Posts that the poster sends at once.
-const POSTS_AT_ONCE: usize = 4;
 
 const SHARED: &str = "delivered, shared signatures";
 const OWN: &str = "delivered, a signature for each server";
@@ -77,7 +80,9 @@ fn main() -> anyhow::Result<()> {
         runtime.block_on(Box::pin(forwards(&call, subscribers, posts)))?;
     }
     if call.wants("announce") && call.numbers().is_empty() {
-        runtime.block_on(Box::pin(announces(&call, call.size(100, 3), call.size(4, 1))))?;
+        for rate in [0, 20] {
+            runtime.block_on(Box::pin(announces(&call, rate, call.size(100, 3), call.size(4, 1))))?;
+        }
     }
     if call.wants("fair") && call.numbers().is_empty() {
         runtime.block_on(Box::pin(fairness::compare(&call)))?;
@@ -97,7 +102,7 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
         true => (OWN, SharedSignature::Off),
         false => (SHARED, SharedSignature::Auto),
     };
-    let stage = Stage::set(Family::Mastodon, subscribers, delay, setting).await?;
+    let stage = Stage::set(Family::Mastodon, subscribers, delay, |config| config.shared_signature = setting).await?;
     let joined = resident();
     // Opens connections, and lets the relay learn what its new subscribers run.
     let body = stage.warm_up().await?;
@@ -106,7 +111,10 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
 
     let each_its_own = match alone || setting == SharedSignature::Off {
         true => None,
-        false => Some(Stage::set(Family::Mastodon, subscribers, delay, SharedSignature::Off).await?),
+        false => {
+            let off = |config: &mut config::Delivery| config.shared_signature = SharedSignature::Off;
+            Some(Stage::set(Family::Mastodon, subscribers, delay, off).await?)
+        }
     };
     if let Some(other) = &each_its_own {
         other.warm_up().await?;
@@ -118,11 +126,11 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     let mut rounds = Rounds::default();
     for _ in 0..call.size(ROUNDS, 1) {
         let before = written();
-        rounds.note(row, stage.round(posts).await?);
+        rounds.note(row, round(&stage, posts).await?);
         disk += written().saturating_sub(before);
         sent += subscribers * posts;
         if let Some(other) = &each_its_own {
-            rounds.note(OWN, other.round(posts).await?);
+            rounds.note(OWN, round(other, posts).await?);
         }
         let Some(bare) = &mut bare else { continue };
         rounds.note(BARE, bare.round(&stage, &body, posts).await?);
@@ -159,9 +167,10 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
     stage.end().await
 }
 
-/// Posts that are announced: each makes its subscribers fetch it from its origin, so these are paced.
-async fn announces(call: &Call, subscribers: usize, posts: usize) -> anyhow::Result<()> {
-    let stage = Stage::set(Family::Akkoma, subscribers, Duration::ZERO, SharedSignature::Auto).await?;
+/// Posts that are announced: each makes its subscribers fetch it from its origin, so these are paced, unless `rate` is 0.
+async fn announces(call: &Call, rate: u32, subscribers: usize, posts: usize) -> anyhow::Result<()> {
+    let stage =
+        Stage::set(Family::Akkoma, subscribers, Duration::ZERO, |config| config.origin_fetch_rate = rate).await?;
     if call.full {
         // The relay counts its audience every ten seconds; no pace is set before.
         tokio::time::sleep(Duration::from_secs(12)).await;
@@ -185,101 +194,27 @@ async fn announces(call: &Call, subscribers: usize, posts: usize) -> anyhow::Res
     posted?;
     ensure!(stage.swarm.received() == target, "{} of {target} came", stage.swarm.received());
     let out = &mut call.out();
-    writeln!(out, "\n{subscribers} subscribers, {posts} posts of one author, announced.\n")?;
+    let pace = if rate == 0 { "not paced".to_owned() } else { format!("{rate} fetches a second") };
+    writeln!(out, "\n{subscribers} subscribers, {posts} posts of one author, announced, {pace}.\n")?;
     writeln!(out, "Announces in each second (as many fetches the origin sees): {seconds:?}")?;
     writeln!(out, "In all {} in {:.1} s.", seconds.iter().sum::<u64>(), started.elapsed().as_secs_f64())?;
     stage.end().await
 }
 
-/// A relay, its subscribers, and somebody who posts.
-struct Stage {
-    relay: TestRelay,
-    swarm: Swarm,
-    poster: Arc<Instance>,
-}
-
-impl Stage {
-    async fn set(
-        family: Family,
-        subscribers: usize,
-        delay: Duration,
-        signature: SharedSignature,
-    ) -> anyhow::Result<Self> {
-        let relay = TestRelay::start(|config| config.delivery.shared_signature = signature).await?;
-        let poster =
-            Instance::start(Family::Mastodon, Options { name: "poster".to_owned(), ..Options::default() }).await?;
-        let answer = poster.join(relay.url()).await?;
-        ensure!(answer.is_ok() && poster.wait_accepted(LONG).await, "the poster is not accepted: {}", answer.text());
-        let swarm = Swarm::start(subscribers, SwarmOptions { family, delay, ..SwarmOptions::default() }).await?;
-        let taken = swarm.join_all(relay.url(), 32).await?;
-        ensure!(taken == number(subscribers), "{taken} of {subscribers} may join");
-        ensure!(swarm.wait_accepted(taken, LONG).await, "{} of {taken} are accepted", swarm.accepted());
-        Ok(Self { relay, swarm, poster: Arc::new(poster) })
-    }
-
-    fn compose(&self, posts: usize) -> Vec<Composed> {
-        let text = "The herons are back at the weir, five of them, and nobody has told the fish. ".repeat(5);
-        (0..posts).map(|_| self.poster.compose(&PostSpec::public(&text))).collect()
-    }
-
-    /// Sends the posts to the relay, a few at a time; all must be taken.
-    async fn post(&self, posts: Vec<Composed>) -> anyhow::Result<()> {
-        let gate = Arc::new(Semaphore::new(POSTS_AT_ONCE));
-        let mut sending = JoinSet::new();
-        for post in posts {
-            let (gate, poster) = (gate.clone(), self.poster.clone());
-            sending.spawn(async move {
-                let _place = gate.acquire().await?;
-                let posted = poster.send(&post).await?;
-                ensure!(posted.status() == 202, "{posted:?}");
-                Ok(())
-            });
-        }
-        while let Some(sent) = sending.join_next().await {
-            sent??;
-        }
-        Ok(())
-    }
-
-    /// Posts until everybody is forwarded to, and once more for each request that may be under way; the body of a post.
-    async fn warm_up(&self) -> anyhow::Result<Bytes> {
-        let mut forwarded = 0;
-        for _ in 0..20 {
-            // What a lane knows of a server it did not know is read anew after half a second.
-            tokio::time::sleep(Duration::from_millis(600)).await;
-            let posts = self.compose(1);
-            let body = posts.first().map(|post| Bytes::from(post.activity.to_string())).context("a post")?;
-            let (bytes, everybody) = (self.swarm.bytes(), number(self.swarm.per_subscriber().len()));
-            let target = self.swarm.received() + everybody;
-            self.post(posts).await?;
-            ensure!(self.swarm.wait_received(target, LONG).await, "a post does not come through");
-            forwarded += usize::from(self.swarm.bytes() - bytes == everybody * number(body.len()));
-            if forwarded == 3 {
-                return Ok(body);
-            }
-        }
-        anyhow::bail!("posts are not forwarded")
-    }
-
-    /// From the first post sent to the last one received.
-    async fn round(&self, posts: usize) -> anyhow::Result<rates::Sample> {
-        let composed = self.compose(posts);
-        let before = self.swarm.per_subscriber();
-        let count = posts * before.len();
-        let target = self.swarm.received() + number(count);
-        let watch = Watch::start();
-        let came = async { Ok(self.swarm.wait_received(target, LONG * 5).await) };
-        let ((), came) = tokio::try_join!(self.post(composed), came)?;
-        let sample = watch.stop(count);
-        ensure!(came, "{} of {target} came", self.swarm.received());
-        let each = self.swarm.per_subscriber().into_iter().zip(before).all(|(now, then)| now == then + number(posts));
-        ensure!(each, "somebody got something twice or not at all");
-        Ok(sample)
-    }
-
-    async fn end(self) -> anyhow::Result<()> {
-        self.relay.stop().await
-    }
+/// From the first post sent to the last one received.
+async fn round(stage: &Stage, posts: usize) -> anyhow::Result<rates::Sample> {
+    let composed = stage.compose(posts);
+    let before = stage.swarm.per_subscriber();
+    let count = posts * before.len();
+    let target = stage.swarm.received() + number(count);
+    let watch = Watch::start();
+    let came = async { Ok(stage.swarm.wait_received(target, LONG * 5).await) };
+    let ((), came) = tokio::try_join!(stage.post(composed), came)?;
+    let sample = watch.stop(count);
+    ensure!(came, "{} of {target} came", stage.swarm.received());
+    let each = stage.swarm.per_subscriber().into_iter().zip(before).all(|(now, then)| now == then + number(posts));
+    ensure!(each, "somebody got something twice or not at all");
+    Ok(sample)
 }
 
 /// As many requests under way as the relay has places for first attempts.

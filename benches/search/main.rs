@@ -9,6 +9,8 @@
 //! hit, and the posts come as rows of the ledger, as the gatherer writes them. Those whose arrival is measured are posted
 //! by a simulated server and come in by the inbox. Relay and whoever asks are one process on the same cores.
 
+#[path = "../support/allocator.rs"]
+mod allocator;
 mod asked;
 #[path = "../support/corpus.rs"]
 mod corpus;

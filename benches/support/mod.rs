@@ -1,15 +1,11 @@
 //! What the benches share: how they are called, and how a table is written. Beside this file, for those that want it: how
-//! stretches of work are timed and compared (`rates`), a real relay in a temporary folder (`relay`), and posts for the
-//! search (`corpus`).
+//! stretches of work are timed and compared (`rates`), a real relay in a temporary folder (`relay`), one with subscribers
+//! (`stage`), the daemon's allocator (`allocator`), and posts for the search (`corpus`).
 //!
 //! Figures are comparisons: what is measured and what it is compared with run in turns within one run, and the ratio is
 //! that of each turn. Nothing here asserts a time; a busy machine makes a figure worse, never a test red.
 
 use std::io::{self, Write};
-
-/// What the daemon uses: a tenth of what a request to the inbox costs is spent in it.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How the program was called.
 #[derive(Debug, Clone)]

@@ -155,6 +155,7 @@ pub struct Delivery {
     pub timeout: Duration,
     pub in_flight: usize,
     pub in_flight_per_host: usize,
+    pub origin_fetch_rate: u32,
     #[serde(with = "humantime_serde")]
     pub save_every: Duration,
     #[serde(with = "humantime_serde")]

@@ -194,7 +194,7 @@ impl Delivery {
             config::AnnounceAudience::Followers => AnnounceAudience::Followers,
             config::AnnounceAudience::Public => AnnounceAudience::Public,
         };
-        let pace = Arc::new(Pace::default());
+        let pace = Arc::new(Pace::new(config.origin_fetch_rate));
         Ok(Self(Arc::new(Shared {
             rules: Rules { horizon: config.horizon, forward_horizon: config.forward_horizon, policy },
             limits: Limits { dormant_after_days: config.dormant_after_days, gone_after: config.gone_after },

@@ -120,7 +120,7 @@ mod tests {
             Arc::new(ids),
             KeyRing::new(Standing::only(crate::net::testing::keys())),
             AnnounceAudience::Followers,
-            Arc::default(),
+            Arc::new(Pace::new(20)),
         )
     }
 

@@ -1,13 +1,15 @@
 //! When Announces leave. An Announce makes every subscriber fetch the post from its origin, so a small server whose post
 //! goes to a thousand others would be knocked over by its own success. Each post's Announces are spread so that one
-//! origin sees at most [`RATE`] fetches a second, after a first [`BURST`]; but nobody waits longer than [`LONGEST`], and
-//! if that is too short the rate rises. Forwards cause no fetch and are never held up.
+//! origin sees at most `delivery.origin_fetch_rate` fetches a second, after a first burst; but nobody waits longer than
+//! [`LONGEST`], and if that is too short the rate rises. Each origin has a rate of its own, so who posts little never waits
+//! behind who posts much. Forwards cause no fetch and are never held up.
 //!
 //! Each subscriber has its place in the spread by a hash, so a lane needs to remember nothing, and a restart changes
 //! nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,10 +18,8 @@ use crate::clock::Timestamp;
 use crate::ids::Authority;
 use crate::log::{Entry, Kind};
 
-/// Fetches a second that one origin is to see.
-const RATE: u32 = 20;
-/// Announces that leave at once, before the spread begins.
-const BURST: u32 = 50;
+/// What leaves at once before the spread begins, in tenths of a second's fetches: fifty at twenty a second.
+const BURST_TENTHS: u32 = 25;
 /// The longest that an Announce is held.
 const LONGEST: Duration = Duration::from_secs(120);
 /// Origins whose posts are being spread, at most; beyond it each post is spread by itself.
@@ -49,14 +49,39 @@ impl Spread {
 }
 
 /// How many are announced to, and until when each origin is busy.
-#[derive(Default)]
 pub(super) struct Pace {
+    rate: Option<Rate>,
     everybody: AtomicUsize,
     announced_always: AtomicUsize,
     busy: Mutex<HashMap<Authority, Timestamp>>,
 }
 
+/// Fetches a second that one origin is to see.
+#[derive(Debug, Clone, Copy)]
+struct Rate(NonZeroU32);
+
+impl Rate {
+    /// How long so many fetches take.
+    fn span(self, fetches: u32) -> Duration {
+        Duration::from_secs(1).saturating_mul(fetches) / self.0.get()
+    }
+
+    fn burst(self) -> Duration {
+        self.span(self.0.get().saturating_mul(BURST_TENTHS) / 10)
+    }
+}
+
 impl Pace {
+    /// `rate` in fetches a second; 0: nothing is spread.
+    pub(super) fn new(rate: u32) -> Self {
+        Self {
+            rate: NonZeroU32::new(rate).map(Rate),
+            everybody: AtomicUsize::new(0),
+            announced_always: AtomicUsize::new(0),
+            busy: Mutex::default(),
+        }
+    }
+
     /// Tells how many lanes there are, and to how many of them even posts that can be forwarded are announced.
     pub(super) fn set_audience(&self, everybody: usize, announced_always: usize) {
         self.everybody.store(everybody, Ordering::Relaxed);
@@ -67,15 +92,14 @@ impl Pace {
     pub(super) fn spread(&self, entry: &Entry) -> Spread {
         let audience = if entry.carried { &self.announced_always } else { &self.everybody };
         let readers = u32::try_from(audience.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
-        if entry.kind != Kind::Create || readers == 0 {
-            return Spread { from: entry.at, over: Duration::ZERO, salt: entry.seq.0 };
-        }
+        let rate = self.rate.filter(|_rate| entry.kind == Kind::Create && readers > 0);
+        let Some(rate) = rate else { return Spread { from: entry.at, over: Duration::ZERO, salt: entry.seq.0 } };
         let origin = entry.object.authority();
         let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         if busy.len() >= ORIGINS {
             busy.retain(|_, until| *until > entry.at);
         }
-        let (spread, until) = queue(entry.at, busy.get(&origin).copied(), readers);
+        let (spread, until) = queue(rate, entry.at, busy.get(&origin).copied(), readers);
         if busy.len() < ORIGINS || busy.contains_key(&origin) {
             busy.insert(origin, until);
         }
@@ -84,29 +108,32 @@ impl Pace {
 }
 
 /// The spread of an entry taken at `at` for `readers`, and until when its origin is busy with it. The allowance is a
-/// bucket of [`BURST`] fetches that fills at [`RATE`]: `busy` is when it will be full again.
-fn queue(at: Timestamp, busy: Option<Timestamp>, readers: u32) -> (Spread, Timestamp) {
+/// bucket of a burst that fills at `rate`: `busy` is when it will be full again.
+fn queue(rate: Rate, at: Timestamp, busy: Option<Timestamp>, readers: u32) -> (Spread, Timestamp) {
     let full_again = busy.map_or(at, |until| until.max(at));
-    let until = full_again.plus(span(readers));
+    let until = full_again.plus(rate.span(readers));
     // What fits into the bucket leaves at once, the rest as it fills.
-    let end = until.minus(span(BURST)).max(at);
-    let from = full_again.minus(span(BURST)).max(at);
+    let end = until.minus(rate.burst()).max(at);
+    let from = full_again.minus(rate.burst()).max(at);
     let last = at.plus(LONGEST);
     // Beyond the longest hold the rate rises, over the second half of it rather than in one moment at its end; and that
     // is not owed to later posts.
     let (from, end) = if end <= last { (from, end) } else { (from.min(at.plus(LONGEST / 2)), last) };
-    let until = until.min(last.plus(span(BURST)));
+    let until = until.min(last.plus(rate.burst()));
     (Spread { from, over: end.since(from), salt: 0 }, until)
-}
-
-fn span(fetches: u32) -> Duration {
-    Duration::from_secs(1).saturating_mul(fetches) / RATE
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::{NOON, entry};
     use super::*;
+    use crate::ids::Iri;
+
+    const TWENTY: Rate = Rate(NonZeroU32::new(20).unwrap());
+
+    fn queue(at: Timestamp, busy: Option<Timestamp>, readers: u32) -> (Spread, Timestamp) {
+        super::queue(TWENTY, at, busy, readers)
+    }
 
     fn seconds(spread: &Spread) -> (u64, u64) {
         (spread.from.since(NOON).as_secs(), spread.over.as_secs())
@@ -138,8 +165,39 @@ mod tests {
     }
 
     #[test]
+    fn the_operator_says_how_many_fetches_a_second_and_zero_is_no_limit() {
+        let over = |rate| {
+            let pace = Pace::new(rate);
+            pace.set_audience(250, 0);
+            pace.spread(&entry(1, |draft| draft.carried = false)).over.as_secs_f64()
+        };
+        assert_eq!([0, 1, 20, 40, 100].map(over), [0.0, 120.0, 10.0, 3.75, 0.0]);
+        assert_eq!(over(u32::MAX), 0.0);
+    }
+
+    #[test]
+    fn who_posts_little_does_not_wait_behind_who_posts_much() {
+        let pace = Pace::new(20);
+        pace.set_audience(850, 0);
+        let of = |seq, host: &str| {
+            let object = format!("https://{host}/notes/{seq}");
+            pace.spread(&entry(seq, |draft| {
+                draft.carried = false;
+                draft.object = Iri::parse(&object).unwrap();
+            }))
+        };
+        let first = of(1, "busy.example");
+        for seq in 2..40 {
+            assert!(of(seq, "busy.example").from > first.from, "{seq}");
+        }
+        let small = of(40, "small.example");
+        assert_eq!((small.from, small.over), (first.from, first.over));
+        assert_eq!(of(41, "busy.example").from.since(small.from), LONGEST / 2);
+    }
+
+    #[test]
     fn subscribers_have_their_places_in_the_spread() {
-        let pace = Pace::default();
+        let pace = Pace::new(20);
         pace.set_audience(250, 0);
         let carried = entry(1, |_| {});
         let announced = entry(2, |draft| draft.carried = false);

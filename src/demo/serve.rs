@@ -14,7 +14,9 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,9 +37,15 @@ pub(super) struct Arrived {
     pub(super) local: SocketAddr,
 }
 
-/// Serves `listener` until `stop`. Connections whose two ends are not both loopback are closed unread.
-pub(super) async fn accept<H, F>(listener: TcpListener, tasks: TaskTracker, stop: CancellationToken, handler: H)
-where
+/// Serves `listener` until `stop`, over TLS if there is any. Connections whose two ends are not both loopback are closed
+/// unread.
+pub(super) async fn accept<H, F>(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    handler: H,
+) where
     H: Fn(Arrived) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<Reply, HangUp>> + Send + 'static,
 {
@@ -48,11 +56,20 @@ where
         };
         match accepted {
             Ok((stream, peer)) if peer.ip().is_loopback() => {
-                let (handler, stop) = (handler.clone(), stop.clone());
+                let Some(local) = stream.local_addr().ok().filter(|local| local.ip().is_loopback()) else { continue };
+                let (handler, stop, tls) = (handler.clone(), stop.clone(), tls.clone());
+                let _best_effort = stream.set_nodelay(true);
+                let serving = async move {
+                    let Some(tls) = tls else { return serve(stream, local, handler).await };
+                    // Who does not get as far as that is nothing to report either.
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, local, handler).await;
+                    }
+                };
                 tasks.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = Box::pin(serve(stream, handler)) => {}
+                        () = Box::pin(serving) => {}
                     }
                 });
             }
@@ -63,16 +80,12 @@ where
     }
 }
 
-async fn serve<H, F>(stream: TcpStream, handler: H)
+async fn serve<S, H, F>(stream: S, local: SocketAddr, handler: H)
 where
+    S: AsyncRead + AsyncWrite + Unpin,
     H: Fn(Arrived) -> F,
     F: Future<Output = Result<Reply, HangUp>>,
 {
-    let Ok(local) = stream.local_addr() else { return };
-    if !local.ip().is_loopback() {
-        return;
-    }
-    let _best_effort = stream.set_nodelay(true);
     let service = service_fn(|request: Request<Incoming>| {
         let handler = &handler;
         async move {

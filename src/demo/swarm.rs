@@ -1,6 +1,6 @@
 //! Hundreds to thousands of subscribers for benches, in one process on one listener: each has a loopback address of its
 //! own (127.1.0.1, 127.1.0.2, ..: distinct authorities, as the relay sees them), an actor, and an inbox that counts and
-//! answers 202. They verify nothing; [`super::Instance`] does.
+//! answers 202; over TLS if they have a certificate. They verify nothing; [`super::Instance`] does.
 //!
 //! The listener is on all addresses, because there is no other way to listen on a whole range with one socket;
 //! connections whose two ends are not both loopback are closed unread. Linux answers for all of 127/8; elsewhere the
@@ -9,15 +9,17 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use rustls::ServerConfig;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -49,6 +51,8 @@ pub struct SwarmOptions {
     pub endless: bool,
     /// Keep for each delivery what came, to whom and when: see [`Swarm::take_arrivals`] and [`Swarm::body`].
     pub keep_arrivals: bool,
+    /// What they have for TLS; it must be good for the address of each. `None`: plain http.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// A delivery.
@@ -64,7 +68,14 @@ pub struct Arrival {
 
 impl Default for SwarmOptions {
     fn default() -> Self {
-        Self { family: Family::Mastodon, delay: Duration::ZERO, status: 202, endless: false, keep_arrivals: false }
+        Self {
+            family: Family::Mastodon,
+            delay: Duration::ZERO,
+            status: 202,
+            endless: false,
+            keep_arrivals: false,
+            tls: None,
+        }
     }
 }
 
@@ -76,6 +87,8 @@ pub struct Swarm {
 struct Inner {
     port: u16,
     size: usize,
+    /// The first so many answer; the others hang up.
+    living: AtomicUsize,
     options: SwarmOptions,
     accepts: AtomicU64,
     deliveries: Vec<AtomicU64>,
@@ -103,6 +116,7 @@ impl Swarm {
         let inner = Arc::new(Inner {
             port: listener.local_addr()?.port(),
             size,
+            living: AtomicUsize::new(size),
             options,
             accepts: AtomicU64::new(0),
             deliveries: (0..size).map(|_| AtomicU64::new(0)).collect(),
@@ -112,16 +126,27 @@ impl Swarm {
             stop: CancellationToken::new(),
         });
         let (tasks, stop) = (TaskTracker::new(), inner.stop.clone());
+        let tls = inner.options.tls.clone().map(TlsAcceptor::from);
         let shared = Arc::clone(&inner);
         let handler = move |arrived| handle(Arc::clone(&shared), arrived);
-        tasks.spawn(serve::accept(listener, tasks.clone(), stop, handler));
+        tasks.spawn(serve::accept(listener, tls, tasks.clone(), stop, handler));
         Ok(Self { inner })
     }
 
-    /// `http://127.1.0.1:PORT`, and so on.
+    /// The addresses of so many subscribers, in their order.
+    pub fn addresses(size: usize) -> impl Iterator<Item = Ipv4Addr> {
+        (0..size).map(address)
+    }
+
+    /// `http://127.1.0.1:PORT`, and so on; `https` with TLS.
     #[must_use]
     pub fn origin(&self, index: usize) -> String {
         self.inner.origin(index)
+    }
+
+    /// From now on all but the first `living` hang up on whoever asks them anything.
+    pub fn keep_alive(&self, living: usize) {
+        self.inner.living.store(living, Ordering::Relaxed);
     }
 
     /// Lets all of them follow Public at the relay's inbox, `at_once` at a time. Gives the number of 2xx answers.
@@ -218,7 +243,8 @@ impl Drop for Swarm {
 
 impl Inner {
     fn origin(&self, index: usize) -> String {
-        format!("http://{}:{}", address(index), self.port)
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}", address(index), self.port)
     }
 
     async fn follow(&self, index: usize, inbox: Url) -> Result<bool, Trouble> {
@@ -256,6 +282,9 @@ async fn handle(inner: Arc<Inner>, arrived: Arrived) -> Result<Reply, HangUp> {
     let Some(index) = index_of(arrived.local.ip()).filter(|index| *index < inner.size) else {
         return Ok(serve::text(StatusCode::NOT_FOUND, ""));
     };
+    if index >= inner.living.load(Ordering::Relaxed) {
+        return Err(HangUp);
+    }
     let path = arrived.request.uri().path();
     // Relays ask for more than they deliver: AodeRelay, for one, POSTs to Misskey's API to learn what a server runs.
     if *arrived.request.method() == Method::POST && path.ends_with("/inbox") {
