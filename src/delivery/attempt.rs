@@ -39,6 +39,8 @@ pub(super) enum Outcome {
         /// The server said so itself; otherwise nobody answered.
         answered: bool,
     },
+    /// Not now, for want of something here: the server has no part in it.
+    Ours,
 }
 
 /// An attempt's outcome with what there is to say and to learn about it.
@@ -141,8 +143,10 @@ pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Durati
         let reply = match courier.post(letter, manner, timeout).await {
             Ok(reply) => reply,
             Err(word) => {
-                let outcome = Outcome::Later { after: None, answered: false };
-                return Report { outcome, reason: Cow::Borrowed(word), learned: None, heard: None };
+                let ours = word == NetFault::Exhausted.word();
+                let outcome = if ours { Outcome::Ours } else { Outcome::Later { after: None, answered: false } };
+                let heard = (manner != letter.manner && letter.manner == Manner::Shared).then_some(Heard::Unclear);
+                return Report { outcome, reason: Cow::Borrowed(word), learned: None, heard };
             }
         };
         let outcome = match (judge(reply.status, letter.forwarded), next) {
@@ -269,8 +273,11 @@ mod tests {
         shared(&["401", "401", "202"], false, Outcome::Delivered, 3, Some(Scheme::Rfc9421), refused).await;
         shared(&["401", "401", "401"], false, Outcome::Unverified, 3, None, all).await;
         shared(&["401", "400", "401"], true, Outcome::Downgrade, 3, None, all).await;
-        shared(&["401", "503"], false, later(None, true), 2, None, None).await;
-        shared(&["401", "hang"], false, later(None, false), 2, None, None).await;
+        let unclear = Some(Heard::Unclear);
+        shared(&["401", "503"], false, later(None, true), 2, None, unclear).await;
+        shared(&["401", "hang"], false, later(None, false), 2, None, unclear).await;
+        shared(&["401", "403"], true, Outcome::Downgrade, 2, None, unclear).await;
+        check(&["exhausted"], false, Outcome::Ours, 1, None).await;
         shared(&["403"], true, Outcome::Downgrade, 1, None, None).await;
     }
 }

@@ -230,6 +230,7 @@ fn fate(outcome: Outcome, attempts: u32, unverified: u32, gap: Duration) -> Fate
     match outcome {
         Outcome::Delivered => Fate::Settled("delivered"),
         Outcome::Later { after, .. } => Fate::Again(after.unwrap_or(gap)),
+        Outcome::Ours => Fate::Again(gap),
         Outcome::Unverified if attempts + 1 < unverified => Fate::Again(gap),
         Outcome::Unverified
         | Outcome::Done

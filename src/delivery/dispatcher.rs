@@ -11,29 +11,25 @@ use tokio::time::Instant;
 
 use super::health::LaneState;
 use super::lane::{Lane, Parked};
-use super::plan::forwards_creates;
 use super::{Handle, Shared};
 use crate::ids::Authority;
-use crate::store::{AuthorityFacts, Subscriber};
+use crate::store::Subscriber;
 use crate::supervise::Worker;
 
 /// How often lanes are looked after when nothing changes.
 const ROUND: Duration = Duration::from_secs(1);
 /// Changes that come together are looked after together.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Rounds between two counts of who is announced to.
-const AUDIENCE_ROUNDS: u32 = 10;
 
 /// The worker.
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
     changes: watch::Receiver<Arc<HashMap<Authority, Arc<Subscriber>>>>,
-    round: u32,
 }
 
 impl Dispatcher {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { changes: shared.store.follow_subscribers(), shared, round: 0 }
+        Self { changes: shared.store.follow_subscribers(), shared }
     }
 
     /// One lane for each active subscriber and none for others; those whose time has come go on.
@@ -121,22 +117,6 @@ impl Dispatcher {
         drop(self.shared.supervisor.spawn(lane));
     }
 
-    /// How many have even those posts announced that could be forwarded: what Announces are paced by.
-    fn count_audience(&self, subscribers: &HashMap<Authority, Arc<Subscriber>>) {
-        let now = self.shared.clock.now();
-        let (mut everybody, mut announced) = (0, 0);
-        // All in one look: ten thousand would each cost a transaction.
-        let facts = self.shared.store.all::<AuthorityFacts>().unwrap_or_default();
-        let facts: HashMap<String, AuthorityFacts> = facts.into_iter().collect();
-        let unknown = AuthorityFacts::default();
-        for subscriber in subscribers.values().filter(|one| one.is_active()) {
-            let facts = facts.get(subscriber.authority.as_str()).unwrap_or(&unknown);
-            everybody += 1;
-            announced += usize::from(!forwards_creates(subscriber, facts, now));
-        }
-        self.shared.pace.set_audience(everybody, announced);
-    }
-
     fn show(&self) {
         let mut states = [0_i64; LaneState::ALL.len()];
         for handle in self.shared.lanes().values() {
@@ -161,10 +141,6 @@ impl Worker for Dispatcher {
         if !self.shared.supervisor.stopping().is_cancelled() {
             self.reconcile(&subscribers);
         }
-        if self.round.is_multiple_of(AUDIENCE_ROUNDS) {
-            self.count_audience(&subscribers);
-        }
-        self.round = self.round.wrapping_add(1);
         self.show();
         self.shared.save_health().await.context("writing down how lanes fare")?;
         Ok(false)

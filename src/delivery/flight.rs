@@ -38,7 +38,8 @@ pub(super) struct Landing {
     pub(super) heard: Option<Heard>,
     /// The bytes of the author were taken.
     pub(super) forwarded: bool,
-    /// They were refused.
+    /// They were refused, and our own words for them taken. Never so of a deletion: what a server makes of one says nothing
+    /// about posts.
     pub(super) downgraded: bool,
     pub(super) took: Duration,
     /// The server of the entry's author.
@@ -80,16 +81,17 @@ impl Flight {
         let mut report = self.say(self.plan, self.manner).await;
         let mut downgraded = false;
         if report.outcome == Outcome::Downgrade {
-            // Deletions are tried as forwards all the same: what a server makes of one says nothing about posts.
-            downgraded = self.outgoing.entry.kind != Kind::Delete;
             let (rules, now) = (self.shared.rules.policy.set(), self.shared.clock.now());
             let kept_back = is_kept_back(&self.outgoing.entry, &rules, now);
             if let Some(plan) = instead_of_forward(&self.outgoing.entry).filter(|_| !kept_back) {
-                // What was refused with every signature would be so again.
+                // What was refused with every signature would be so again; and an Undo is ours to say, to each.
                 let heard = report.heard;
-                let manner = if heard.is_some() { Manner::Own(Scheme::Cavage) } else { self.manner };
+                let is_own = heard.is_some() || (plan == Plan::UndoAnnounce && self.manner == Manner::Shared);
+                let manner = if is_own { Manner::Own(Scheme::Cavage) } else { self.manner };
                 report = self.say(plan, manner).await;
                 report.heard = report.heard.or(heard);
+                // Who takes neither does not refuse forwards: it could not read our key, perhaps.
+                downgraded = self.outgoing.entry.kind != Kind::Delete && report.outcome == Outcome::Delivered;
             }
         }
         Landing {

@@ -25,6 +25,8 @@ const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
 /// The longest that a server may ask us to wait. A clock that was set back must not make it longer.
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
+/// How long a lane waits when something was wanting here, such as descriptors.
+const OURS_PAUSE: Duration = Duration::from_secs(2);
 /// Refusals of posts of one registrable domain count as one for so long: anybody can write posts that a filter refuses, and
 /// twenty of them in a minute would pause a lane for all others. Longer: a server that refuses us is found out later.
 const REFUSALS_APART: Duration = Duration::from_secs(180);
@@ -137,7 +139,7 @@ impl Helm {
     }
 
     /// What is done.
-    pub(super) const fn position(&self) -> Position {
+    pub(super) const fn position(&self) -> &Position {
         self.window.position()
     }
 
@@ -217,12 +219,21 @@ impl Helm {
                 health::succeeded(&mut self.health, now.wall);
                 Event::Delivered
             }
-            Outcome::Done | Outcome::Unverified | Outcome::Downgrade => {
+            Outcome::Done => {
                 self.health.refused = 0;
                 self.drop_entry(landed.seq);
                 Event::Dropped
             }
-            Outcome::Forbidden => self.refuse(landed, now),
+            Outcome::Downgrade => {
+                self.drop_entry(landed.seq);
+                Event::Dropped
+            }
+            Outcome::Forbidden | Outcome::Unverified => self.refuse(landed, now),
+            Outcome::Ours => {
+                self.window.put_back(landed.seq);
+                self.wait(now, OURS_PAUSE);
+                Event::Later { first: false }
+            }
             Outcome::Gone | Outcome::Moved if self.resume.is_none() => Event::Ask,
             Outcome::Gone | Outcome::Moved => self.fail(landed, None, false, now),
             Outcome::Later { after, answered } => self.fail(landed, after, answered, now),
@@ -302,7 +313,7 @@ impl Helm {
         self.health.dropped = self.health.dropped.saturating_add(1);
     }
 
-    /// It said no to our own words: again and again means it has something against us.
+    /// It said no to our own words, or to each of our signatures: again and again means it has something against us.
     fn refuse(&mut self, landed: &Landed<'_>, now: Now) -> Event {
         let counted = self.refused.as_ref().is_none_or(|(author, at)| {
             author.registrable() != landed.author.registrable() || now.instant.duration_since(*at) >= REFUSALS_APART

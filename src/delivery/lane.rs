@@ -29,8 +29,9 @@ use super::slots::{PATIENCE, Pool, Slot};
 use super::window::Next;
 use super::{Handle, Shared, Shown};
 use crate::clock::Timestamp;
+use crate::config::SharedSignature;
 use crate::ids::{Authority, Seq};
-use crate::log::Entry;
+use crate::log::{Entry, Kind};
 use crate::store::{AuthorityFacts, Health, StoreError, Subscriber};
 
 /// How long facts about a server are believed before they are read again: shorter while its software is unknown, since
@@ -76,6 +77,12 @@ pub(super) struct Lane {
     carried: HashMap<Id, (Seq, Instant)>,
     /// The entry under way whose answer will say whether this server takes a shared signature.
     trial: Option<Seq>,
+    /// Until then nothing is signed for many: that was refused, and why is not known.
+    own_until: Option<Instant>,
+    /// What was learned of this server, and not written down yet.
+    unwritten: landing::Learned,
+    /// When it was last learned which profile of signatures it wants.
+    profile_learned: Option<Instant>,
     /// Not before this, to keep within a server's rate limit.
     paced: Option<Instant>,
     /// When a GoToSocial's allowance is whole again.
@@ -128,7 +135,7 @@ impl Parked {
             // A record from another relay's log: places do not travel.
             position = crate::store::Position::at(after_head);
         }
-        shared.book.set(subscriber.slot, position);
+        shared.book.set(subscriber.slot, &position);
         let (now, most) = (now(shared), shared.config.in_flight_per_host);
         let helm = Helm::new(position, most, health.clone(), shared.limits, shared.gaps.clone(), now);
         Box::new(Self {
@@ -192,6 +199,9 @@ impl Lane {
             flights: JoinSet::new(),
             carried: HashMap::new(),
             trial: None,
+            own_until: None,
+            unwritten: landing::Learned::default(),
+            profile_learned: None,
             paced: None,
             spent,
             usual,
@@ -287,7 +297,7 @@ impl Lane {
         if self.would_repeat_too_much() {
             return Step::Rest(None);
         }
-        self.refresh_facts(now.instant);
+        self.refresh_facts(now.instant).await;
         let (next, given_up) = self.helm.next(now, head);
         self.gave_up(given_up);
         match next {
@@ -324,11 +334,9 @@ impl Lane {
                 Err(error) => return self.stumble(seq, &error),
             },
             Plan::Skip(why) => self.pass_over(seq, why),
-            Plan::Announce => {
-                let outgoing = self.shared.outbox.outgoing(&entry).await;
-                self.helm.window().hold(seq, entry.object.clone(), outgoing.spread.release(&self.authority, now));
+            Plan::Announce | Plan::Forward | Plan::UndoAnnounce => {
+                self.helm.window().hold(seq, entry.object.clone(), now);
             }
-            Plan::Forward | Plan::UndoAnnounce => self.helm.window().hold(seq, entry.object.clone(), now),
         }
         self.last_read = Some(entry);
         Step::Again
@@ -359,14 +367,13 @@ impl Lane {
             self.pass_over(seq, why);
             return Step::Again;
         }
-        let outgoing = self.shared.outbox.outgoing(&entry).await;
-        let release = outgoing.spread.release(&self.authority, now);
-        if plan == Plan::Announce && release > now {
-            // It was to be forwarded when it was read.
-            self.helm.window().delay(seq, release);
-            return Step::Again;
+        if plan == Plan::Announce && entry.kind == Kind::Create {
+            let turn = || self.shared.pace.turn(&entry.object.authority(), now);
+            if self.helm.window().wait_turn(seq, turn).is_some_and(|turn| turn > now) {
+                return Step::Again;
+            }
         }
-        Step::Launch(outgoing, plan)
+        Step::Launch(self.shared.outbox.outgoing(&entry).await, plan)
     }
 
     /// Waits for a place and sends. If something lands meanwhile that makes the lane wait, nothing is sent.
@@ -408,6 +415,8 @@ impl Lane {
             return self.pass_over(seq, BLOCKED);
         }
         let (setting, kind) = (self.shared.config.shared_signature, outgoing.entry.kind);
+        let setting =
+            if self.own_until.is_some_and(|until| Instant::now() < until) { SharedSignature::Off } else { setting };
         let manner = manner(setting, &self.facts, plan, kind, self.trial.is_some());
         if manner == Manner::Shared && self.facts.shared.is_none() {
             self.trial = Some(seq);
@@ -492,12 +501,18 @@ impl Lane {
         self.save_place();
     }
 
-    fn refresh_facts(&mut self, instant: Instant) {
+    async fn refresh_facts(&mut self, instant: Instant) {
         if instant < self.facts_until {
             return;
         }
+        if !self.unwritten.is_empty() {
+            Box::pin(self.write_down()).await;
+        }
         match self.shared.store.get::<AuthorityFacts>(self.authority.as_str()) {
-            Ok(facts) => self.facts = facts.unwrap_or_default(),
+            Ok(facts) => {
+                self.facts = facts.unwrap_or_default();
+                self.unwritten.apply(&mut self.facts);
+            }
             Err(error) => tracing::error!(peer.host = %self.authority, %error, "what we know of it cannot be read"),
         }
         let life = if self.facts.software.is_some() { FACTS_LIFE } else { FIRST_FACTS_LIFE };

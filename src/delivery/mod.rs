@@ -133,7 +133,7 @@ struct Shared {
     metrics: Metrics,
     courier: Courier,
     outbox: Outbox,
-    pace: Arc<Pace>,
+    pace: Pace,
     slots: Slots,
     ramp: Ramp,
     book: CursorBook,
@@ -194,12 +194,11 @@ impl Delivery {
             config::AnnounceAudience::Followers => AnnounceAudience::Followers,
             config::AnnounceAudience::Public => AnnounceAudience::Public,
         };
-        let pace = Arc::new(Pace::new(config.origin_fetch_rate));
         Ok(Self(Arc::new(Shared {
             rules: Rules { horizon: config.horizon, forward_horizon: config.forward_horizon, policy },
             limits: Limits { dormant_after_days: config.dormant_after_days, gone_after: config.gone_after },
-            outbox: Outbox::new(ids, signed.keys().clone(), audience, pace.clone()),
-            pace,
+            outbox: Outbox::new(ids, signed.keys().clone(), audience),
+            pace: Pace::new(config.origin_fetch_rate),
             slots: Slots::new(config.in_flight),
             ramp: Ramp::new(config.ramp, log.head(), config.in_flight),
             book: CursorBook::load(&store)?,
@@ -273,7 +272,7 @@ impl Delivery {
             .map(|(authority, handle)| {
                 let position = self.0.book.get(handle.slot);
                 let Shown { state, window, in_flight, last_reason, next_attempt } = handle.shown().clone();
-                let lag = lag(position, head);
+                let lag = lag(&position, head);
                 LaneStatus {
                     authority,
                     state,
@@ -343,9 +342,9 @@ impl Delivery {
 }
 
 /// Entries not done between a position and the log's end.
-fn lag(position: Position, head: Seq) -> u64 {
+fn lag(position: &Position, head: Seq) -> u64 {
     let behind = head.next().0.saturating_sub(position.next.0);
-    behind.saturating_sub(u64::from(position.ahead.count_ones()))
+    behind.saturating_sub(position.done_within(Position::WINDOW))
 }
 
 impl Shared {
@@ -372,17 +371,19 @@ impl Shared {
         Ok(Seq(young.max(expired.0 + 1)))
     }
 
-    /// Writes down something learned of a server. That it was not written is no harm: it will be learned again.
-    async fn remember(&self, authority: &Authority, set: impl FnOnce(&mut AuthorityFacts) + Send + 'static) {
+    /// Writes down something learned of a server; whether it was written.
+    async fn remember(&self, authority: &Authority, set: impl FnOnce(&mut AuthorityFacts) + Send + 'static) -> bool {
         let key = authority.as_str().to_owned();
         let written = self.store.write(move |tx| {
             let mut facts = tx.get::<AuthorityFacts>(&key)?.unwrap_or_default();
             set(&mut facts);
             tx.put(&key, &facts)
         });
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::warn!(peer.host = %authority, %error, "what was learned of it was not written down");
         }
+        written.is_ok()
     }
 
     /// Whether the post of a Create or Update was deleted since. Asked just before it leaves.

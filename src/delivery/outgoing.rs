@@ -1,5 +1,5 @@
-//! What an entry looks like on the wire, made once and shared by all lanes: bodies with their digests, and how its
-//! Announces are spread over time. Bodies are kept, never signed requests: a signature is good for minutes only.
+//! What an entry looks like on the wire, made once and shared by all lanes: bodies with their digests. Bodies are kept,
+//! never signed requests: a signature is good for minutes only.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use moka::future::Cache;
 
-use super::pace::{Pace, Spread};
 use super::plan::Plan;
 use crate::ids::Seq;
 use crate::log::Entry;
@@ -38,8 +37,6 @@ impl Message {
 /// One entry on its way out.
 pub(super) struct Outgoing {
     pub(super) entry: Arc<Entry>,
-    /// When its Announces may leave.
-    pub(super) spread: Spread,
     forward: OnceLock<Message>,
     announce: OnceLock<Message>,
     undo: OnceLock<Message>,
@@ -51,24 +48,22 @@ pub(super) struct Outbox {
     ids: Arc<OurIds>,
     keys: KeyRing,
     audience: AnnounceAudience,
-    pace: Arc<Pace>,
     kept: Cache<Seq, Arc<Outgoing>>,
 }
 
 impl Outbox {
-    pub(super) fn new(ids: Arc<OurIds>, keys: KeyRing, audience: AnnounceAudience, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(ids: Arc<OurIds>, keys: KeyRing, audience: AnnounceAudience) -> Self {
         let weight = |_seq: &Seq, one: &Arc<Outgoing>| {
             u32::try_from(one.entry.body.len().saturating_add(ENTRY_BYTES)).unwrap_or(u32::MAX)
         };
         let kept = Cache::builder().max_capacity(KEPT_BYTES).weigher(weight).time_to_idle(KEPT_FOR).build();
-        Self { ids, keys, audience, pace, kept }
+        Self { ids, keys, audience, kept }
     }
 
     /// `entry` as all lanes share it.
     pub(super) async fn outgoing(&self, entry: &Arc<Entry>) -> Arc<Outgoing> {
         let make = async {
             Arc::new(Outgoing {
-                spread: self.pace.spread(entry),
                 entry: entry.clone(),
                 forward: OnceLock::new(),
                 announce: OnceLock::new(),
@@ -120,7 +115,6 @@ mod tests {
             Arc::new(ids),
             KeyRing::new(Standing::only(crate::net::testing::keys())),
             AnnounceAudience::Followers,
-            Arc::new(Pace::new(20)),
         )
     }
 

@@ -89,12 +89,6 @@ pub fn instead_of_forward(entry: &Entry) -> Option<Plan> {
     }
 }
 
-/// Who forwards to `subscriber` at all would spare its origin a fetch of each post: `false` where posts are announced.
-#[must_use]
-pub fn forwards_creates(subscriber: &Subscriber, facts: &AuthorityFacts, now: Timestamp) -> bool {
-    Reader::of(subscriber, facts, now).takes_creates
-}
-
 /// Nothing goes back to whoever brought it, to the author's server, or past the operator's rules.
 fn kept_from(entry: &Entry, subscriber: &Subscriber, rules: &RuleSet, now: Timestamp) -> Option<&'static str> {
     let authors = [entry.actor.authority(), entry.object.authority()];
@@ -301,7 +295,6 @@ mod tests {
         check(Kind::Update, before, Plan::Skip("no-form-of-an-edit"));
         check(Kind::Delete, before, Plan::Forward);
         check(Kind::Create, NOW, Plan::Forward);
-        assert!(forwards_creates(&to, &refused, NOW) && !forwards_creates(&to, &refused, before));
     }
 
     #[test]

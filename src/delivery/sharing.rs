@@ -70,6 +70,8 @@ pub(super) enum Heard {
     Refused,
     /// It refused that too: sharing is not what is wrong.
     AllRefused,
+    /// It refused it, and said neither yes nor no to the same message with a signature of its own.
+    Unclear,
 }
 
 impl Heard {
@@ -79,8 +81,14 @@ impl Heard {
             (Manner::Shared, Manner::Shared, 200..=299) => Some(Self::Taken),
             (Manner::Shared, Manner::Own(_), 200..=299) => Some(Self::Refused),
             (Manner::Shared, Manner::Own(_), 400 | 401) => Some(Self::AllRefused),
+            (Manner::Shared, Manner::Own(_), _) => Some(Self::Unclear),
             _ => None,
         }
+    }
+
+    /// Whether the next one is to wait a while, lest everything be knocked with three times.
+    pub(super) const fn is_vain(self) -> bool {
+        matches!(self, Self::AllRefused | Self::Unclear)
     }
 
     /// What of it is news where so much is known. A refusal is for good: of several that were under way, one may have gone
@@ -100,6 +108,7 @@ impl Heard {
             (Self::Refused, Some(Sharing::Taken)) => "refused-later",
             (Self::Refused, _) => "refused",
             (Self::AllRefused, _) => "all-refused",
+            (Self::Unclear, _) => "unclear",
         }
     }
 }
@@ -187,7 +196,7 @@ mod tests {
             assert_eq!(Heard::of(SHARED, last, 401), Some(Heard::AllRefused));
             assert_eq!(Heard::of(SHARED, last, 400), Some(Heard::AllRefused));
             assert_eq!(Heard::of(OWN, last, 202), None, "none was shared");
-            assert_eq!(Heard::of(SHARED, last, 503), None, "who knows");
+            assert_eq!(Heard::of(SHARED, last, 503), Some(Heard::Unclear), "who knows");
         }
         assert_eq!(Heard::of(SHARED, SHARED, 403), None, "refused, but not for its signature");
         let (taken, refused) = (Some(Sharing::Taken), Some(Sharing::Refused));
@@ -200,6 +209,7 @@ mod tests {
             (Heard::Refused, refused, None, "refused"),
             (Heard::AllRefused, None, None, "all-refused"),
             (Heard::AllRefused, taken, None, "all-refused"),
+            (Heard::Unclear, taken, None, "unclear"),
         ];
         for (heard, known, news, word) in table {
             assert_eq!((heard.news(known), heard.word(known)), (news, word), "{heard:?} {known:?}");

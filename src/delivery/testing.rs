@@ -82,7 +82,7 @@ pub(super) struct Post {
 }
 
 /// A world that answers as it is told, in words: a status, `429 7` (with `Retry-After`), `hang` (no answer before the
-/// timeout), `refuse` (no connection), `slow 5` (202 after so many seconds). Hosts without a word answer 202 after
+/// timeout), `refuse` (no connection), `exhausted` (no descriptor of ours is left), `slow 5` (202 after so many seconds). Hosts without a word answer 202 after
 /// 20 ms.
 #[derive(Default)]
 pub(super) struct World {
@@ -141,7 +141,7 @@ impl World {
         let (first, rest) = word.split_once(' ').unwrap_or((&word, ""));
         let (status, takes) = match first {
             "hang" => (0, timeout),
-            "refuse" => (0, Duration::ZERO),
+            "refuse" | "exhausted" => (0, Duration::ZERO),
             "slow" => (202, Duration::from_secs(rest.parse().unwrap())),
             // A server that speaks RFC 9421 only.
             "new" => (if manner == Manner::Own(Scheme::Rfc9421) { 202 } else { 401 }, Duration::from_millis(20)),
@@ -159,6 +159,7 @@ impl World {
         self.posts.lock().unwrap().push(Post { host, body, manner, status, at });
         match status {
             0 if first == "refuse" => Err("connect"),
+            0 if first == "exhausted" => Err("exhausted"),
             0 => Err("timeout"),
             _ => Ok(Reply { status, retry_after: (first != "slow" && !rest.is_empty()).then(|| rest.to_owned()) }),
         }

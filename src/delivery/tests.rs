@@ -492,14 +492,154 @@ async fn a_server_that_refuses_every_signature_says_nothing_about_shared_ones() 
     assert_eq!(world.count(), 3, "each way once");
     rig.append_many(1).await;
     rig.caught_up("sub.example").await;
-    assert_eq!(world.count(), 8, "and in our own words with what is left of them");
+    assert_eq!(world.count(), 7, "and in our own words; shared ones rest for an hour");
     assert_eq!(facts_of(&rig, "sub.example").shared, None);
     world.set("sub.example", "202");
     rig.append_many(1).await;
     rig.caught_up("sub.example").await;
+    assert_eq!(facts_of(&rig, "sub.example").shared, None);
+    pass(Duration::from_secs(3600)).await;
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
     assert_eq!(facts_of(&rig, "sub.example").shared, Some(Sharing::Taken));
     let counted = |word| rig.delivery.0.metrics.shared_signatures.with_label_values(&[word]).get();
-    assert_eq!(["taken", "refused", "all-refused"].map(counted), [1, 0, 2]);
+    assert_eq!(["taken", "refused", "all-refused"].map(counted), [1, 0, 1]);
+    rig.stop().await;
+}
+
+/// Nor that it refuses forwards: it may not be able to read our key for a minute, and would be announced to for a month.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_all_we_say_is_paused_and_not_announced_to() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.in_flight_per_host = 1);
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "401");
+    for number in 0..40 {
+        rig.append(|draft| draft.actor = iri(&format!("https://author{}.example/users/ada", number % 2))).await;
+    }
+    eventually("it is paused", || rig.state("sub.example") == Some(LaneState::Paused)).await;
+    assert_eq!(world.count(), 1 + 20 * 4, "and not asked for ever");
+    assert_eq!(facts_of(&rig, "sub.example").announce_until, None);
+    rig.stop().await;
+}
+
+/// A Delete that is forwarded, and refused, becomes an Undo of our Announce.
+#[tokio::test(start_paused = true)]
+async fn an_undo_in_place_of_a_refused_deletion_names_its_host() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    rig.append_many(1).await;
+    rig.caught_up("sub.example").await;
+    world.set("sub.example", "own");
+    rig.append(|draft| draft.kind = Kind::Delete).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(manners(&world, "sub.example"), [Manner::Shared, Manner::Shared, Manner::Own(Scheme::Cavage)]);
+    assert_eq!(world.posts()[2].body["type"], "Undo");
+    rig.stop().await;
+}
+
+/// One that wants the other profile each time, as behind two machines of different versions.
+#[tokio::test(start_paused = true)]
+async fn which_profile_a_server_wants_is_written_down_once_an_hour_at_most() {
+    let (dir, clock, _) = noon();
+    let world = World::scripted(&["401", "202", "401", "202", "401", "202"]);
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "akkoma").await;
+    for _ in 0..3 {
+        rig.append_many(1).await;
+        rig.caught_up("sub.example").await;
+    }
+    let schemes = [Scheme::Cavage, Scheme::Rfc9421, Scheme::Rfc9421, Scheme::Cavage, Scheme::Cavage, Scheme::Rfc9421];
+    assert_eq!(manners(&world, "sub.example"), schemes.map(Manner::Own), "each time the one that went through");
+    assert_eq!(facts_of(&rig, "sub.example").scheme, Some(Scheme::Rfc9421), "the first is what was written");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_subscriber_is_blamed_when_we_are_out_of_descriptors() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    world.set("sub.example", "exhausted");
+    rig.append_many(3).await;
+    pass(Duration::from_secs(60)).await;
+    assert!((2..=80).contains(&world.count()), "{} attempts in a minute", world.count());
+    let health = rig.row("sub.example").unwrap().health.clone();
+    assert_eq!((health.consecutive, health.failed_days, health.last_failure), (0, 0, None));
+    world.set("sub.example", "202");
+    rig.caught_up("sub.example").await;
+    assert_eq!(numbers(&world.delivered("sub.example")), [1, 2, 3]);
+    rig.stop().await;
+}
+
+/// Lets time pass for the relay's clock too, a little at a time.
+async fn both_pass(clock: &Clock, span: Duration) {
+    const STEP: Duration = Duration::from_millis(250);
+    for _ in 0..span.as_millis() / STEP.as_millis() {
+        clock.advance(STEP);
+        pass(STEP).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forwards_and_small_origins_do_not_wait_behind_announces_that_have_to() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    rig.join("sub.example", "mastodon").await;
+    // Of one origin, none of which can be forwarded: fifty leave at once, then twenty a second.
+    for _ in 0..600 {
+        rig.append(|draft| draft.carried = false).await;
+    }
+    both_pass(&clock, Duration::from_secs(3)).await;
+    let before = world.count();
+    assert!((50..200).contains(&before), "{before}");
+    rig.append(|draft| draft.object = iri("https://other.example/notes/forward")).await;
+    rig.append(|draft| (draft.carried, draft.object) = (false, iri("https://small.example/notes/1"))).await;
+    both_pass(&clock, Duration::from_secs(2)).await;
+    let bodies = world.delivered("sub.example");
+    let place = |is_it: &dyn Fn(&Value) -> bool| bodies.iter().position(is_it);
+    let (forward, small) =
+        (place(&|body| body["n"] == 601), place(&|body| body["object"] == "https://small.example/notes/1"));
+    assert!(forward.is_some() && small.is_some(), "{forward:?} {small:?} of {} after {before}", bodies.len());
+    both_pass(&clock, Duration::from_secs(40)).await;
+    rig.caught_up("sub.example").await;
+    assert_eq!(world.delivered("sub.example").len(), 602, "each once");
+    rig.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_sees_no_more_fetches_a_second_than_its_rate_after_an_outage_either() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |config| config.ramp = Duration::ZERO);
+    for number in 0..60 {
+        rig.join(&format!("sub{number}.example"), "akkoma").await;
+        world.set(&format!("sub{number}.example"), "refuse");
+    }
+    // Nobody can be reached for ten minutes.
+    for _ in 0..5 {
+        rig.append(|draft| draft.carried = false).await;
+    }
+    both_pass(&clock, Duration::from_secs(1)).await;
+    clock.advance(Duration::from_secs(600));
+    world.forget();
+    for number in 0..60 {
+        world.set(&format!("sub{number}.example"), "202");
+        rig.delivery.retry_now(&Authority::parse(&format!("sub{number}.example")).unwrap());
+    }
+    let started = Instant::now();
+    both_pass(&clock, Duration::from_secs(20)).await;
+    for number in 0..60 {
+        rig.caught_up(&format!("sub{number}.example")).await;
+    }
+    let mut seconds = std::collections::BTreeMap::new();
+    for post in world.posts() {
+        *seconds.entry(post.at.duration_since(started).as_secs()).or_insert(0) += 1;
+    }
+    assert_eq!(seconds.values().sum::<usize>(), 300);
+    // Both clocks move in steps of a quarter, so that a second may have five quarters' worth. Two turns each were had before.
+    assert!(seconds.iter().skip(1).all(|(_, count)| *count <= 26), "{seconds:?}");
+    assert!(seconds[&0] <= 50 + 120 + 26, "{seconds:?}");
     rig.stop().await;
 }
 

@@ -14,62 +14,102 @@ use crate::ids::Seq;
 
 pub(super) const CURSORS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("cursors");
 pub(super) const WORKERS: TableDefinition<'static, &str, u64> = TableDefinition::new("worker_cursors");
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 pub(super) const PER_ROW: u32 = 512;
-const BYTES: usize = 16;
+/// A position in version 1: `next`, and the 64 entries from there on.
+const V1_BYTES: usize = 16;
 
-/// A subscriber's place: everything before `next` is done, and of the 64 entries from `next` on those whose bit is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A subscriber's place: everything before `next` is done, and of the entries from there on some. Small where all goes in order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
     /// The first entry that is not done.
     pub next: Seq,
-    /// Bit `i`: entry `next + i` is done although an earlier one is not.
-    pub ahead: u64,
+    /// Bit `i` of word `n`: entry `next + 64 * n + i` is done although an earlier one is not. The last word is not zero.
+    ahead: Vec<u64>,
 }
 
 impl Position {
-    /// The widest gap between `next` and an entry that can be marked.
-    pub const WINDOW: u64 = 64;
+    /// The widest gap between `next` and an entry that can be marked: what comes in two minutes, the longest that an
+    /// Announce is held, at eight posts a second.
+    pub const WINDOW: u64 = 1024;
 
     /// A place before which everything is done.
     #[must_use]
     pub const fn at(next: Seq) -> Self {
-        Self { next, ahead: 0 }
+        Self { next, ahead: Vec::new() }
     }
 
     /// Whether `seq` is done.
     #[must_use]
-    pub const fn is_done(&self, seq: Seq) -> bool {
-        match seq.0.checked_sub(self.next.0) {
-            None => true,
-            Some(gap) => gap < Self::WINDOW && self.ahead >> gap & 1 == 1,
-        }
+    pub fn is_done(&self, seq: Seq) -> bool {
+        let Some(gap) = seq.0.checked_sub(self.next.0) else { return true };
+        let (word, bit) = place(gap);
+        self.ahead.get(word).is_some_and(|ahead| ahead >> bit & 1 == 1)
     }
 
     /// Marks `seq` done and moves over what is contiguous. Marks beyond the window are not taken: whether it was.
-    pub const fn mark(&mut self, seq: Seq) -> bool {
+    pub fn mark(&mut self, seq: Seq) -> bool {
         let Some(gap) = seq.0.checked_sub(self.next.0) else { return true };
         if gap >= Self::WINDOW {
             return false;
         }
-        self.ahead |= 1 << gap;
-        while self.ahead & 1 == 1 {
-            self.ahead >>= 1;
-            self.next = self.next.next();
+        let (word, bit) = place(gap);
+        if self.ahead.len() <= word {
+            self.ahead.resize(word + 1, 0);
         }
+        if let Some(ahead) = self.ahead.get_mut(word) {
+            *ahead |= 1 << bit;
+        }
+        self.move_over();
         true
     }
 
     /// Gives up everything before `next`, and moves over what is contiguous from there. Never goes back.
-    pub const fn skip_to(&mut self, next: Seq) {
+    pub fn skip_to(&mut self, next: Seq) {
         let Some(gap) = next.0.checked_sub(self.next.0) else { return };
-        self.ahead = if gap < Self::WINDOW { self.ahead >> gap } else { 0 };
+        self.shift(gap);
         self.next = next;
-        while self.ahead & 1 == 1 {
-            self.ahead >>= 1;
-            self.next = self.next.next();
+        self.move_over();
+    }
+
+    /// How many of the first `gap` entries from `next` on are done.
+    #[must_use]
+    pub fn done_within(&self, gap: u64) -> u64 {
+        let (words, bits) = place(gap);
+        let whole: u32 = self.ahead.iter().take(words).map(|word| word.count_ones()).sum();
+        let part = self.ahead.get(words).map_or(0, |word| (word & ((1 << bits) - 1)).count_ones());
+        u64::from(whole + part)
+    }
+
+    fn move_over(&mut self) {
+        let done = self.ahead.iter().position(|word| *word != u64::MAX).unwrap_or(self.ahead.len());
+        let more = self.ahead.get(done).map_or(0, |word| word.trailing_ones());
+        let gap = done as u64 * 64 + u64::from(more);
+        self.shift(gap);
+        self.next = Seq(self.next.0.saturating_add(gap));
+    }
+
+    /// Forgets the first `gap` entries.
+    fn shift(&mut self, gap: u64) {
+        let (words, bits) = place(gap);
+        self.ahead.drain(..words.min(self.ahead.len()));
+        if bits > 0 {
+            for index in 0..self.ahead.len() {
+                let above = self.ahead.get(index + 1).copied().unwrap_or_default();
+                if let Some(word) = self.ahead.get_mut(index) {
+                    *word = *word >> bits | above << (64 - bits);
+                }
+            }
+        }
+        while self.ahead.last() == Some(&0) {
+            self.ahead.pop();
         }
     }
+}
+
+/// The word and the bit of an entry.
+fn place(gap: u64) -> (usize, u32) {
+    (usize::try_from(gap / 64).unwrap_or(usize::MAX), (gap % 64) as u32)
 }
 
 /// All positions, shared by the lanes. Cheap to clone.
@@ -117,20 +157,20 @@ impl CursorBook {
     /// Where `slot` stands.
     #[must_use]
     pub fn get(&self, slot: u32) -> Position {
-        self.lock().positions.get(slot as usize).copied().unwrap_or_default()
+        self.lock().positions.get(slot as usize).cloned().unwrap_or_default()
     }
 
     /// Puts `slot` at `position`; the number of the save that it is written with.
-    pub fn set(&self, slot: u32, position: Position) -> u64 {
+    pub fn set(&self, slot: u32, position: &Position) -> u64 {
         let mut pages = self.lock();
         let index = slot as usize;
         if pages.positions.len() <= index {
             pages.positions.resize(index + 1, Position::default());
         }
         if let Some(place) = pages.positions.get_mut(index)
-            && *place != position
+            && place != position
         {
-            *place = position;
+            place.clone_from(position);
             pages.dirty.insert(slot / PER_ROW);
         }
         pages.begun + 1
@@ -195,7 +235,13 @@ fn write_rows(tx: &mut super::Tx<'_>, rows: &[(u32, Vec<u8>)]) -> Result<(), Sto
 }
 
 fn pack_row(positions: &[Position]) -> Vec<u8> {
-    super::frame(VERSION, &positions.iter().flat_map(pack).collect::<Vec<u8>>())
+    let mut bytes = Vec::with_capacity(positions.len() * (V1_BYTES + 1));
+    for position in positions {
+        bytes.extend(position.next.0.to_be_bytes());
+        bytes.push(u8::try_from(position.ahead.len()).unwrap_or(u8::MAX));
+        bytes.extend(position.ahead.iter().flat_map(|word| word.to_be_bytes()));
+    }
+    super::frame(VERSION, &bytes)
 }
 
 pub(super) fn unpack_row(framed: &[u8]) -> Result<Vec<Position>, StoreError> {
@@ -203,17 +249,37 @@ pub(super) fn unpack_row(framed: &[u8]) -> Result<Vec<Position>, StoreError> {
     if version > VERSION {
         return Err(StoreError::Newer { table: "cursors", version });
     }
-    Ok(bytes.chunks_exact(BYTES).map(unpack).collect())
+    let (mut rest, mut positions) = (bytes, Vec::new());
+    while !rest.is_empty() {
+        let position = if version == 1 { unpack_v1(&mut rest) } else { unpack(&mut rest) };
+        positions.push(position.ok_or(StoreError::Damaged("cursors".to_owned()))?);
+    }
+    Ok(positions)
 }
 
-fn pack(position: &Position) -> [u8; BYTES] {
-    (u128::from(position.next.0) << 64 | u128::from(position.ahead)).to_be_bytes()
+fn unpack_v1(rest: &mut &[u8]) -> Option<Position> {
+    let (next, ahead) = (word(rest)?, word(rest)?);
+    let mut position = Position { next: Seq(next), ahead: vec![ahead] };
+    position.shift(0);
+    Some(position)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the two halves of what `pack` joined")]
-fn unpack(bytes: &[u8]) -> Position {
-    let both = bytes.try_into().map_or(0, u128::from_be_bytes);
-    Position { next: Seq((both >> 64) as u64), ahead: both as u64 }
+/// `next`, how many words follow, and these.
+fn unpack(rest: &mut &[u8]) -> Option<Position> {
+    let next = Seq(word(rest)?);
+    let (count, after) = rest.split_first()?;
+    *rest = after;
+    if u64::from(*count) * 64 > Position::WINDOW {
+        return None;
+    }
+    let ahead = (0..*count).map(|_| word(rest)).collect::<Option<Vec<u64>>>()?;
+    ahead.last().is_none_or(|last| *last != 0).then_some(Position { next, ahead })
+}
+
+fn word(rest: &mut &[u8]) -> Option<u64> {
+    let (word, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u64::from_be_bytes(*word))
 }
 
 impl Store {
@@ -261,8 +327,9 @@ mod tests {
         assert_eq!(position.next, Seq(11));
         assert!(position.mark(Seq(11)));
         assert_eq!(position, Position::at(Seq(13)));
-        assert!(!position.mark(Seq(13 + 64)), "beyond the window");
-        assert!(position.mark(Seq(13 + 63)));
+        assert!(!position.mark(Seq(13 + Position::WINDOW)), "beyond the window");
+        assert!(position.mark(Seq(12 + Position::WINDOW)));
+        assert_eq!((position.done_within(12), position.done_within(Position::WINDOW)), (0, 1));
         assert!(position.mark(Seq(3)), "long done");
         assert_eq!(position.next, Seq(13));
     }
@@ -285,10 +352,10 @@ mod tests {
     #[test]
     fn a_full_window_collapses() {
         let mut position = Position::at(Seq(1));
-        for seq in (1..=64).rev() {
+        for seq in (1..=Position::WINDOW).rev() {
             assert!(position.mark(Seq(seq)));
         }
-        assert_eq!(position, Position::at(Seq(65)));
+        assert_eq!(position, Position::at(Seq(Position::WINDOW + 1)));
     }
 
     #[tokio::test]
@@ -297,10 +364,10 @@ mod tests {
         let store = Store::open(dir.path(), crate::clock::Clock::system()).unwrap();
         let book = CursorBook::load(&store).unwrap();
         let saved = book.saved();
-        let first = book.set(3, Position::at(Seq(5)));
+        let first = book.set(3, &Position::at(Seq(5)));
         assert!(first > *saved.borrow());
         assert_eq!((book.save().await.unwrap(), *saved.borrow()), (1, first));
-        let second = book.set(3, Position::at(Seq(5)));
+        let second = book.set(3, &Position::at(Seq(5)));
         assert!(second > first, "nobody knows whether what was the same is on disk");
         assert_eq!((book.save().await.unwrap(), *saved.borrow()), (0, second));
         assert_eq!(CursorBook::load(&store).unwrap().get(3), Position::at(Seq(5)));
@@ -308,14 +375,40 @@ mod tests {
 
     #[test]
     fn a_row_keeps_its_golden_bytes() {
-        let row = [Position::at(Seq(1)), Position { next: Seq(4711), ahead: 0b1010 }, Position::default()];
-        let kept = crate::store::testing::golden("cursors", &pack_row(&row));
+        let position = |next, ahead: &[u64]| Position { next: Seq(next), ahead: ahead.to_vec() };
+        let old = [position(1, &[]), position(4711, &[0b1010]), Position::default()];
+        assert_eq!(unpack_row(&crate::store::testing::older(1, "cursors")).unwrap(), old);
+        let row = [old.as_slice(), &[position(u64::MAX - 1, &[0, 0x8000_0000_0000_0001])]].concat();
+        let kept = crate::store::testing::golden_of(2, "cursors", &pack_row(&row));
         assert_eq!(unpack_row(&kept).unwrap(), row);
+        for wrong in
+            [&kept[..kept.len() - 1], &[kept.as_slice(), &[0; 8]].concat(), &crate::store::frame(2, &[17; 200])]
+        {
+            assert!(matches!(unpack_row(wrong), Err(StoreError::Damaged(_))), "{wrong:?}");
+        }
     }
 
-    #[test]
-    fn positions_survive_packing() {
-        let position = Position { next: Seq(u64::MAX - 1), ahead: 0x8000_0000_0000_0001 };
-        assert_eq!(unpack(&pack(&position)), position);
+    proptest::proptest! {
+        /// As a set of numbers would.
+        #[test]
+        fn a_position_is_a_set_of_what_is_done(steps in proptest::collection::vec((0_u64..1200, 0..8), 0..400)) {
+            let (mut position, mut done) = (Position::at(Seq(0)), BTreeSet::new());
+            for (number, what) in steps {
+                if what == 0 {
+                    let to = position.next.0 + number / 8;
+                    position.skip_to(Seq(to));
+                    done.extend(0..to);
+                } else if position.mark(Seq(number)) {
+                    done.insert(number);
+                }
+                let first = (0..).find(|one| !done.contains(one)).unwrap();
+                proptest::prop_assert_eq!(position.next.0, first);
+                let done_ahead = done.iter().filter(|one| (first..first + 300).contains(one)).count();
+                proptest::prop_assert_eq!(position.done_within(300), done_ahead as u64);
+                proptest::prop_assert_eq!(position.is_done(Seq(number)), done.contains(&number));
+                let packed = unpack_row(&pack_row(std::slice::from_ref(&position))).unwrap();
+                proptest::prop_assert_eq!(packed, vec![position.clone()]);
+            }
+        }
     }
 }

@@ -203,7 +203,7 @@ impl Numbers {
                 &self.deliveries,
                 &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
             ),
-            (&self.shared_signatures, &[&["taken"], &["refused"], &["refused-later"], &["all-refused"]]),
+            (&self.shared_signatures, &[&["taken"], &["refused"], &["refused-later"], &["all-refused"], &["unclear"]]),
             (
                 &self.inbound,
                 &[&["accepted", "relayed"], &["refused", "overload"], &["refused", "disk"], &["refused", "date"]],

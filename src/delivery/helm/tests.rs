@@ -220,7 +220,7 @@ impl World {
     fn kill(&mut self) {
         self.flying.clear();
         let (position, health) = self.saved.clone();
-        self.helm = Helm::new(position, MOST, health, LIMITS, GAPS.as_slice().into(), self.now());
+        self.helm = Helm::new(position.clone(), MOST, health, LIMITS, GAPS.as_slice().into(), self.now());
         for seq in std::mem::take(&mut self.unsaved) {
             if !position.is_done(Seq(seq)) {
                 self.settled.remove(&seq);
@@ -243,7 +243,7 @@ impl World {
             Turn::Pass(seconds) => self.passed += seconds,
             Turn::Step(seconds) => self.skew += seconds,
             Turn::Save => {
-                self.saved = (self.helm.position(), self.helm.health().clone());
+                self.saved = (self.helm.position().clone(), self.helm.health().clone());
                 self.unsaved.clear();
             }
             Turn::Kill => self.kill(),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::task::{Id, JoinError};
+use tokio::time::Instant;
 
 use super::super::attempt::Outcome;
 use super::super::flight::Landing;
@@ -17,6 +18,48 @@ use crate::wire::http_sig::Scheme;
 
 /// How long a server that refuses forwards is announced to.
 const DOWNGRADE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long nothing is signed for many after a refusal that said nothing about that.
+const VAIN_REST: Duration = Duration::from_secs(3600);
+/// Which profile of signatures a server wants is written down so often at most: one that wants the other each time would have
+/// us write for each delivery.
+const PROFILE_APART: Duration = Duration::from_secs(3600);
+
+/// What an answer taught us of a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Learned {
+    scheme: Option<Scheme>,
+    shared: Option<Sharing>,
+    announce_until: Option<Timestamp>,
+    /// What it ran then: of what replaced that, nothing was learned.
+    software: Option<String>,
+}
+
+impl Learned {
+    pub(super) fn is_empty(&self) -> bool {
+        (self.scheme, self.shared, self.announce_until) == (None, None, None)
+    }
+
+    pub(super) fn apply(&self, facts: &mut AuthorityFacts) {
+        if !self.is_empty() && facts.software == self.software {
+            facts.scheme = self.scheme.or(facts.scheme);
+            facts.shared = self.shared.or(facts.shared);
+            facts.announce_until = self.announce_until.or(facts.announce_until);
+        }
+    }
+
+    /// This, and what is newer.
+    fn and(self, newer: Self) -> Self {
+        if self.software != newer.software {
+            return newer;
+        }
+        Self {
+            scheme: newer.scheme.or(self.scheme),
+            shared: newer.shared.or(self.shared),
+            announce_until: newer.announce_until.or(self.announce_until),
+            software: newer.software,
+        }
+    }
+}
 
 impl Lane {
     /// Takes note of how an attempt ended.
@@ -52,10 +95,14 @@ impl Lane {
         let Landing { seq, at, outcome, ref reason, learned, heard, forwarded, downgraded, took, ref author } = landing;
         let announce = (forwarded || downgraded) && self.helm.judge_forwards(downgraded, author);
         let shared = heard.and_then(|heard| self.hear(heard));
-        if learned.is_some() || announce || shared.is_some() {
-            Box::pin(self.learn(learned, shared, announce.then(|| now.wall.plus(DOWNGRADE)))).await;
+        if heard.is_some_and(Heard::is_vain) {
+            self.own_until = Some(now.instant + VAIN_REST);
         }
-        if !matches!(outcome, Outcome::Later { answered: false, .. }) {
+        if learned.is_some() || announce || shared.is_some() {
+            let (announce_until, software) = (announce.then(|| now.wall.plus(DOWNGRADE)), self.facts.software.clone());
+            Box::pin(self.learn(Learned { scheme: learned, shared, announce_until, software })).await;
+        }
+        if !matches!(outcome, Outcome::Later { answered: false, .. } | Outcome::Ours) {
             self.usual = if self.usual.is_zero() { took } else { (self.usual * 4 + took) / 5 };
         }
         let landed = Landed { seq, outcome, reason, author };
@@ -132,21 +179,34 @@ impl Lane {
     }
 
     /// Remembers for good what was learned of this server.
-    async fn learn(&mut self, scheme: Option<Scheme>, shared: Option<Sharing>, announce_until: Option<Timestamp>) {
-        let set = move |facts: &mut AuthorityFacts| {
-            facts.scheme = scheme.or(facts.scheme);
-            facts.shared = shared.or(facts.shared);
-            facts.announce_until = announce_until.or(facts.announce_until);
-        };
-        set(&mut self.facts);
-        if shared == Some(Sharing::Refused) {
+    async fn learn(&mut self, learned: Learned) {
+        learned.apply(&mut self.facts);
+        if learned.shared == Some(Sharing::Refused) {
             tracing::info!(peer.host = %self.authority, "it refuses shared signatures: it gets its own from now on");
         }
-        if announce_until.is_some() {
+        if learned.announce_until.is_some() {
             self.shared.count("downgraded", 1);
             tracing::info!(peer.host = %self.authority, "it refuses forwarded posts: they are announced to it");
         }
-        self.shared.remember(&self.authority, set).await;
+        let now = Instant::now();
+        let is_soon = |at: Instant| now.duration_since(at) < PROFILE_APART;
+        if learned.scheme.is_some() && !self.profile_learned.is_some_and(is_soon) {
+            self.profile_learned = Some(now);
+        } else if learned.shared.is_none() && learned.announce_until.is_none() {
+            // For this lane alone, until it looks at what is known again.
+            return;
+        }
+        self.unwritten = std::mem::take(&mut self.unwritten).and(learned);
+        self.write_down().await;
+    }
+
+    /// Writes down what was learned. What a busy store does not take is kept, and written when the lane next looks at what is
+    /// known.
+    pub(super) async fn write_down(&mut self) {
+        let learned = self.unwritten.clone();
+        if self.shared.remember(&self.authority, move |facts| learned.apply(facts)).await {
+            self.unwritten = Learned::default();
+        }
     }
 
     /// Has the ledger write down how the lane fares, if that is news.
