@@ -793,24 +793,9 @@ async fn ten_thousand_lanes() {
 #[ignore = "a measurement"]
 async fn ten_thousand_dead_lanes() {
     let (dir, clock, world) = noon();
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned()
-    };
     let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
     eprintln!("empty: {}", resident());
-    for number in 0..10_000 {
-        world.set(&format!("dead{number}.example"), "refuse");
-    }
-    let put = rig.store.write(|tx| {
-        for number in 0..10_000 {
-            let mut row = subscriber(&format!("dead{number}.example"), tx.new_slot()?);
-            row.start = Seq(1);
-            tx.put_subscriber(row)?;
-        }
-        Ok(())
-    });
-    put.await.unwrap();
+    many(&rig, &world, 10_000, 10_000).await;
     eprintln!("rows written: {}", resident());
     rig.append_many(3).await;
     for hour in 1..=24 {
@@ -822,6 +807,68 @@ async fn ten_thousand_dead_lanes() {
         world.forget();
     }
     rig.stop().await;
+}
+
+/// What ten thousand subscribers cost of whom half are dead, over a simulated day with twenty posts an hour, and then half a
+/// minute with five a second; by hand, as above with `half_of_ten_thousand`. No sockets are in it.
+#[tokio::test(start_paused = true)]
+#[ignore = "a measurement"]
+async fn half_of_ten_thousand_dead_for_a_day() {
+    let (dir, clock, world) = noon();
+    let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
+    many(&rig, &world, 10_000, 5_000).await;
+    let body = format!("{{\"n\":0,\"content\":\"{}\"}}", "a".repeat(2_750));
+    eprintln!("rows written: {}", resident());
+    for hour in 1..=24 {
+        for minute in 0..60 {
+            if minute % 3 == 0 {
+                rig.append(|draft| draft.body = body.clone().into()).await;
+            }
+            for _ in 0..6 {
+                clock.advance(Duration::from_secs(10));
+                pass(Duration::from_secs(10)).await;
+            }
+            if minute < 59 {
+                world.forget();
+            }
+        }
+        eprintln!("hour {hour}: {} attempts in the last minute, {}", world.count(), resident());
+        world.forget();
+    }
+    for _ in 0..30 {
+        for _ in 0..5 {
+            rig.append(|draft| draft.body = body.clone().into()).await;
+        }
+        clock.advance(Duration::from_secs(1));
+        pass(Duration::from_secs(1)).await;
+        world.forget();
+    }
+    eprintln!("after half a minute with five posts a second: {}", resident());
+    rig.stop().await;
+}
+
+fn resident() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+}
+
+/// So many subscribers, of whom the first are dead.
+async fn many(rig: &Rig, world: &World, count: usize, dead: usize) {
+    for number in 0..dead {
+        world.set(&format!("sub{number}.example"), "refuse");
+    }
+    let put = rig.store.write(move |tx| {
+        let facts = AuthorityFacts { software: Some("mastodon".to_owned()), ..AuthorityFacts::default() };
+        for number in 0..count {
+            let mut row = subscriber(&format!("sub{number}.example"), tx.new_slot()?);
+            row.start = Seq(1);
+            tx.put(row.authority.as_str(), &facts)?;
+            tx.put_subscriber(row)?;
+        }
+        Ok(())
+    });
+    put.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
