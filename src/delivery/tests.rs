@@ -794,16 +794,16 @@ async fn ten_thousand_lanes() {
 async fn ten_thousand_dead_lanes() {
     let (dir, clock, world) = noon();
     let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
-    eprintln!("empty: {}", resident());
+    eprintln!("empty: {}", memory());
     many(&rig, &world, 10_000, 10_000).await;
-    eprintln!("rows written: {}", resident());
+    eprintln!("rows written: {}", memory());
     rig.append_many(3).await;
     for hour in 1..=24 {
         for _ in 0..360 {
             clock.advance(Duration::from_secs(10));
             pass(Duration::from_secs(10)).await;
         }
-        eprintln!("hour {hour}: {} attempts, {}", world.count(), resident());
+        eprintln!("hour {hour}: {} attempts, {}", world.count(), memory());
         world.forget();
     }
     rig.stop().await;
@@ -818,7 +818,7 @@ async fn half_of_ten_thousand_dead_for_a_day() {
     let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
     many(&rig, &world, 10_000, 5_000).await;
     let body = format!("{{\"n\":0,\"content\":\"{}\"}}", "a".repeat(2_750));
-    eprintln!("rows written: {}", resident());
+    eprintln!("rows written: {}", memory());
     for hour in 1..=24 {
         for minute in 0..60 {
             if minute % 3 == 0 {
@@ -832,7 +832,7 @@ async fn half_of_ten_thousand_dead_for_a_day() {
                 world.forget();
             }
         }
-        eprintln!("hour {hour}: {} attempts in the last minute, {}", world.count(), resident());
+        eprintln!("hour {hour}: {} attempts in the last minute, {}", world.count(), memory());
         world.forget();
     }
     for _ in 0..30 {
@@ -843,11 +843,11 @@ async fn half_of_ten_thousand_dead_for_a_day() {
         pass(Duration::from_secs(1)).await;
         world.forget();
     }
-    eprintln!("after half a minute with five posts a second: {}", resident());
+    eprintln!("after half a minute with five posts a second: {}", memory());
     rig.stop().await;
 }
 
-fn resident() -> String {
+fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let lines = status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"));
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
