@@ -171,10 +171,6 @@ async fn forwards(call: &Call, subscribers: usize, posts: usize) -> anyhow::Resu
 async fn announces(call: &Call, rate: u32, subscribers: usize, posts: usize) -> anyhow::Result<()> {
     let stage =
         Stage::set(Family::Akkoma, subscribers, Duration::ZERO, |config| config.origin_fetch_rate = rate).await?;
-    if call.full {
-        // The relay counts its audience every ten seconds; no pace is set before.
-        tokio::time::sleep(Duration::from_secs(12)).await;
-    }
     let target = stage.swarm.received() + number(subscribers * posts);
     let started = Instant::now();
     let posting = stage.post(stage.compose(posts));
@@ -196,7 +192,7 @@ async fn announces(call: &Call, rate: u32, subscribers: usize, posts: usize) -> 
     let out = &mut call.out();
     let pace = if rate == 0 { "not paced".to_owned() } else { format!("{rate} fetches a second") };
     writeln!(out, "\n{subscribers} subscribers, {posts} posts of one author, announced, {pace}.\n")?;
-    writeln!(out, "Announces in each second (as many fetches the origin sees): {seconds:?}")?;
+    writeln!(out, "Announces in each second, each of which would have its receiver fetch the post: {seconds:?}")?;
     writeln!(out, "In all {} in {:.1} s.", seconds.iter().sum::<u64>(), started.elapsed().as_secs_f64())?;
     stage.end().await
 }
