@@ -1,8 +1,13 @@
 //! Messages to one server (Accept, Reject, Follow, Undo, Update of our actor): a worker of their own carries them, one at a time and in the
 //! order they were made to each server, to several servers at once. They are few and each matters, so each is a row in the
 //! store until it has a final answer or is too old, and a failure is tried again after the same gaps as a lane's.
+//!
+//! Promise: servers that do not answer hold up others' messages for no longer than one attempt takes. Who has waited longest
+//! goes first, however long ago a message was made, and one registrable domain has few of the places however many names it
+//! has below it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +27,8 @@ use crate::wire::http_sig::Scheme;
 
 /// Messages under way at once.
 const IN_FLIGHT: usize = 16;
+/// Of these, to the servers of one registrable domain. More, and one wildcard name whose servers hang has every place.
+const IN_FLIGHT_OF_DOMAIN: usize = 2;
 /// Rows read in one go.
 const PAGE: usize = 256;
 /// The longest that a row waits unnoticed, should nobody say that it is there.
@@ -135,18 +142,29 @@ impl Control {
         }
     }
 
-    /// Sends what is due: of each server its oldest message.
+    /// Sends what is due: of each server its oldest message, and first to whom it has been due for longest.
     fn launch(&self) -> bool {
         let now = self.shared.clock.now();
-        let (mut passed, mut due) = (HashSet::new(), Vec::new());
+        let mut due = Vec::new();
         {
             let mut servers = self.shared.errands.servers();
-            for (key, row) in &self.rows {
-                let first = passed.insert(&row.authority);
-                if !first || row.due > now || servers.busy.len() >= IN_FLIGHT {
-                    continue;
+            let mut passed = HashSet::new();
+            let mut waiting: Vec<_> = self.rows.iter().filter(|(_, row)| passed.insert(&row.authority)).collect();
+            waiting.retain(|(_, row)| row.due <= now && !servers.busy.contains(&row.authority));
+            // Of those due at the same moment, the one made first.
+            waiting.sort_by_key(|(_, row)| row.due);
+            let mut of_domain = HashMap::<_, usize>::new();
+            for busy in &servers.busy {
+                *of_domain.entry(busy.registrable().to_owned()).or_default() += 1;
+            }
+            for (key, row) in waiting {
+                if servers.busy.len() >= IN_FLIGHT {
+                    break;
                 }
-                if servers.busy.insert(row.authority.clone()) {
+                let count = of_domain.entry(row.authority.registrable().to_owned()).or_default();
+                if *count < IN_FLIGHT_OF_DOMAIN {
+                    *count += 1;
+                    servers.busy.insert(row.authority.clone());
                     servers.late.remove(&row.authority);
                     due.push((key.clone(), row.authority.clone()));
                 }
@@ -297,7 +315,15 @@ impl Errand {
         // It is one server's business: its signature is for that server alone.
         let manner = Manner::Own(scheme);
         let letter = Letter { inbox: &row.inbox, message: &message, forwarded: false, manner, from };
-        let report = attempt::send(&self.shared.courier, &letter, self.shared.config.timeout, &self.shared.clock).await;
+        let timeout = self.shared.config.timeout;
+        let knocks = attempt::send(&self.shared.courier, &letter, timeout, &self.shared.clock);
+        // Each knock has a timeout of its own; all of one attempt have one as well, as a lane's have.
+        let report = tokio::time::timeout(timeout * 3 / 2, knocks).await.unwrap_or(Report {
+            outcome: Outcome::Later { after: None, answered: false },
+            reason: Cow::Borrowed("timeout"),
+            learned: None,
+            heard: None,
+        });
         if let Some(scheme) = report.learned {
             self.shared.remember(&self.authority, move |facts| facts.scheme = Some(scheme)).await;
         }

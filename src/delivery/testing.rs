@@ -82,8 +82,8 @@ pub(super) struct Post {
 }
 
 /// A world that answers as it is told, in words: a status, `429 7` (with `Retry-After`), `hang` (no answer before the
-/// timeout), `refuse` (no connection), `exhausted` (no descriptor of ours is left), `slow 5` (202 after so many seconds). Hosts without a word answer 202 after
-/// 20 ms.
+/// timeout), `refuse` (no connection), `exhausted` (no descriptor of ours is left), `slow 5` (202 after so many seconds),
+/// `refuses 5` (401 after so many). Hosts without a word answer 202 after 20 ms.
 #[derive(Default)]
 pub(super) struct World {
     script: Mutex<Vec<String>>,
@@ -143,6 +143,7 @@ impl World {
             "hang" => (0, timeout),
             "refuse" | "exhausted" => (0, Duration::ZERO),
             "slow" => (202, Duration::from_secs(rest.parse().unwrap())),
+            "refuses" => (401, Duration::from_secs(rest.parse().unwrap())),
             // A server that speaks RFC 9421 only.
             "new" => (if manner == Manner::Own(Scheme::Rfc9421) { 202 } else { 401 }, Duration::from_millis(20)),
             // A server that takes no signature but its own.
@@ -161,7 +162,10 @@ impl World {
             0 if first == "refuse" => Err("connect"),
             0 if first == "exhausted" => Err("exhausted"),
             0 => Err("timeout"),
-            _ => Ok(Reply { status, retry_after: (first != "slow" && !rest.is_empty()).then(|| rest.to_owned()) }),
+            _ => Ok(Reply {
+                status,
+                retry_after: (first.parse::<u16>().is_ok() && !rest.is_empty()).then(|| rest.to_owned()),
+            }),
         }
     }
 

@@ -1,16 +1,21 @@
-//! What people search with finds what may be found, and nothing else: `tests/clients/run`.
+//! What people search with finds what may be found, and nothing else; and what others' libraries make of our signatures:
+//! `tests/clients/run`.
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use shearwater::config::Access;
 use shearwater::demo::{As, Family, Instance, Options, PostSpec, Tweaks, Visibility};
-use shearwater::store::{Act, Scope};
+use shearwater::store::{Act, Scope, Style};
 
 use crate::searching::{eventually, found, gathered, held, member, tell_profile};
-use crate::support::{TestRelay, json as parse};
+use crate::sharing::{Arrived, Habit, Listening};
+use crate::support::{TestRelay, json as parse, publish};
 
 /// How an author's profile and a post stand to being found, and whether it may be.
 struct Stance {
@@ -176,5 +181,65 @@ async fn what_people_search_with_finds_what_may_be_found_and_nothing_else() {
     for (who, uris) in ask(&relay, &token, "petrel").await {
         assert!(!uris.contains(&theirs[0]) && uris.len() == expected.len() - 1, "{who}");
         println!("{who}: {} found", uris.len());
+    }
+}
+
+/// A request for the verifiers: as it came over the wire.
+fn shown(what: &str, server: &Listening, request: &Arrived) -> Value {
+    json!({
+        "what": what, "method": request.method, "origin": server.origin, "target": request.target, "headers": request.headers,
+        "body": STANDARD.encode(&request.body),
+    })
+}
+
+/// Requests as the relay sends them to listening inboxes, and its key as its actor shows it. Each genuine one is to be
+/// accepted, and refused with another body, path, host or date; what a library cannot judge, and why, the script says.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs libraries of PyPI and npm: tests/clients/run"]
+async fn what_verifiers_of_others_make_of_our_signatures() {
+    let relay = TestRelay::start().await;
+    let poster = relay.joined(Family::Mastodon, "poster").await;
+    let (own, modern, shared) = (
+        Listening::start(Habit::Takes).await,
+        Listening::start(Habit::Modern).await,
+        Listening::start(Habit::Takes).await,
+    );
+    for (server, software) in [(&own, "akkoma"), (&modern, "akkoma"), (&shared, "mastodon")] {
+        server.join(&relay, software).await;
+    }
+    let actor = format!("{}/actor", own.origin);
+    // It has none: what matters is how we asked.
+    relay.relay().follow(&actor, Style::Litepub, &Act::local("a test")).await.expect_err("there is no such actor");
+    publish(&poster, "to be verified").await;
+    let last = |server: &Listening, method: &str| server.received().into_iter().rfind(|one| one.method == method);
+    let is_modern = |one: &Arrived| one.headers.contains_key("signature-input");
+    eventually(&relay, "all have it", || {
+        last(&own, "POST").is_some()
+            && last(&shared, "POST").is_some()
+            && last(&modern, "POST").is_some_and(|one| is_modern(&one))
+    })
+    .await;
+    let requests: Vec<_> =
+        [("own", &own, "POST"), ("modern", &modern, "POST"), ("shared", &shared, "POST"), ("get", &own, "GET")]
+            .map(|(what, server, method)| shown(what, server, &last(server, method).expect("it came")))
+            .into();
+    let actor = poster.fetch(&format!("{}/actor", relay.url())).await.expect("the actor");
+    let asked = json!({ "actor": parse(&actor.body), "requests": requests }).to_string();
+
+    let program = std::env::var("CLIENTS").expect("CLIENTS names the Python that has the libraries");
+    let here = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+    let mut verifiers = vec![(program, format!("{here}/signatures.py"))];
+    match std::env::var("FEDIFY") {
+        Ok(folder) => verifiers.push(("node".to_owned(), format!("{folder}/signatures.mjs"))),
+        Err(_unset) => println!("SKIPPED: Fedify. There is no Node.js here, or npm cannot be reached."),
+    }
+    for (program, script) in verifiers {
+        let mut child =
+            Command::new(program).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        child.stdin.take().expect("its input").write_all(asked.as_bytes()).expect("it reads");
+        let said =
+            tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("it ran").expect("it ends");
+        println!("{}", String::from_utf8_lossy(&said.stdout));
+        assert!(said.status.success(), "a verifier does not say what it should");
     }
 }
