@@ -26,7 +26,7 @@ use tower::Service;
 use crate::config::{self, Listen};
 use crate::policy::network;
 use crate::supervise::Supervisor;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Taker, most_descriptors};
 
 /// A reverse proxy keeps connections open between requests and sends heads whole: it may be idle for longer.
 const PROXY_IDLE: Duration = Duration::from_secs(75);
@@ -50,12 +50,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of the public listener.
+    /// Those of the public listener: fewer connections than configured where there are not descriptors enough.
     #[must_use]
     pub fn of(http: &config::Http) -> Self {
+        let limits = Self::within(http, most_descriptors());
+        if limits.connections < http.connections {
+            let (room, wanted) = (limits.connections, http.connections);
+            tracing::warn!(room, wanted, "few descriptors: fewer connections from the world are taken at once");
+        }
+        limits
+    }
+
+    fn within(http: &config::Http, descriptors: Option<u64>) -> Self {
         Self {
             head_timeout: http.head_timeout,
-            connections: http.connections,
+            connections: Taker::World.room(descriptors, http.connections),
             per_address: http.connections_per_address,
             trusted: http.trusted_proxies.clone(),
         }
@@ -64,7 +73,8 @@ impl Limits {
     /// Those of the operator's own listeners.
     #[must_use]
     pub fn operator() -> Self {
-        Self { head_timeout: Duration::from_secs(5), connections: 256, per_address: 256, trusted: Vec::new() }
+        let connections = Taker::Operator.room(most_descriptors(), 256);
+        Self { head_timeout: Duration::from_secs(5), connections, per_address: 256, trusted: Vec::new() }
     }
 }
 
@@ -350,6 +360,14 @@ mod tests {
         for nonsense in ["", "unknown", "198.51.100.7, unknown", "198.51.100.7:80", ","] {
             check(true, &[nonsense], own, None);
         }
+    }
+
+    #[test]
+    fn the_world_gets_no_more_connections_than_leaves_descriptors_for_deliveries() {
+        let http = config::Config::embedded().http;
+        let connections = |descriptors| Limits::within(&http, descriptors).connections;
+        assert_eq!([connections(Some(1024)), connections(Some(4096))], [384, 1536]);
+        assert_eq!([connections(Some(65_536)), connections(None)], [http.connections; 2]);
     }
 
     #[tokio::test]

@@ -22,9 +22,9 @@ use url::{Host, Position, Url};
 
 use super::guard::{Guard, Refused};
 use super::names::{GuardedNames, Names};
-use super::pools::{Lent, Pools, Speaks};
+use super::pools::{Lent, Pools, Speaks, Use, pools};
 use crate::config;
-use crate::telemetry::{Metrics, most_descriptors};
+use crate::telemetry::{Metrics, Taker, most_descriptors};
 
 /// One request. The caller has signed what it wants signed: `headers` go out as they are.
 #[derive(Debug, Clone)]
@@ -123,12 +123,20 @@ impl NetFault {
 /// The handle: cheap to clone, the same connections behind all clones.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pools: Arc<Pools>,
-    names: GuardedNames,
+    delivering: Arc<Way>,
+    reading: Arc<Way>,
     guard: Guard,
     /// All goes through `net.proxy`.
     by_proxy: bool,
     metrics: Metrics,
+}
+
+/// Connections and look-ups for one use.
+#[derive(Debug)]
+struct Way {
+    serves: Use,
+    pools: Pools,
+    names: GuardedNames,
 }
 
 /// The `User-Agent` of everything we send: name, version and where to read about us. Some admins block what hides.
@@ -160,13 +168,19 @@ impl Client {
         let guard = Guard::new(&fetch.allow_private, fetch.allow_http).knowing(&fetch.names);
         let proxy = Url::parse(&net.proxy).ok();
         let names = GuardedNames::new(guard.clone(), names, proxy.as_ref().and_then(Url::host_str));
-        // The rest is for who comes to us, for requests under way, and for files.
-        let room = most_descriptors().map_or(usize::MAX, |most| usize::try_from(most / 4).unwrap_or(usize::MAX));
+        let apart = names.apart();
+        let room = Taker::Kept.room(most_descriptors(), net.connections);
         if room < net.connections {
             tracing::warn!(room, wanted = net.connections, "few descriptors: fewer connections are kept open");
         }
-        let pools = Arc::new(Pools::new(net, names.clone(), user_agent, net.connections.min(room))?);
-        Ok(Self { pools, names, guard, by_proxy: !net.proxy.is_empty(), metrics: Metrics::new() })
+        let (delivering, reading) = pools(net, (names.clone(), apart.clone()), user_agent, room)?;
+        Ok(Self {
+            delivering: Arc::new(Way { serves: Use::Delivering, pools: delivering, names }),
+            reading: Arc::new(Way { serves: Use::Reading, pools: reading, names: apart }),
+            guard,
+            by_proxy: !net.proxy.is_empty(),
+            metrics: Metrics::new(),
+        })
     }
 
     /// The same client, whose requests are counted there.
@@ -182,8 +196,9 @@ impl Client {
 
     /// Forgets where this name leads, as it would in a minute.
     #[cfg(test)]
-    pub(crate) async fn forget(&self, name: &str) {
-        self.names.forget(name).await;
+    pub(crate) fn forget(&self, name: &str) -> std::future::Ready<()> {
+        self.delivering.names.forget(name);
+        std::future::ready(())
     }
 
     /// The guard that all requests pass.
@@ -198,60 +213,97 @@ impl Client {
     /// [`NetFault`] says why there is no answer.
     pub async fn send(&self, request: Outgoing) -> Result<Answer, NetFault> {
         self.guard.check_url(&request.url)?;
-        let (method, began) = (if request.method == Method::POST { "post" } else { "get" }, Instant::now());
-        let exchange = tokio::time::timeout(request.timeout, Box::pin(self.exchange(request)));
+        let (method, way) =
+            if request.method == Method::POST { ("post", &self.delivering) } else { ("get", &self.reading) };
+        let (began, host) = (Instant::now(), &request.url[Position::BeforeHost..Position::AfterPort]);
+        let exchange = tokio::time::timeout(request.timeout, Box::pin(self.exchange(way, host, &request)));
         let outcome = exchange.await.unwrap_or(Err(NetFault::Timeout));
+        if let Err(fault) = &outcome {
+            self.learn(way, host, &request.url, fault);
+        }
         let result = outcome.as_ref().map_or_else(NetFault::word, |answer| class(answer.status));
         self.metrics.requests_sent.with_label_values(&[method, result]).inc();
         self.metrics.request_seconds.with_label_values(&[method]).observe(began.elapsed().as_secs_f64());
         outcome
     }
 
-    async fn exchange(&self, request: Outgoing) -> Result<Answer, NetFault> {
-        let host = &request.url[Position::BeforeHost..Position::AfterPort];
-        let name = match request.url.host() {
-            Some(Host::Domain(name)) => Some(name),
-            _ => None,
-        };
-        if let Some(name) = name.filter(|_| self.by_proxy)
-            && let Err(refused @ NetFault::Refused(_)) = self.names.addresses(name).await
+    async fn exchange(&self, way: &Way, host: &str, request: &Outgoing) -> Result<Answer, NetFault> {
+        if self.by_proxy
+            && let Some(Host::Domain(name)) = request.url.host()
+            && let Some(refused) = way.names.refuses(name).await
         {
-            return Err(refused);
+            return Err(refused.into());
         }
-        let outcome = self.knock(host, &request).await;
-        if !matches!(outcome, Ok(_) | Err(NetFault::Coding | NetFault::TooBig)) {
-            self.pools.forget(host);
-            if let Some(name) = name {
-                self.names.forget(name).await;
+        self.knock(way, host, request).await
+    }
+
+    /// Forgets what a fault speaks against, and nothing else: what is kept may be good still, and our own trouble is no
+    /// reason to make it anew. Where a name leads is forgotten for deliveries alone: strangers choose whom we read from.
+    fn learn(&self, way: &Way, host: &str, url: &Url, fault: &NetFault) {
+        match fault {
+            NetFault::Connect | NetFault::Tls | NetFault::Protocol => way.pools.forget(host),
+            NetFault::Broken => way.pools.broken(host),
+            NetFault::Timeout => way.pools.silent(host),
+            NetFault::Refused(_) | NetFault::Dns | NetFault::Exhausted | NetFault::Coding | NetFault::TooBig => {
+                way.pools.in_vain(host);
             }
         }
-        outcome
+        if matches!(fault, NetFault::Connect | NetFault::Tls)
+            && way.serves == Use::Delivering
+            && let Some(Host::Domain(name)) = url.host()
+        {
+            way.names.forget(name);
+        }
+        self.gauge(way);
     }
 
     /// Once, and once more where the host takes another version of HTTP than it was spoken to with.
-    async fn knock(&self, host: &str, request: &Outgoing) -> Result<Answer, NetFault> {
-        let pool = self.pool(host)?;
-        let first = self.ask(&pool.http, request).await;
+    async fn knock(&self, way: &Way, host: &str, request: &Outgoing) -> Result<Answer, NetFault> {
+        let lent = self.lend(way, host)?;
+        let first = self.ask(&lent, request).await;
         let Err(NetFault::Protocol) = first else { return first };
-        if self.pools.switch(host, pool.speaks).map_err(|error| fault(&error))? == Some(Speaks::Http2) {
-            self.count("http2", 1);
+        let news = way.pools.switch(host, lent.speaks);
+        let lent = self.lend(way, host)?;
+        let second = self.ask(&lent, request).await;
+        if lent.speaks == Speaks::Http2 {
+            if matches!(second, Err(NetFault::Protocol)) {
+                // Neither: the next request begins as with everybody.
+                way.pools.switch(host, Speaks::Http2);
+            } else if news {
+                self.count("http2", 1);
+            }
         }
-        self.ask(&self.pool(host)?.http, request).await
+        second
     }
 
-    fn pool(&self, host: &str) -> Result<Lent, NetFault> {
-        let lent = self.pools.of(host).map_err(|error| fault(&error))?;
+    fn lend(&self, way: &Way, host: &str) -> Result<Lent, NetFault> {
+        let lent = way.pools.of(host).map_err(|error| fault(&error))?;
         if lent.closed > 0 {
             self.count("budget", lent.closed);
         }
+        if lent.changed {
+            self.gauge(way);
+        }
         Ok(lent)
+    }
+
+    fn gauge(&self, way: &Way) {
+        let (fill, serves) = (way.pools.fill(), way.serves.word());
+        for (gauge, count) in
+            [(&self.metrics.outbound_hosts, fill.hosts), (&self.metrics.outbound_kept, fill.connections)]
+        {
+            gauge.with_label_values(&[serves]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        if way.serves == Use::Delivering {
+            self.metrics.outbound_session_bytes.set(i64::try_from(fill.sessions).unwrap_or(i64::MAX));
+        }
     }
 
     fn count(&self, event: &'static str, count: usize) {
         self.metrics.outbound_connections.with_label_values(&[event]).inc_by(count as u64);
     }
 
-    async fn ask(&self, http: &reqwest::Client, request: &Outgoing) -> Result<Answer, NetFault> {
+    async fn ask(&self, lent: &Lent, request: &Outgoing) -> Result<Answer, NetFault> {
         let mut headers = HeaderMap::with_capacity(request.headers.len() + 1);
         for (name, value) in &request.headers {
             headers.append(name, value.clone());
@@ -260,7 +312,7 @@ impl Client {
         let gzip = request.method == Method::GET;
         let codings = HeaderValue::from_static(if gzip { "gzip" } else { "identity" });
         headers.entry(ACCEPT_ENCODING).or_insert(codings);
-        let mut outgoing = http.request(request.method.clone(), request.url.clone()).headers(headers);
+        let mut outgoing = lent.http.request(request.method.clone(), request.url.clone()).headers(headers);
         if let Some(body) = &request.body {
             outgoing = outgoing.body(body.clone());
         }
@@ -272,6 +324,7 @@ impl Client {
         {
             return Err(Refused::Address(address.ip()).into());
         }
+        lent.answered();
         let mut headers = std::mem::take(response.headers_mut());
         if closes(response.version(), &headers) {
             self.count("closed", 1);
@@ -435,7 +488,8 @@ fn fault(error: &reqwest::Error) -> NetFault {
         cause = inner.source();
     }
     if error.is_timeout() {
-        NetFault::Timeout
+        // It has a deadline of its own.
+        if error.is_connect() { NetFault::Connect } else { NetFault::Timeout }
     } else if exhausted {
         NetFault::Exhausted
     } else if error.is_dns() {
@@ -490,10 +544,12 @@ mod tests {
 
     use super::super::fetched::FetchFault;
     use super::super::testing::{
-        CANARY, NOON, OPEN, Page, Site, beside, fetch, raw_server, signed_client, tls_acceptor, tls_server,
+        CANARY, NOON, OPEN, Page, Site, Tickets, beside, fetch, raw_server, signed_client, tls_acceptor, tls_config,
+        tls_server,
     };
     use super::*;
     use crate::clock::Clock;
+    use crate::telemetry::Usage;
 
     fn client(names: Names) -> Client {
         Client::with_names(&config::Config::embedded().net, &fetch(), "shearwater/test", names).unwrap()
@@ -509,6 +565,10 @@ mod tests {
             read_limit: 1024,
             strict: true,
         }
+    }
+
+    fn post(url: &str) -> Outgoing {
+        Outgoing { method: Method::POST, body: Some(Bytes::from_static(b"{}")), ..get(url) }
     }
 
     #[tokio::test]
@@ -536,9 +596,7 @@ mod tests {
             sent.send(String::from_utf8_lossy(&buffer[..n]).to_lowercase()).unwrap();
             socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         });
-        let mut post = get(&format!("http://{addr}/inbox?x=1"));
-        post.method = Method::POST;
-        post.body = Some(Bytes::from_static(b"{}"));
+        let mut post = post(&format!("http://{addr}/inbox?x=1"));
         post.headers = vec![(http::header::HOST, HeaderValue::from_str(&addr.to_string()).unwrap())];
         assert_eq!(client(Names::System).send(post).await.unwrap().status, 202);
         let head = seen.recv().await.unwrap();
@@ -695,7 +753,7 @@ mod tests {
             (client(empty), "https://a.example/".to_owned(), NetFault::Dns),
         ] {
             assert_eq!(client.send(get(&url)).await.unwrap_err(), fault, "{url}");
-            assert_eq!(client.pools.hosts(), 0, "nothing is kept of who does not answer: {url}");
+            assert_eq!(client.reading.pools.fill().hosts, 0, "nothing is kept of who does not answer: {url}");
         }
     }
 
@@ -728,6 +786,7 @@ mod tests {
             // First answer allowed: dialled there (and hung up on: TLS fails). Second answer: refused, not dialled.
             let (first, _) = tokio::join!(client.send(get(&url)), async { drop(open.accept().await) });
             assert!(matches!(first, Err(NetFault::Connect | NetFault::Broken)), "{first:?}");
+            client.forget("rebind.example").await;
             let second = client.send(get(&url)).await.unwrap_err();
             assert_eq!(second, NetFault::Refused(Refused::Address(CANARY.parse().unwrap())));
         }
@@ -837,10 +896,51 @@ mod tests {
         });
         let client = trusting(lead_to(OPEN), |_| {});
         for path in ["/inbox", "/again"] {
-            let answer = client.send(get(&format!("https://tls.example:{port}{path}"))).await.unwrap();
-            assert_eq!(answer.body, format!("HTTP/2.0 {path}"));
-            assert_eq!(counted(&client, "http2"), 1, "it is remembered");
+            for request in [get, post] {
+                let answer = client.send(request(&format!("https://tls.example:{port}{path}"))).await.unwrap();
+                assert_eq!(answer.body, format!("HTTP/2.0 {path}"));
+                assert_eq!(counted(&client, "http2"), 1, "it is remembered, also when its connections are gone");
+                for way in [&client.reading, &client.delivering] {
+                    way.pools.forget(&format!("tls.example:{port}"));
+                }
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn over_http_2_no_more_may_come_unread_than_over_http_1() {
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let (port, acceptor) = (listener.local_addr().unwrap().port(), tls_acceptor(&["h2"]));
+        let client = trusting(lead_to(OPEN), |_| {});
+        let server = async {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let Ok(mut tls) = acceptor.accept(socket).await else { continue };
+                let mut preface = [0; 24];
+                tls.read_exact(&mut preface).await.unwrap();
+                // Its settings, then how much more the connection may carry: RFC 9113 sections 6.5.2 and 6.9.1.
+                let (mut windows, mut connection) = (Vec::new(), 65_535);
+                while connection == 65_535 {
+                    let mut head = [0; 9];
+                    tls.read_exact(&mut head).await.unwrap();
+                    let mut frame = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+                    tls.read_exact(&mut frame).await.unwrap();
+                    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+                    match head[3] {
+                        4 => windows.extend(frame.chunks(6).filter(|one| one[1] == 4).map(|one| number(&one[2..]))),
+                        8 => connection += number(&frame),
+                        _ => {}
+                    }
+                }
+                return (windows, connection);
+            }
+        };
+        let request = post(&format!("https://tls.example:{port}/inbox"));
+        let (_, (windows, connection)) = tokio::join!(client.send(request), server);
+        assert!(
+            windows.iter().all(|window| *window <= 64 << 10) && connection <= 256 << 10,
+            "{windows:?} {connection}"
+        );
     }
 
     #[tokio::test]
@@ -864,35 +964,166 @@ mod tests {
         let client = trusting(lead_to(OPEN), |_| {});
         let answer = client.send(get(&serve(&["h2", "http/1.1"]).await)).await.unwrap();
         assert_eq!(answer.body, "http/1.1", "whatever the server likes better");
-        let fault = client.send(get(&serve(&["spdy/3"]).await)).await.unwrap_err();
-        assert_eq!(fault, NetFault::Protocol);
+        let neither = serve(&["spdy/3"]).await;
+        for _ in 0..3 {
+            assert_eq!(client.send(get(&neither)).await.unwrap_err(), NetFault::Protocol);
+        }
+        assert_eq!(counted(&client, "http2"), 0);
     }
 
-    #[tokio::test]
-    async fn sessions_are_resumed_with_more_servers_than_rustls_remembers_by_itself() {
+    /// A TLS server that closes each connection after an answer, with so many certificates that nobody needs; its port, and
+    /// which kinds of handshakes it saw.
+    async fn closing_tls_server(more: usize) -> (u16, Arc<Mutex<Vec<HandshakeKind>>>) {
         let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
-        let (port, acceptor) = (listener.local_addr().unwrap().port(), tls_acceptor(&[]));
-        let kinds = Arc::new(Mutex::new(Vec::new()));
+        let mut config = tls_config(&[], more);
+        config.ticketer = Arc::new(Tickets(1000));
+        config.send_tls13_tickets = 8;
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let (port, kinds) = (listener.local_addr().unwrap().port(), Arc::new(Mutex::new(Vec::new())));
         let seen = kinds.clone();
         beside(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let Ok(mut tls) = acceptor.accept(socket).await else { continue };
-                seen.lock().unwrap().push(tls.get_ref().1.handshake_kind());
+                seen.lock().unwrap().extend(tls.get_ref().1.handshake_kind());
                 let _ = tls.read(&mut [0; 8192]).await;
                 let _ = tls.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
                 let _ = tls.shutdown().await;
             }
         });
+        (port, kinds)
+    }
+
+    #[tokio::test]
+    async fn sessions_are_resumed_with_more_servers_than_rustls_remembers_by_itself() {
+        let (port, kinds) = closing_tls_server(0).await;
         let client = trusting(lead_to(OPEN), |_| {});
         for _ in 0..2 {
             for number in 0..40 {
-                client.send(get(&format!("https://s{number}.tls.example:{port}/"))).await.unwrap();
+                let host = format!("s{number}.tls.example:{port}");
+                client.send(post(&format!("https://{host}/"))).await.unwrap();
+                client.delivering.pools.forget(&host);
             }
         }
-        let kinds = kinds.lock().unwrap();
-        assert_eq!(kinds[..40], [Some(HandshakeKind::Full); 40]);
-        assert_eq!(kinds[40..], [Some(HandshakeKind::Resumed); 40]);
+        assert_eq!(kinds.lock().unwrap()[..40], [HandshakeKind::Full; 40]);
+        assert_eq!(kinds.lock().unwrap()[40..], [HandshakeKind::Resumed; 40], "also when a pool is gone");
         assert_eq!(counted(&client, "closed"), 80, "the server says so each time");
+        // Whom we only read from is not known again.
+        for _ in 0..2 {
+            client.send(get(&format!("https://reading.tls.example:{port}/"))).await.unwrap();
+        }
+        assert_eq!(kinds.lock().unwrap()[80..], [HandshakeKind::Full; 2]);
+    }
+
+    /// The test below runs this one in a process of its own: it is about the memory of all of it.
+    #[tokio::test]
+    #[ignore = "run by a_stranger_fills_no_memory_with_tickets"]
+    async fn child_of_the_tickets_test() {
+        let (port, kinds) = closing_tls_server(100).await;
+        let client = trusting(lead_to(OPEN), |_| {});
+        let visit = async |names: std::ops::Range<usize>| {
+            for number in names {
+                let url = format!("https://n{number}.tls.example:{port}/");
+                client.send(get(&url)).await.unwrap();
+                client.send(post(&url)).await.unwrap();
+            }
+        };
+        visit(0..50).await;
+        let resident = || Usage::now().resident_bytes.unwrap();
+        let before = resident();
+        visit(50..350).await;
+        let grown = resident().saturating_sub(before);
+        // Kept, they would be 8 times 300 times the chain.
+        assert!(grown < 40 << 20, "{grown} bytes");
+        assert!(client.delivering.pools.fill().sessions < 1 << 20);
+        assert_eq!(kinds.lock().unwrap().len(), 700);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_fills_no_memory_with_tickets() {
+        in_a_process("child_of_the_tickets_test", Vec::new()).await;
+    }
+
+    /// A server that keeps connections: a POST is answered 202, after a moment if it is to `/late` and never if it is to
+    /// `/slow`; a GET is hung up on. How many connections it saw.
+    async fn keeping_server() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let (addr, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let counted = count.clone();
+        beside(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                beside(async move {
+                    let mut head = [0; 8192];
+                    while let Ok(bytes) = socket.read(&mut head).await
+                        && head[..bytes].starts_with(b"POST")
+                    {
+                        if head.starts_with(b"POST /slow") {
+                            tokio::time::sleep(Duration::from_secs(60)).await;
+                        } else if head.starts_with(b"POST /late") {
+                            tokio::time::sleep(Duration::from_millis(300)).await;
+                        }
+                        let _ = socket.write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+                    }
+                });
+            }
+        });
+        (format!("http://{addr}"), count)
+    }
+
+    #[tokio::test]
+    async fn a_strangers_fetch_leaves_the_connections_of_deliveries_alone() {
+        let (server, connections) = keeping_server().await;
+        let client = trusting(Names::System, |_| {});
+        client.send(post(&format!("{server}/inbox"))).await.unwrap();
+        for number in 0..5 {
+            let fault = client.send(get(&format!("{server}/wp-login.php?{number}"))).await.unwrap_err();
+            assert_eq!(fault, NetFault::Broken);
+        }
+        let before = connections.load(Ordering::SeqCst);
+        client.send(post(&format!("{server}/inbox"))).await.unwrap();
+        assert_eq!(connections.load(Ordering::SeqCst), before, "the delivery has its connection still");
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_once_keeps_its_other_connections() {
+        let (server, connections) = keeping_server().await;
+        let client = trusting(Names::System, |_| {});
+        let late = || client.send(post(&format!("{server}/late")));
+        let (one, two) = tokio::join!(late(), late());
+        assert!(one.is_ok() && two.is_ok());
+        let slow = Outgoing { timeout: Duration::from_millis(200), ..post(&format!("{server}/slow")) };
+        assert_eq!(client.send(slow).await.unwrap_err(), NetFault::Timeout);
+        client.send(post(&format!("{server}/inbox"))).await.unwrap();
+        assert_eq!(connections.load(Ordering::SeqCst), 2, "the one that hung is gone, the other is not");
+    }
+
+    #[tokio::test]
+    async fn where_a_name_leads_is_forgotten_when_a_delivery_cannot_connect_and_for_nothing_else() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let client = trusting(
+            Names::Scripted(Arc::new(move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+                vec![OPEN.parse().unwrap()]
+            })),
+            |_| {},
+        );
+        let closed = TcpListener::bind((OPEN, 0)).await.unwrap().local_addr().unwrap().port();
+        // Connections to it stand, and nobody takes them.
+        let listener = TcpListener::bind((OPEN, 0)).await.unwrap();
+        let hanging = listener.local_addr().unwrap().port();
+        let url = |port: u16| format!("https://tls.example:{port}/");
+        let looked_up = || asked.load(Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(client.send(get(&url(closed))).await.unwrap_err(), NetFault::Connect);
+        }
+        assert_eq!(looked_up(), 1, "strangers choose whom we read from, ports included");
+        let hasty = Outgoing { timeout: Duration::from_millis(100), ..post(&url(hanging)) };
+        assert_eq!(client.send(hasty).await.unwrap_err(), NetFault::Timeout);
+        assert_eq!(client.send(post(&url(closed))).await.unwrap_err(), NetFault::Connect);
+        assert_eq!(looked_up(), 1);
+        assert_eq!(client.send(post(&url(closed))).await.unwrap_err(), NetFault::Connect);
+        assert_eq!(looked_up(), 2, "it may have moved");
     }
 
     #[tokio::test]
@@ -915,23 +1146,30 @@ mod tests {
                 }
             });
         }
-        // Two for each of three hosts.
-        let client = trusting(Names::System, |net| net.connections = 6);
+        // One is for reading; two for one host, one each for two others.
+        let client = trusting(Names::System, |net| net.connections = 5);
         for (addr, _) in &hosts {
-            client.send(get(&format!("http://{addr}/"))).await.unwrap();
+            client.send(post(&format!("http://{addr}/"))).await.unwrap();
         }
         let open = || hosts.iter().map(|(_, open)| open.load(Ordering::SeqCst)).collect::<Vec<_>>();
         let waited = Instant::now();
-        while open() != [0, 0, 0, 0, 0, 1, 1, 1] {
+        while open() != [0, 0, 0, 0, 1, 1, 1, 1] {
             assert!(waited.elapsed() < Duration::from_secs(20), "{:?}", open());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(counted(&client, "budget"), 5);
+        assert_eq!(counted(&client, "budget"), 4);
+        let gauge = |gauge: &crate::telemetry::Gauges| gauge.with_label_values(&["delivering"]).get();
+        assert_eq!(
+            (gauge(&client.metrics.outbound_hosts), gauge(&client.metrics.outbound_kept)),
+            (4, 4),
+            "as one sees"
+        );
         // Those that stayed are used again.
-        for (addr, _) in &hosts[5..] {
-            client.send(get(&format!("http://{addr}/"))).await.unwrap();
+        for (addr, _) in &hosts[4..] {
+            client.send(post(&format!("http://{addr}/"))).await.unwrap();
         }
-        assert_eq!(open()[5..], [1, 1, 1]);
+        assert_eq!(open()[4..], [1; 4]);
+        assert_eq!(counted(&client, "budget"), 4);
     }
 
     /// A proxy that makes tunnels to [`OPEN`], whatever it is asked for; what it was asked.

@@ -1,8 +1,8 @@
 //! Per host: how many fetches may be under way, how often others may lead us to it, and the breaker that gives a server which does not answer a rest. Decides
 //! only whether a fetch may start; `signed` does the fetching. Deliveries have lanes and breakers of their own.
 //!
-//! Promise: however many hosts strangers name, the memory kept is bounded; a host forgotten too early merely starts with
-//! a clean slate.
+//! Promises: however many hosts strangers name, the memory kept is bounded; a host forgotten too early merely starts with
+//! a clean slate; nobody who has many hosts, joined or not, holds more than a quarter of the places.
 
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +27,12 @@ const FAILURES: u32 = 5;
 const FIRST_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(10 * 60);
 
+/// Domains whose fetches are counted. One forgotten too early has its share twice.
+const DOMAINS: u64 = HOSTS;
+
+/// What the hosts of one registrable domain may hold of all places: one in so many.
+const SHARE: usize = 4;
+
 /// Fetches that may wait for one host's turn. More means somebody uses us against it, or it is very slow.
 const WAITING_PER_HOST: usize = 64;
 
@@ -38,10 +44,13 @@ const LED_PER_SECOND: NonZero<u32> = NonZero::new(10).unwrap();
 #[derive(Debug, Clone)]
 pub(super) struct Hosts {
     hosts: Cache<Authority, Arc<Host>>,
+    /// What each registrable domain may hold of `all`.
+    domains: Cache<String, Arc<Semaphore>>,
     all: Arc<Semaphore>,
     /// What fetches for strangers may hold of `all`.
     strangers: Arc<Semaphore>,
     per_host: usize,
+    per_domain: usize,
     clock: Clock,
 }
 
@@ -58,11 +67,11 @@ struct Host {
 pub(super) struct Turn {
     host: Arc<Host>,
     clock: Clock,
-    _places: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+    _places: (OwnedSemaphorePermit, OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
 impl Turn {
-    /// Says how it went: `false` is a network failure, `true` any answer at all.
+    /// Says how it went: `false` is a network failure that is the host's own, `true` any answer at all.
     pub(super) fn went(&self, well: bool) {
         let mut breaker = self.host.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         *breaker = if well { Breaker::default() } else { breaker.after_failure(self.clock.now()) };
@@ -70,13 +79,21 @@ impl Turn {
 }
 
 impl Hosts {
-    /// At most `in_flight` fetches in all, half of them for strangers, and `per_host` to one host.
+    /// At most `in_flight` fetches in all, half of them for strangers, a quarter to one registrable domain, and `per_host`
+    /// to one host.
     pub(super) fn new(in_flight: usize, per_host: usize, clock: Clock) -> Self {
         let hosts =
             Cache::builder().max_capacity(HOSTS).eviction_policy(EvictionPolicy::lru()).time_to_idle(HOST_IDLE).build();
-        let places = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        let (all, strangers) = (places(in_flight), places((in_flight / 2).max(1)));
-        Self { hosts, all, strangers, per_host: per_host.min(Semaphore::MAX_PERMITS), clock }
+        let domains = Cache::builder()
+            .max_capacity(DOMAINS)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(HOST_IDLE)
+            .build();
+        let most = in_flight.min(Semaphore::MAX_PERMITS);
+        let places = |count: usize| Arc::new(Semaphore::new(count));
+        let (all, strangers) = (places(most), places((most / 2).max(1)));
+        let (per_host, per_domain) = (per_host.min(Semaphore::MAX_PERMITS), (most / SHARE).max(1));
+        Self { hosts, domains, all, strangers, per_host, per_domain, clock }
     }
 
     /// Waits for a turn at this host, among strangers or not. Cancel-safe; the caller sets the deadline.
@@ -86,16 +103,17 @@ impl Hosts {
     pub(super) async fn turn(&self, authority: &Authority, stranger: bool) -> Result<Turn, &'static str> {
         let host = self.host(authority).await;
         host.awake(self.clock.now())?;
-        // The host's own place first: whoever waits for a slow host must not hold one of the places for all.
+        // The host's own place first, then its domain's: whoever waits for who is slow must not hold one of the places for all.
         let waiting = host.waiting.try_acquire().map_err(|_full| "busy")?;
         let own = host.slots.clone().acquire_owned().await.map_err(|_closed| "busy")?;
         drop(waiting);
+        let domain = self.domain(authority).await.acquire_owned().await.map_err(|_closed| "busy")?;
         let strange =
             if stranger { Some(self.strangers.clone().acquire_owned().await.map_err(|_closed| "busy")?) } else { None };
         let shared = self.all.clone().acquire_owned().await.map_err(|_closed| "busy")?;
         // Those before us in the queue may have found out meanwhile.
         host.awake(self.clock.now())?;
-        Ok(Turn { host, clock: self.clock.clone(), _places: (own, strange, shared) })
+        Ok(Turn { host, clock: self.clock.clone(), _places: (own, domain, strange, shared) })
     }
 
     /// Charges this host's budget for a redirect from another host.
@@ -108,6 +126,11 @@ impl Hosts {
 
     async fn host(&self, authority: &Authority) -> Arc<Host> {
         self.hosts.get_with_by_ref(authority, async { Arc::new(Host::new(self.per_host)) }).await
+    }
+
+    async fn domain(&self, authority: &Authority) -> Arc<Semaphore> {
+        let places = async { Arc::new(Semaphore::new(self.per_domain)) };
+        self.domains.get_with_by_ref(authority.registrable(), places).await
     }
 }
 
@@ -206,5 +229,26 @@ mod tests {
         assert!(tokio::time::timeout(soon, hosts.turn(&host("c.example"), true)).await.is_err(), "the third waits");
         let friend = tokio::time::timeout(soon, hosts.turn(&host("d.example"), false)).await;
         assert!(friend.is_ok_and(|turn| turn.is_ok()), "who is no stranger does not");
+    }
+
+    #[tokio::test]
+    async fn the_hosts_of_one_domain_hold_a_quarter_of_the_places_at_most() {
+        let hosts = Hosts::new(16, 4, Clock::manual(Timestamp::from_secs(1000)));
+        let host = |name: &str| Authority::parse(name).unwrap();
+        let mut held = Vec::new();
+        for number in 0..4 {
+            held.push(hosts.turn(&host(&format!("h{number}.evil.example")), number % 2 == 0).await.unwrap());
+        }
+        let soon = Duration::from_millis(20);
+        for joined in ["h9.evil.example", "evil.example:8443"] {
+            assert!(tokio::time::timeout(soon, hosts.turn(&host(joined), false)).await.is_err(), "{joined} waits");
+        }
+        for number in 0..12 {
+            let good = host(&format!("good{number}.example"));
+            let turn = tokio::time::timeout(soon, hosts.turn(&good, false)).await;
+            held.push(turn.expect("others do not").unwrap());
+        }
+        held.clear();
+        assert!(hosts.turn(&host("h9.evil.example"), false).await.is_ok());
     }
 }

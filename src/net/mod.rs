@@ -11,6 +11,7 @@ mod hosts;
 mod keyring;
 mod names;
 mod pools;
+mod sessions;
 mod shared;
 mod signed;
 #[cfg(test)]

@@ -368,12 +368,18 @@ impl SignedClient {
         let outcome = self.client.send(request).await;
         match &outcome {
             Ok(_) => turn.went(true),
-            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Protocol | NetFault::Broken) => {
-                turn.went(false)
-            }
-            Err(NetFault::Timeout) if fair => turn.went(false),
+            Err(NetFault::Dns | NetFault::Connect | NetFault::Tls | NetFault::Protocol) => turn.went(false),
+            // Once a connection stands it is about one page, and of a host there may always be some that are slow or cut
+            // off: strangers, who choose pages, could give it a rest from everybody.
+            Err(NetFault::Broken) if !journey.stranger => turn.went(false),
+            Err(NetFault::Timeout) if fair && !journey.stranger => turn.went(false),
             Err(
-                NetFault::Timeout | NetFault::Exhausted | NetFault::Refused(_) | NetFault::TooBig | NetFault::Coding,
+                NetFault::Broken
+                | NetFault::Timeout
+                | NetFault::Exhausted
+                | NetFault::Refused(_)
+                | NetFault::TooBig
+                | NetFault::Coding,
             ) => {}
         }
         Ok(outcome?)
@@ -754,6 +760,39 @@ mod tests {
         assert_eq!(hits.load(Ordering::SeqCst), before);
         clock.advance(Duration::from_secs(61));
         assert_eq!(client.get(&iri).await.unwrap_err(), FetchFault::TryLater("broken"));
+    }
+
+    #[tokio::test]
+    async fn a_stranger_gives_no_host_a_rest_by_pages_that_are_slow_or_cut_off() {
+        let mut fetch = testing::fetch();
+        fetch.timeout = Duration::from_millis(300);
+        let client = testing::signed_client(Clock::manual(NOON), &fetch);
+        for answer in [&b""[..], b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nzzz"] {
+            let (addr, _) = raw_server(OPEN, answer).await;
+            let iri = |page: usize| Iri::parse(&format!("http://{addr}/proxy?{page}#key")).unwrap();
+            for page in 0..10 {
+                let fault = client.get_key(&iri(page), false).await.unwrap_err();
+                assert!(matches!(fault, FetchFault::TryLater("broken" | "timeout")), "{page}: {fault:?}");
+            }
+            // Who is familiar has begun with a clean slate, and finds out for itself.
+            let mut rests = false;
+            for page in 0..20 {
+                let fault = client.get_key(&iri(page), true).await.unwrap_err();
+                rests = fault == FetchFault::TryLater("resting");
+                assert!(!rests || page >= 5, "{page}: {fault:?}");
+                if rests {
+                    break;
+                }
+            }
+            assert!(rests);
+        }
+        // That nobody is there is the host's own fault, whoever asks.
+        let closed = tokio::net::TcpListener::bind((OPEN, 0)).await.unwrap().local_addr().unwrap();
+        let iri = Iri::parse(&format!("http://{closed}/a#key")).unwrap();
+        for _ in 0..5 {
+            assert_eq!(client.get_key(&iri, false).await.unwrap_err(), FetchFault::TryLater("connect"));
+        }
+        assert_eq!(client.get_key(&iri, false).await.unwrap_err(), FetchFault::TryLater("resting"));
     }
 
     #[tokio::test]

@@ -142,16 +142,48 @@ pub(crate) async fn resetting(host: &str) -> SocketAddr {
 
 /// Who calls itself `tls.example`, or a name below it, as the test CA confirms, and speaks what is in `alpn`.
 pub(crate) fn tls_acceptor(alpn: &[&str]) -> tokio_rustls::TlsAcceptor {
-    use tokio_rustls::rustls::ServerConfig;
-    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.pem")).unwrap();
+    tokio_rustls::TlsAcceptor::from(Arc::new(tls_config(alpn, 0)))
+}
+
+/// The settings of it, with as many certificates more in the chain, which nobody needs.
+pub(crate) fn tls_config(alpn: &[&str], more: usize) -> rustls::ServerConfig {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let read = |pem: &[u8]| CertificateDer::from_pem_slice(pem).unwrap();
+    let mut chain = vec![read(include_bytes!("../../tests/fixtures/tls/server.pem"))];
+    chain.extend(std::iter::repeat_n(read(include_bytes!("../../tests/fixtures/tls/ca.pem")), more));
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../tests/fixtures/tls/server.key.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
     config.alpn_protocols = alpn.iter().map(|one| one.as_bytes().to_vec()).collect();
-    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+    config
+}
+
+/// Makes session tickets of as many bytes. What they hide is in the open: for tests.
+#[derive(Debug)]
+pub(crate) struct Tickets(pub(crate) usize);
+
+impl rustls::server::ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        3600
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let mut ticket = u32::try_from(plain.len()).ok()?.to_be_bytes().to_vec();
+        ticket.extend(plain);
+        ticket.resize(ticket.len().max(self.0), 0);
+        Some(ticket)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (length, rest) = ticket.split_first_chunk()?;
+        rest.get(..usize::try_from(u32::from_be_bytes(*length)).ok()?).map(<[u8]>::to_vec)
+    }
 }
 
 /// A TLS server that answers `tls` once to each connection.

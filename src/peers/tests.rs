@@ -679,8 +679,8 @@ async fn a_second_look_that_the_budget_refuses_is_our_trouble() {
     assert_eq!(world.peers.refetch_key(&refused[0]).await, Err(PeerFault::Gone { status: 404 }));
 
     // The same where the host has a rest: when that is over, it is asked, though ten minutes are not.
-    let (addr, hits) = raw_server(OTHER, b"").await;
-    let key_id = |n: usize| Iri::parse(&format!("http://{addr}/{n}#main-key")).unwrap();
+    let (addr, hits) = raw_server(OTHER, b"no TLS at all\r\n\r\n").await;
+    let key_id = |n: usize| Iri::parse(&format!("https://{addr}/{n}#main-key")).unwrap();
     for n in 0..5 {
         assert!(world.peers.refetch_key(&key_id(n)).await.is_err());
     }

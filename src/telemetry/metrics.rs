@@ -92,6 +92,13 @@ numbers! {
     /// Connections to other servers: closed (the server closes it after its answer), budget (a host's were closed because
     /// there were as many as net.connections), http2 (a server that takes nothing but HTTP/2 is spoken to so).
     outbound_connections: Counters = "shearwater_outbound_connections_total" by ["event"];
+    /// Servers that connections are kept to, by what they are for (delivering, reading).
+    outbound_hosts: Gauges = "shearwater_outbound_hosts" by ["use"];
+    /// How many connections may be kept open to them while nothing is sent (net.connections is the most), by what they are
+    /// for.
+    outbound_kept: Gauges = "shearwater_outbound_connections_kept" by ["use"];
+    /// Bytes of the TLS sessions by which servers are known again.
+    outbound_session_bytes: IntGauge = "shearwater_outbound_session_bytes";
     /// Documents that we wanted to read, by kind (document, key, json) and result.
     fetches: Counters = "shearwater_fetches_total" by ["kind", "result"];
 
@@ -203,7 +210,10 @@ impl Numbers {
                 &self.deliveries,
                 &[&["delivered"], &["dropped"], &["later"], &["expired"], &["blocked"], &["downgraded"]],
             ),
-            (&self.shared_signatures, &[&["taken"], &["refused"], &["refused-later"], &["all-refused"], &["unclear"]]),
+            (
+                &self.shared_signatures,
+                &[&["taken"], &["refused"], &["refused-later"], &["all-refused"], &["unclear"], &["software"]],
+            ),
             (
                 &self.inbound,
                 &[&["accepted", "relayed"], &["refused", "overload"], &["refused", "disk"], &["refused", "date"]],
@@ -231,6 +241,10 @@ impl Numbers {
         }
         for kind in ["posts", "facets", "accounts", "hashtags"] {
             let _ = self.search_seconds.with_label_values(&[kind]);
+        }
+        for serves in ["delivering", "reading"] {
+            self.outbound_hosts.with_label_values(&[serves]).set(0);
+            self.outbound_kept.with_label_values(&[serves]).set(0);
         }
         self.trends_withheld.with_label_values(&["tag", "hidden"]).set(0);
         self.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

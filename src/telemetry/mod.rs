@@ -8,5 +8,5 @@ mod series;
 pub mod traces;
 
 pub use metrics::{Metrics, Numbers};
-pub use process::{Usage, most_descriptors, raise_descriptors};
+pub use process::{Taker, Usage, most_descriptors, raise_descriptors};
 pub use series::{Counters, Gauges, Histograms, Spans};

@@ -29,6 +29,31 @@ pub fn raise_descriptors() -> Option<u64> {
     most_descriptors()
 }
 
+/// Who takes descriptors by the thousand. Together they leave a quarter: for requests of ours that are under way, and files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taker {
+    /// Connections from the world.
+    World,
+    /// Those of each of the operator's two listeners.
+    Operator,
+    /// Connections to other servers that are kept open.
+    Kept,
+}
+
+impl Taker {
+    /// How many descriptors it may have of `most`, if it wants so many; `None` is no limit. One at least.
+    #[must_use]
+    pub fn room(self, most: Option<u64>, wanted: usize) -> usize {
+        let sixteenths = match self {
+            Self::World => 6,
+            Self::Operator => 1,
+            Self::Kept => 4,
+        };
+        let room = most.map_or(usize::MAX, |most| usize::try_from(most / 16 * sixteenths).unwrap_or(usize::MAX));
+        wanted.min(room).max(1)
+    }
+}
+
 /// Looked at just now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -92,6 +117,23 @@ mod tests {
         assert!(before.threads.unwrap() >= 1 && after.processor >= before.processor);
         assert!(after.open_descriptors.unwrap() > 3 && after.most_descriptors.unwrap() >= 1024, "{after:?}");
         assert!(!after.is_short_of_descriptors());
+    }
+
+    #[test]
+    fn what_is_taken_by_the_thousand_fits_into_the_descriptors_that_there_are() {
+        // As the defaults are.
+        let wanted = [(Taker::World, 8192), (Taker::Kept, 16_384), (Taker::Operator, 256), (Taker::Operator, 256)];
+        for most in [256, 1024, 4096, 16_384, DESCRIPTORS, 1 << 20] {
+            let taken: usize = wanted.iter().map(|(taker, wanted)| taker.room(Some(most), *wanted)).sum();
+            assert!(taken as u64 <= most - most / 4, "{taken} of {most}");
+        }
+        for (taker, wanted) in wanted {
+            for most in [Some(DESCRIPTORS), None] {
+                assert_eq!(taker.room(most, wanted), wanted, "as much as is wanted of {most:?}");
+            }
+        }
+        let few = [Taker::World, Taker::Kept, Taker::Operator].map(|taker| taker.room(Some(1024), 100_000));
+        assert_eq!(few, [384, 256, 64]);
     }
 
     /// The test below runs this one in a process of its own: the limit holds for all of it.

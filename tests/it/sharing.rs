@@ -187,7 +187,7 @@ async fn a_server_that_takes_nothing_but_http_2_gets_everything() {
     eventually("it has all", || came.lock().expect("a lock").len() == 5).await;
     let came = came.lock().expect("a lock").clone();
     assert!(came.iter().all(|version| *version == hyper::Version::HTTP_2), "{came:?}");
-    assert_eq!(connections(&relay, "http2"), 1.0, "it is found out once");
+    assert_eq!(connections(&relay, "http2"), 1.0, "found out once, and remembered");
 }
 
 /// What Mastodon's documentation asks of a signed POST (docs.joinmastodon.org/spec/security), written from its text: which
