@@ -56,7 +56,8 @@ impl Flight {
         let whole = self.shared.config.timeout * 3 / 2;
         let host = self.inbox.authority();
         let span = tracing::debug_span!("delivery", peer.host = %host, log.seq = seq.0);
-        let exchange = self.exchange().instrument(span);
+        // Boxed, or the task is made by moving its size about three times.
+        let exchange = Box::pin(self.exchange()).instrument(span);
         let (landing, reason) = match slot.run(tokio::time::timeout(whole, exchange)).await {
             Some(Ok(landing)) => (Some(landing), ""),
             Some(Err(_elapsed)) => (None, "timeout"),

@@ -235,7 +235,7 @@ impl SignedClient {
         timeout: Duration,
     ) -> Result<Answer, NetFault> {
         let headers = self.sign(scheme, Method::POST, inbox, Some(*digest)).await?;
-        self.deliver(inbox, body, headers, timeout).await
+        self.deliver(inbox.url(), body, headers, timeout).await
     }
 
     /// The same with a signature that names no host, and that all share to whom this is posted at the same path in the same
@@ -250,23 +250,25 @@ impl SignedClient {
         digest: &Body,
         timeout: Duration,
     ) -> Result<Answer, NetFault> {
-        let (key, url, at, over) = (self.key_for(inbox), inbox.url(), self.clock.now(), *digest);
-        let (signer, path) = (key.clone(), url.clone());
-        let make = self.signing(move || http_sig::sign_shared(&signer, &path, &over, at));
+        let (key, url, at) = (self.key_for(inbox), inbox.url(), self.clock.now());
+        let make = async {
+            let (signer, path, over) = (key.clone(), url.clone(), *digest);
+            self.signing(move || http_sig::sign_shared(&signer, &path, &over, at)).await
+        };
         let headers = self.shared.get(digest, &url, at, key.key_id(), make).await?;
-        self.deliver(inbox, body, headers.to_vec(), timeout).await
+        self.deliver(url, body, headers.to_vec(), timeout).await
     }
 
     async fn deliver(
         &self,
-        inbox: &Iri,
+        url: Url,
         body: &Bytes,
         headers: Vec<(HeaderName, HeaderValue)>,
         timeout: Duration,
     ) -> Result<Answer, NetFault> {
         let request = Outgoing {
             method: Method::POST,
-            url: inbox.url(),
+            url,
             headers,
             body: Some(body.clone()),
             timeout,
