@@ -1,6 +1,6 @@
 //! Who allocates how much memory: for each delivery and for each activity that comes in, by function.
 //!
-//! `cargo bench --bench allocations` runs all; `-- delivery` and `-- inbound` run a part, `-- 500` delivers to that many. As a test it delivers a few long
+//! `cargo test --bench allocations -- --bench` runs all, unoptimised, so that each function still has its name; `-- delivery` and `-- inbound` run a part, `-- 500` delivers to that many. As a test it delivers a few long
 //! posts, and looks only at whether any of them was copied for each subscriber.
 //!
 //! Counted is what the whole process asks its allocator for while posts go through, but for what the simulated servers

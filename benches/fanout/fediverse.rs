@@ -23,7 +23,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value, json};
-use shearwater::demo::{Arrival, Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions};
+use shearwater::demo::{Arrival, Composed, Family, Instance, Options, PostSpec, Swarm, SwarmOptions, TLS_SHARE};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -106,15 +106,15 @@ struct Sent {
 
 impl Fediverse {
     async fn start(relay: &str, subscribers: usize) -> anyhow::Result<Self> {
-        let swarm = swarm(subscribers, None).await?;
+        let swarm = swarm(subscribers, Vec::new()).await?;
         let name = Options { name: "poster".to_owned(), ..Options::default() };
         let poster = Arc::new(Instance::start(Family::Mastodon, name).await?);
         Ok(Self { relay: relay.to_owned(), subscribers, living: subscribers, swarm, poster, posting: JoinSet::new() })
     }
 
     async fn wrap(&mut self, folder: &Path) -> anyhow::Result<Value> {
-        let (tls, roots) = certificate(self.subscribers)?;
-        self.swarm = swarm(self.subscribers, Some(tls)).await?;
+        let (tls, roots) = certificates(self.subscribers)?;
+        self.swarm = swarm(self.subscribers, tls).await?;
         let file = folder.join("subscribers.pem");
         std::fs::write(&file, roots)?;
         Ok(json!({ "roots": file }))
@@ -223,24 +223,27 @@ impl Fediverse {
     }
 }
 
-async fn swarm(subscribers: usize, tls: Option<Arc<ServerConfig>>) -> anyhow::Result<Swarm> {
+async fn swarm(subscribers: usize, tls: Vec<Arc<ServerConfig>>) -> anyhow::Result<Swarm> {
     let options = SwarmOptions { family: Family::Mastodon, keep_arrivals: true, tls, ..SwarmOptions::default() };
     Ok(Swarm::start(subscribers, options).await?)
 }
 
-/// One for all the addresses of so many subscribers, and the authority behind it, in PEM.
-fn certificate(subscribers: usize) -> anyhow::Result<(Arc<ServerConfig>, String)> {
+/// Certificates for the addresses of so many subscribers, two kilobytes each, and the authority behind them, in PEM.
+fn certificates(subscribers: usize) -> anyhow::Result<(Vec<Arc<ServerConfig>>, String)> {
     let (authority_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let roots = authority.self_signed(&authority_key)?.pem();
+    let issuer = Issuer::new(authority, authority_key);
     let addresses: Vec<String> = Swarm::addresses(subscribers).map(|address| address.to_string()).collect();
-    let signed = CertificateParams::new(addresses)?.signed_by(&key, &Issuer::new(authority, authority_key))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
-    let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let config = config.with_single_cert(vec![signed.der().clone()], key.into())?;
-    Ok((Arc::new(config), roots))
+    let of = |addresses: &[String]| {
+        let signed = CertificateParams::new(addresses)?.signed_by(&key, &issuer)?;
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        anyhow::Ok(Arc::new(config.with_single_cert(vec![signed.der().clone()], key.into())?))
+    };
+    Ok((addresses.chunks(TLS_SHARE).map(of).collect::<anyhow::Result<_>>()?, roots))
 }
 
 /// Sends posts to the relay: in a rhythm, or a few at a time. One that is refused, or not answered, is not sent again.

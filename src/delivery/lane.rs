@@ -494,9 +494,10 @@ impl Lane {
     }
 
     fn gave_up(&self, count: u64) {
-        if count > 0 {
-            tracing::info!(peer.host = %self.authority, count, "entries that it will not get");
+        if count == 0 {
+            return;
         }
+        tracing::info!(peer.host = %self.authority, count, "entries that it will not get");
         self.shared.count("expired", count);
         self.save_place();
     }

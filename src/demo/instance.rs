@@ -65,7 +65,7 @@ impl Instance {
         let stop = self.shared.stop.child_token();
         let (shared, tasks) = (Arc::clone(&self.shared), self.shared.tasks.clone());
         let handler = move |arrived| handle(Arc::clone(&shared), arrived);
-        let task = self.shared.tasks.spawn(serve::accept(listener, None, tasks, stop.clone(), handler));
+        let task = self.shared.tasks.spawn(serve::accept(listener, |_| None, tasks, stop.clone(), handler));
         *self.listening.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop, task));
     }
 

@@ -57,7 +57,7 @@ pub use report::{Deliveries, Kept, Lag, Line, Posts, Summary};
 pub use run::{Demo, Plan, run};
 pub use searching::Searched;
 pub use sign::{Profile, Tweaks};
-pub use swarm::{Arrival, MAX_SWARM, Swarm, SwarmOptions};
+pub use swarm::{Arrival, MAX_SWARM, Swarm, SwarmOptions, TLS_SHARE};
 pub use view::Show;
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ pub(super) struct Arrived {
     pub(super) local: SocketAddr,
 }
 
-/// Serves `listener` until `stop`, over TLS if there is any. Connections whose two ends are not both loopback are closed
+/// Serves `listener` until `stop`, over TLS where `tls` has it for an address of ours. Connections whose two ends are not both loopback are closed
 /// unread.
 pub(super) async fn accept<H, F>(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: impl Fn(SocketAddr) -> Option<TlsAcceptor>,
     tasks: TaskTracker,
     stop: CancellationToken,
     handler: H,
@@ -57,7 +57,7 @@ pub(super) async fn accept<H, F>(
         match accepted {
             Ok((stream, peer)) if peer.ip().is_loopback() => {
                 let Some(local) = stream.local_addr().ok().filter(|local| local.ip().is_loopback()) else { continue };
-                let (handler, stop, tls) = (handler.clone(), stop.clone(), tls.clone());
+                let (handler, stop, tls) = (handler.clone(), stop.clone(), tls(local));
                 let _best_effort = stream.set_nodelay(true);
                 let serving = async move {
                     let Some(tls) = tls else { return serve(stream, local, handler).await };

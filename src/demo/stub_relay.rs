@@ -60,7 +60,7 @@ impl StubRelay {
         });
         let shared = Arc::clone(&inner);
         let handler = move |arrived| handle(Arc::clone(&shared), arrived);
-        inner.tasks.spawn(serve::accept(listener, None, inner.tasks.clone(), inner.stop.clone(), handler));
+        inner.tasks.spawn(serve::accept(listener, |_| None, inner.tasks.clone(), inner.stop.clone(), handler));
         Self(inner)
     }
 

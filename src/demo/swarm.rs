@@ -35,6 +35,9 @@ use crate::clock::Clock;
 /// The most subscribers of one swarm.
 pub const MAX_SWARM: usize = 60_000;
 
+/// How many subscribers have one certificate, so that it is as long as they are elsewhere.
+pub const TLS_SHARE: usize = 250;
+
 /// Bodies up to this many bytes are searched to their end for what they are; of longer ones the beginning.
 const SHORT: usize = 2048;
 
@@ -51,8 +54,8 @@ pub struct SwarmOptions {
     pub endless: bool,
     /// Keep for each delivery what came, to whom and when: see [`Swarm::take_arrivals`] and [`Swarm::body`].
     pub keep_arrivals: bool,
-    /// What they have for TLS; it must be good for the address of each. `None`: plain http.
-    pub tls: Option<Arc<ServerConfig>>,
+    /// What they have for TLS, each [`TLS_SHARE`] of them one; it must be good for the address of each. Empty: plain http.
+    pub tls: Vec<Arc<ServerConfig>>,
 }
 
 /// A delivery.
@@ -74,7 +77,7 @@ impl Default for SwarmOptions {
             status: 202,
             endless: false,
             keep_arrivals: false,
-            tls: None,
+            tls: Vec::new(),
         }
     }
 }
@@ -126,7 +129,11 @@ impl Swarm {
             stop: CancellationToken::new(),
         });
         let (tasks, stop) = (TaskTracker::new(), inner.stop.clone());
-        let tls = inner.options.tls.clone().map(TlsAcceptor::from);
+        let shared = Arc::clone(&inner);
+        let tls = move |local: SocketAddr| {
+            let share = index_of(local.ip())? / TLS_SHARE;
+            shared.options.tls.get(share).cloned().map(TlsAcceptor::from)
+        };
         let shared = Arc::clone(&inner);
         let handler = move |arrived| handle(Arc::clone(&shared), arrived);
         tasks.spawn(serve::accept(listener, tls, tasks.clone(), stop, handler));
@@ -243,7 +250,7 @@ impl Drop for Swarm {
 
 impl Inner {
     fn origin(&self, index: usize) -> String {
-        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.options.tls.is_empty() { "http" } else { "https" };
         format!("{scheme}://{}:{}", address(index), self.port)
     }
 

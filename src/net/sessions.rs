@@ -1,10 +1,10 @@
 //! TLS sessions of servers that get deliveries, for connections that are made anew: one costs a third then. How big a ticket is,
 //! and the certificates that rustls keeps beside each, is for the server to choose, up to 128 KiB; so they are weighed.
 //!
-//! Promises: all together never take more than [`MOST`] bytes; of one server no more than [`TICKETS`] are kept, and no big
-//! one; what was used longest ago goes first; a ticket is used once.
+//! Promises: all together never take more than [`MOST`] bytes; of one server one ticket is kept, and no big one; what
+//! was used longest ago goes first; a ticket is used once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,15 +14,11 @@ use rustls::pki_types::ServerName;
 
 use super::pools::oldest;
 
-/// Bytes of all sessions: those of 13,000 servers with one ticket and ordinary certificates.
+/// Bytes of all sessions: those of 13,000 servers with ordinary certificates.
 pub(super) const MOST: usize = 64 << 20;
 
 /// Bytes of one session. Real ones have 2 to 8 KiB.
 const MOST_OF_ONE: usize = 16 << 10;
-
-/// Tickets kept of one server, while less than half of [`MOST`] is taken; beyond that, one. Most servers send two at each
-/// handshake, and most of them have one or two connections of ours.
-const TICKETS: usize = 2;
 
 /// What is counted for each server, and again for each session, beside what the server chose: names, lists, keys.
 const BESIDE: usize = 512;
@@ -46,7 +42,9 @@ struct Server {
     used: u64,
     group: Option<NamedGroup>,
     old: Option<(usize, Tls12ClientSessionValue)>,
-    tickets: VecDeque<(usize, Tls13ClientSessionValue)>,
+    /// One, of the two that most servers send at each handshake: most have one connection of ours, and each new one brings
+    /// new tickets.
+    ticket: Option<(usize, Tls13ClientSessionValue)>,
 }
 
 impl Sessions {
@@ -88,8 +86,8 @@ impl Sessions {
 
 impl Server {
     fn bytes(&self) -> usize {
-        let tickets: usize = self.tickets.iter().map(|(bytes, _)| bytes).sum();
-        BESIDE + tickets + self.old.as_ref().map_or(0, |(bytes, _)| *bytes)
+        let of = |bytes: Option<&usize>| bytes.copied().unwrap_or_default();
+        BESIDE + of(self.ticket.as_ref().map(|(bytes, _)| bytes)) + of(self.old.as_ref().map(|(bytes, _)| bytes))
     }
 }
 
@@ -116,20 +114,12 @@ impl ClientSessionStore for Sessions {
     }
 
     fn insert_tls13_ticket(&self, name: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let (bytes, held) = {
-            let kept = self.kept();
-            (kept.bytes, kept.servers.get(&name).map_or(0, |server| server.tickets.len()))
-        };
-        // Those that came first are as good, and nothing is weighed in vain.
-        let most = if bytes < self.most / 2 { TICKETS } else { 1 };
-        if held >= most {
+        // The one that came first is as good, and nothing is weighed in vain.
+        if self.kept().servers.get(&name).is_some_and(|server| server.ticket.is_some()) {
             return;
         }
         if let Some(bytes) = weigh(&ticket) {
-            self.change(name, |server| {
-                server.tickets.push_back((bytes, ticket));
-                server.tickets.truncate(TICKETS);
-            });
+            self.change(name, |server| server.ticket = Some((bytes, ticket)));
         }
     }
 
@@ -139,7 +129,7 @@ impl ClientSessionStore for Sessions {
         let server = servers.get_mut(name)?;
         *uses += 1;
         server.used = *uses;
-        let (weighs, ticket) = server.tickets.pop_back()?;
+        let (weighs, ticket) = server.ticket.take()?;
         *bytes -= weighs;
         Some(ticket)
     }
@@ -225,20 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn a_server_has_two_tickets_and_each_is_used_once() {
+    fn a_server_has_one_ticket_and_it_is_used_once() {
         let (sessions, server) = (Arc::new(Sessions::new(MOST)), server(200, 8));
         let client = client(&sessions, &rustls::version::TLS13);
         assert_eq!(connect(&client, &server, "a.tls.example"), HandshakeKind::Full);
         let held = |name: &str| {
             let name = ServerName::try_from(name.to_owned()).unwrap();
-            sessions.kept().servers.get(&name).map_or(0, |server| server.tickets.len())
+            sessions.kept().servers.get(&name).map_or(0, |server| usize::from(server.ticket.is_some()))
         };
-        assert_eq!((held("a.tls.example"), held("b.tls.example")), (TICKETS, 0));
+        assert_eq!((held("a.tls.example"), held("b.tls.example")), (1, 0));
         let name = ServerName::try_from("a.tls.example").unwrap();
         assert!(sessions.kx_hint(&name).is_some());
-        for _ in 0..TICKETS {
-            assert!(sessions.take_tls13_ticket(&name).is_some());
-        }
+        assert!(sessions.take_tls13_ticket(&name).is_some());
         assert!(sessions.take_tls13_ticket(&name).is_none());
         assert_eq!(sessions.bytes(), BESIDE, "what was taken is not counted any more");
         assert_eq!(connect(&client, &server, "a.tls.example"), HandshakeKind::Full);

@@ -73,7 +73,7 @@ numbers! {
     deliveries: Counters = "shearwater_deliveries_total" by ["result"];
     /// Deliveries with a signature that is for many servers, by what became of it: taken, refused (the first that a server
     /// got), refused-later (by one that had taken them before), all-refused (so was one for that server alone: something
-    /// else is wrong); software: a server is tried anew because it runs something else now.
+    /// else is wrong), unclear (to that one came neither yes nor no); software: a server is tried anew because it runs something else now.
     shared_signatures: Counters = "shearwater_shared_signatures_total" by ["result"];
     /// Time from accepted to delivered, in seconds, first attempt or not.
     lag_seconds: Histogram = "shearwater_delivery_lag_seconds" in DELIVERY;

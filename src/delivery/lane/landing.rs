@@ -216,3 +216,28 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learned(software: &str, shared: Option<Sharing>, scheme: Option<Scheme>) -> Learned {
+        Learned { scheme, shared, announce_until: None, software: Some(software.to_owned()) }
+    }
+
+    #[test]
+    fn what_was_learned_of_one_software_says_nothing_of_what_replaced_it() {
+        let refused = learned("mastodon", Some(Sharing::Refused), None);
+        let facts_of = |software: &str| {
+            let mut facts = AuthorityFacts { software: Some(software.to_owned()), ..AuthorityFacts::default() };
+            refused.apply(&mut facts);
+            facts.shared
+        };
+        assert_eq!((facts_of("mastodon"), facts_of("misskey")), (Some(Sharing::Refused), None));
+        let later = learned("mastodon", None, Some(Scheme::Rfc9421));
+        let both = refused.clone().and(later);
+        assert_eq!(both, learned("mastodon", Some(Sharing::Refused), Some(Scheme::Rfc9421)));
+        let other = learned("misskey", None, Some(Scheme::Rfc9421));
+        assert_eq!(both.and(other.clone()), other);
+    }
+}
