@@ -543,14 +543,14 @@ async fn an_undo_in_place_of_a_refused_deletion_names_its_host() {
 #[tokio::test(start_paused = true)]
 async fn which_profile_a_server_wants_is_written_down_once_an_hour_at_most() {
     let (dir, clock, _) = noon();
-    let world = World::scripted(&["401", "202", "401", "202", "401", "202"]);
+    let world = World::scripted(&["401", "202", "401", "202"]);
     let mut rig = Rig::open(dir.path(), &clock, &world, |_| {});
     rig.join("sub.example", "akkoma").await;
-    for _ in 0..3 {
+    for _ in 0..2 {
         rig.append_many(1).await;
         rig.caught_up("sub.example").await;
     }
-    let schemes = [Scheme::Cavage, Scheme::Rfc9421, Scheme::Rfc9421, Scheme::Cavage, Scheme::Cavage, Scheme::Rfc9421];
+    let schemes = [Scheme::Cavage, Scheme::Rfc9421, Scheme::Rfc9421, Scheme::Cavage];
     assert_eq!(manners(&world, "sub.example"), schemes.map(Manner::Own), "each time the one that went through");
     assert_eq!(facts_of(&rig, "sub.example").scheme, Some(Scheme::Rfc9421), "the first is what was written");
     rig.stop().await;
@@ -616,11 +616,15 @@ async fn an_origin_sees_no_more_fetches_a_second_than_its_rate_after_an_outage_e
         rig.join(&format!("sub{number}.example"), "akkoma").await;
         world.set(&format!("sub{number}.example"), "refuse");
     }
-    // Nobody can be reached for ten minutes.
+    // Nobody can be reached for ten minutes: all wait, for a deletion that has no turn to ask for, while posts come.
+    rig.append(|draft| (draft.kind, draft.carried) = (Kind::Delete, false)).await;
+    for number in 0..60 {
+        let host = format!("sub{number}.example");
+        eventually("it waits", || rig.state(&host) == Some(LaneState::Failing)).await;
+    }
     for _ in 0..5 {
         rig.append(|draft| draft.carried = false).await;
     }
-    both_pass(&clock, Duration::from_secs(1)).await;
     clock.advance(Duration::from_secs(600));
     world.forget();
     for number in 0..60 {
@@ -633,13 +637,14 @@ async fn an_origin_sees_no_more_fetches_a_second_than_its_rate_after_an_outage_e
         rig.caught_up(&format!("sub{number}.example")).await;
     }
     let mut seconds = std::collections::BTreeMap::new();
-    for post in world.posts() {
+    for post in world.posts().iter().filter(|post| post.body["type"] == "Announce") {
         *seconds.entry(post.at.duration_since(started).as_secs()).or_insert(0) += 1;
     }
     assert_eq!(seconds.values().sum::<usize>(), 300);
-    // Both clocks move in steps of a quarter, so that a second may have five quarters' worth. Two turns each were had before.
-    assert!(seconds.iter().skip(1).all(|(_, count)| *count <= 26), "{seconds:?}");
-    assert!(seconds[&0] <= 50 + 120 + 26, "{seconds:?}");
+    // Both clocks move in steps of a quarter, so that a second may have five quarters' worth.
+    let (burst, a_second) = (50, 26);
+    assert!(seconds.iter().skip(1).all(|(_, count)| *count <= a_second), "{seconds:?}");
+    assert!(seconds[&0] <= burst + a_second, "{seconds:?}");
     rig.stop().await;
 }
 
