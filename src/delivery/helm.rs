@@ -88,6 +88,8 @@ pub(super) struct Helm {
     asked: bool,
     /// Something failed and nothing has gone through since: one request at a time.
     retrying: bool,
+    /// It waits for something that was wanting here, and for nothing else.
+    ours: bool,
     last_launch: Option<Instant>,
     /// Whose posts were last refused, and when that was last counted.
     refused: Option<(Authority, Instant)>,
@@ -109,6 +111,7 @@ impl Helm {
         let mut helm = Self {
             window: Window::new(position, most),
             retrying: health.consecutive > 0,
+            ours: false,
             health,
             limits,
             gaps,
@@ -170,6 +173,7 @@ impl Helm {
             return (Next::Wait(now.wall.plus(until - now.instant)), 0);
         }
         let mut given_up = 0;
+        self.ours = false;
         if self.resume.take().is_some() && self.state() == LaneState::Dormant {
             given_up = self.give_up_before(head);
         }
@@ -231,10 +235,12 @@ impl Helm {
             Outcome::Forbidden | Outcome::Unverified => self.refuse(landed, now),
             Outcome::Ours => {
                 self.window.put_back(landed.seq);
-                self.wait(now, OURS_PAUSE);
+                // What it waits for already may be longer.
+                self.ours |= self.resume.is_none();
+                self.resume = self.resume.max(Some(now.instant + OURS_PAUSE));
                 Event::Later { first: false }
             }
-            Outcome::Gone | Outcome::Moved if self.resume.is_none() => Event::Ask,
+            Outcome::Gone | Outcome::Moved if self.resume.is_none() || self.ours => Event::Ask,
             Outcome::Gone | Outcome::Moved => self.fail(landed, None, false, now),
             Outcome::Later { after, answered } => self.fail(landed, after, answered, now),
         }
@@ -350,7 +356,8 @@ impl Helm {
     /// The lane waits. What was under way when it failed fails with it, and counts once.
     fn fail_lane(&mut self, reason: &str, after: Option<Duration>, now: Now) -> bool {
         self.retrying = true;
-        let alone = self.resume.is_none();
+        let alone = self.resume.is_none() || self.ours;
+        self.ours = false;
         if alone {
             health::failed(&mut self.health, now.wall, reason, after.is_some());
             self.wait(now, self.pause(now));

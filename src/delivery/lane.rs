@@ -107,6 +107,7 @@ pub(super) struct Parked {
     pub(super) until: Instant,
     helm: Helm,
     written: Health,
+    own_until: Option<Instant>,
     spent: Option<Instant>,
     usual: Duration,
     unsaved: VecDeque<u64>,
@@ -142,6 +143,7 @@ impl Parked {
             until: helm.resume().unwrap_or(now.instant),
             helm,
             written: health,
+            own_until: None,
             // What is left of a server's allowance after a restart is not known: as if it had been used up.
             spent: (!is_new).then(|| now.instant + GOTOSOCIAL_GAP * GOTOSOCIAL_BURST),
             usual: Duration::ZERO,
@@ -188,7 +190,7 @@ impl Lane {
         parked: Parked,
         turn: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        let Parked { until: _, helm, written, spent, usual, unsaved } = parked;
+        let Parked { until: _, helm, written, own_until, spent, usual, unsaved } = parked;
         Self {
             helm,
             authority: subscriber.authority.clone(),
@@ -199,7 +201,7 @@ impl Lane {
             flights: JoinSet::new(),
             carried: HashMap::new(),
             trial: None,
-            own_until: None,
+            own_until,
             unwritten: landing::Learned::default(),
             profile_learned: None,
             paced: None,
@@ -222,9 +224,9 @@ impl Lane {
     }
 
     fn park(self, until: Instant) -> Box<Parked> {
-        let Self { mut helm, written, spent, usual, unsaved, .. } = self;
+        let Self { mut helm, written, own_until, spent, usual, unsaved, .. } = self;
         helm.slim();
-        Box::new(Parked { until, helm, written, spent, usual, unsaved })
+        Box::new(Parked { until, helm, written, own_until, spent, usual, unsaved })
     }
 
     fn now(&self) -> Now {
@@ -367,7 +369,8 @@ impl Lane {
             self.pass_over(seq, why);
             return Step::Again;
         }
-        if plan == Plan::Announce && entry.kind == Kind::Create {
+        // One that is tried again sends one at a time, and forgets what it did not try: it would take turns for nothing.
+        if plan == Plan::Announce && entry.kind == Kind::Create && !self.helm.is_retrying() {
             let turn = || self.shared.pace.turn(&entry.object.authority(), now);
             if self.helm.window().wait_turn(seq, turn).is_some_and(|turn| turn > now) {
                 return Step::Again;

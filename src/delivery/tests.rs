@@ -567,6 +567,9 @@ async fn no_subscriber_is_blamed_when_we_are_out_of_descriptors() {
     assert!((2..=80).contains(&world.count()), "{} attempts in a minute", world.count());
     let health = rig.row("sub.example").unwrap().health.clone();
     assert_eq!((health.consecutive, health.failed_days, health.last_failure), (0, 0, None));
+    // What is the server's own fault meanwhile is.
+    world.set("sub.example", "500");
+    eventually("that counts", || rig.row("sub.example").unwrap().health.consecutive > 0).await;
     world.set("sub.example", "202");
     rig.caught_up("sub.example").await;
     assert_eq!(numbers(&world.delivered("sub.example")), [1, 2, 3]);

@@ -30,7 +30,7 @@ pub(super) struct Learned {
     scheme: Option<Scheme>,
     shared: Option<Sharing>,
     announce_until: Option<Timestamp>,
-    /// What it ran then: of what replaced that, nothing was learned.
+    /// What it ran then, if that was known: of what replaced that, nothing was learned.
     software: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl Learned {
     }
 
     pub(super) fn apply(&self, facts: &mut AuthorityFacts) {
-        if !self.is_empty() && facts.software == self.software {
+        if !self.is_empty() && (self.software.is_none() || facts.software == self.software) {
             facts.scheme = self.scheme.or(facts.scheme);
             facts.shared = self.shared.or(facts.shared);
             facts.announce_until = self.announce_until.or(facts.announce_until);
@@ -49,7 +49,7 @@ impl Learned {
 
     /// This, and what is newer.
     fn and(self, newer: Self) -> Self {
-        if self.software != newer.software {
+        if self.software.is_some() && self.software != newer.software {
             return newer;
         }
         Self {
@@ -161,7 +161,8 @@ impl Lane {
             Event::Later { first: false } => {}
         }
         self.handle.say(reason);
-        if matches!(event, Event::Paused | Event::Later { .. }) && self.helm.is_over(self.now()) {
+        let was_theirs = landed.outcome != Outcome::Ours;
+        if was_theirs && matches!(event, Event::Paused | Event::Later { .. }) && self.helm.is_over(self.now()) {
             self.end("nothing has gone through for too long");
         }
     }
