@@ -84,8 +84,8 @@ pub(super) enum Courier {
 }
 
 impl Courier {
-    /// Posts once. The error is one word.
-    async fn post(&self, letter: &Letter<'_>, manner: Manner, timeout: Duration) -> Result<Reply, &'static str> {
+    /// Posts once.
+    async fn post(&self, letter: &Letter<'_>, manner: Manner, timeout: Duration) -> Result<Reply, NetFault> {
         let Letter { inbox, message, from, .. } = letter;
         match self {
             Self::Signed(client) => {
@@ -95,9 +95,9 @@ impl Courier {
                     Manner::Shared => client.post_shared(inbox, body, digest, timeout).await,
                     Manner::Own(scheme) => client.post(inbox, body, digest, scheme, timeout).await,
                 };
-                let answer = sent.map_err(|fault| fault.word())?;
+                let answer = sent?;
                 if let Some(fault) = not_an_answer(&answer) {
-                    return Err(fault.word());
+                    return Err(fault);
                 }
                 let retry_after = answer.header(&RETRY_AFTER).map(str::to_owned);
                 Ok(Reply { status: answer.status, retry_after })
@@ -142,11 +142,13 @@ pub(super) async fn send(courier: &Courier, letter: &Letter<'_>, timeout: Durati
         let next = manner.next(letter.manner);
         let reply = match courier.post(letter, manner, timeout).await {
             Ok(reply) => reply,
-            Err(word) => {
-                let ours = word == NetFault::Exhausted.word();
-                let outcome = if ours { Outcome::Ours } else { Outcome::Later { after: None, answered: false } };
+            Err(fault) => {
+                let outcome = match fault {
+                    NetFault::Exhausted => Outcome::Ours,
+                    _ => Outcome::Later { after: None, answered: false },
+                };
                 let heard = (manner != letter.manner && letter.manner == Manner::Shared).then_some(Heard::Unclear);
-                return Report { outcome, reason: Cow::Borrowed(word), learned: None, heard };
+                return Report { outcome, reason: Cow::Borrowed(fault.word()), learned: None, heard };
             }
         };
         let outcome = match (judge(reply.status, letter.forwarded), next) {

@@ -12,6 +12,7 @@ use super::sharing::Manner;
 use crate::clock::Timestamp;
 use crate::ids::{Authority, Iri, Seq};
 use crate::log::{Draft, Entry, Kind};
+use crate::net::NetFault;
 use crate::store::{Health, Mode, Registration, Style, Subscriber, SubscriberState};
 use crate::wire::http_sig::Scheme;
 
@@ -134,7 +135,7 @@ impl World {
         message: &Message,
         manner: Manner,
         timeout: Duration,
-    ) -> Result<Reply, &'static str> {
+    ) -> Result<Reply, NetFault> {
         let host = inbox.authority().to_string();
         let scripted = self.script.lock().unwrap().pop();
         let word = scripted.or_else(|| self.habits.lock().unwrap().get(&host).cloned()).unwrap_or("202".to_owned());
@@ -159,9 +160,9 @@ impl World {
         let at = tokio::time::Instant::now();
         self.posts.lock().unwrap().push(Post { host, body, manner, status, at });
         match status {
-            0 if first == "refuse" => Err("connect"),
-            0 if first == "exhausted" => Err("exhausted"),
-            0 => Err("timeout"),
+            0 if first == "refuse" => Err(NetFault::Connect),
+            0 if first == "exhausted" => Err(NetFault::Exhausted),
+            0 => Err(NetFault::Timeout),
             _ => Ok(Reply {
                 status,
                 retry_after: (first.parse::<u16>().is_ok() && !rest.is_empty()).then(|| rest.to_owned()),

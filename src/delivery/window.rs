@@ -2,7 +2,8 @@
 //! for their time or for another try, and how many may be under way at once; it reads no log and sends nothing.
 //!
 //! Promises: an entry is marked done only when the lane says so; entries about the same object leave one after the other
-//! in log order; what it holds is seldom more than a few entries, and never more than [`Position::WINDOW`]; each entry is offered again until done.
+//! in log order; what it holds is seldom more than a few entries, and never more than [`Position::WINDOW`]; each entry is
+//! offered again until done.
 
 use crate::clock::Timestamp;
 use crate::ids::{Iri, Seq};
