@@ -25,7 +25,8 @@ const WAKE_GAP: Duration = Duration::from_secs(1);
 const PAUSED_WAKE_GAP: Duration = Duration::from_secs(600);
 /// The longest that a server may ask us to wait. A clock that was set back must not make it longer.
 const LONGEST_ASKED: Duration = Duration::from_secs(24 * 3600);
-/// How long a lane waits when something was wanting here, such as descriptors.
+/// For how long at least a lane has one request under way when something was wanting here, such as descriptors; and how long it
+/// waits when not even one got through.
 const OURS_PAUSE: Duration = Duration::from_secs(2);
 /// Refusals of posts of one registrable domain count as one for so long: anybody can write posts that a filter refuses, and
 /// twenty of them in a minute would pause a lane for all others. Longer: a server that refuses us is found out later.
@@ -88,8 +89,8 @@ pub(super) struct Helm {
     asked: bool,
     /// Something failed and nothing has gone through since: one request at a time.
     retrying: bool,
-    /// It waits for something that was wanting here, and for nothing else.
-    ours: bool,
+    /// Something was wanting here: one request at a time, over the connection that there is, until one goes through after this.
+    ours: Option<Instant>,
     last_launch: Option<Instant>,
     /// Whose posts were last refused, and when that was last counted.
     refused: Option<(Authority, Instant)>,
@@ -111,7 +112,7 @@ impl Helm {
         let mut helm = Self {
             window: Window::new(position, most),
             retrying: health.consecutive > 0,
-            ours: false,
+            ours: None,
             health,
             limits,
             gaps,
@@ -173,12 +174,11 @@ impl Helm {
             return (Next::Wait(now.wall.plus(until - now.instant)), 0);
         }
         let mut given_up = 0;
-        self.ours = false;
         if self.resume.take().is_some() && self.state() == LaneState::Dormant {
             given_up = self.give_up_before(head);
         }
         self.asked = false;
-        let failing = self.retrying || self.state() != LaneState::Healthy;
+        let failing = self.retrying || self.ours.is_some() || self.state() != LaneState::Healthy;
         (self.window.next(now.wall, failing, head), given_up)
     }
 
@@ -219,6 +219,7 @@ impl Helm {
             Outcome::Delivered => {
                 self.window.done(landed.seq, true);
                 self.retrying = false;
+                self.ours = self.ours.filter(|until| *until > now.instant);
                 self.refused = None;
                 health::succeeded(&mut self.health, now.wall);
                 Event::Delivered
@@ -235,12 +236,15 @@ impl Helm {
             Outcome::Forbidden | Outcome::Unverified => self.refuse(landed, now),
             Outcome::Ours => {
                 self.window.put_back(landed.seq);
-                // What it waits for already may be longer.
-                self.ours |= self.resume.is_none();
-                self.resume = self.resume.max(Some(now.instant + OURS_PAUSE));
+                let waits_for_them = self.waits_for_them();
+                self.ours = Some(now.instant + OURS_PAUSE);
+                // Others that are under way have what this one did not get.
+                if !waits_for_them && self.window.flying() == 0 {
+                    self.resume = self.ours;
+                }
                 Event::Later { first: false }
             }
-            Outcome::Gone | Outcome::Moved if self.resume.is_none() || self.ours => Event::Ask,
+            Outcome::Gone | Outcome::Moved if !self.waits_for_them() => Event::Ask,
             Outcome::Gone | Outcome::Moved => self.fail(landed, None, false, now),
             Outcome::Later { after, answered } => self.fail(landed, after, answered, now),
         }
@@ -356,8 +360,7 @@ impl Helm {
     /// The lane waits. What was under way when it failed fails with it, and counts once.
     fn fail_lane(&mut self, reason: &str, after: Option<Duration>, now: Now) -> bool {
         self.retrying = true;
-        let alone = self.resume.is_none() || self.ours;
-        self.ours = false;
+        let alone = !self.waits_for_them();
         if alone {
             health::failed(&mut self.health, now.wall, reason, after.is_some());
             self.wait(now, self.pause(now));
@@ -368,6 +371,11 @@ impl Helm {
             self.health.not_before = Some(now.wall.plus(after));
         }
         alone && self.health.consecutive == 1
+    }
+
+    /// Whether it waits for its server, and not just for something that was wanting here.
+    fn waits_for_them(&self) -> bool {
+        self.resume.is_some() && self.resume != self.ours
     }
 
     fn wait(&mut self, now: Now, pause: Duration) {

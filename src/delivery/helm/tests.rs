@@ -49,6 +49,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         6 => Just(Outcome::Delivered),
         1 => prop_oneof![Just(Outcome::Done), Just(Outcome::Unverified), Just(Outcome::Downgrade)],
         3 => Just(Outcome::Forbidden),
+        2 => Just(Outcome::Ours),
         4 => Just(later(None, false)),
         3 => Just(later(None, true)),
         1 => (1..DAY).prop_map(move |seconds| later(Some(seconds), true)),
@@ -155,7 +156,7 @@ impl World {
     fn send(&mut self, seq: u64) -> Result<(), TestCaseError> {
         let now = self.now();
         prop_assert!(now.instant >= self.earliest, "{seq} leaves while the lane waits");
-        let failing = self.helm.is_retrying() || self.helm.state() != LaneState::Healthy;
+        let failing = self.helm.is_retrying() || self.helm.ours.is_some() || self.helm.state() != LaneState::Healthy;
         prop_assert!(self.flying.len() < if failing { 1 } else { MOST }, "too many under way");
         prop_assert!(!self.settled.contains_key(&seq), "{seq} is sent although it is settled");
         for earlier in 1..seq {
@@ -196,6 +197,17 @@ impl World {
             }
             Event::Later { .. } => {}
             Event::Ask => return Err(TestCaseError::fail("asked twice")),
+        }
+        if outcome == Outcome::Ours {
+            prop_assert_eq!(self.helm.health().consecutive, failures, "nobody is blamed");
+            let wait = (self.flying.is_empty() || waited.is_some())
+                .then_some(waited)
+                .map(|waited| waited.unwrap_or(now.instant + OURS_PAUSE));
+            prop_assert_eq!(
+                self.helm.resume(),
+                wait,
+                "it waits if nothing else is under way, and never shorter than before"
+            );
         }
         if let Outcome::Later { after, .. } = outcome
             && let Some(resume) = self.helm.resume()
@@ -393,4 +405,38 @@ fn a_dormant_server_that_shows_itself_while_nothing_is_there_for_it_is_owed_all_
     assert_eq!(helm.next(now, Seq(1)).0, Next::Idle);
     assert_eq!(helm.wake(false, Seq(1), now), Some(0));
     assert_eq!((helm.state(), helm.health().failed_days), (LaneState::Failing, 0));
+}
+
+#[test]
+fn who_has_one_connection_and_no_descriptor_for_more_gets_all_over_that_one_without_a_pause() {
+    let (mut helm, mut now) = fresh();
+    let author = Authority::parse("a.example").unwrap();
+    (1..=9).for_each(|seq| helm.window().hold(Seq(seq), iri(&format!("https://a.example/notes/{seq}")), NOON));
+    let land = |helm: &mut Helm, seq: u64, outcome, now| {
+        helm.land(&Landed { seq: Seq(seq), outcome, reason: "", author: &author }, now)
+    };
+    [1, 2, 3].iter().for_each(|seq| helm.start(Seq(*seq), now));
+    for seq in [3, 2] {
+        assert_eq!(land(&mut helm, seq, Outcome::Ours, now), Event::Later { first: false });
+        assert_eq!((helm.next(now, Seq(9)), helm.resume()), ((Next::Idle, 0), None), "the first one is under way");
+    }
+    for seq in 1..6 {
+        assert_eq!(land(&mut helm, seq, Outcome::Delivered, now), Event::Delivered);
+        assert_eq!(helm.next(now, Seq(9)).0, Next::Send(Seq(seq + 1)), "at once");
+        helm.start(Seq(seq + 1), now);
+        assert_eq!(helm.next(now, Seq(9)).0, Next::Idle, "one after the other");
+    }
+    now.instant += OURS_PAUSE;
+    land(&mut helm, 6, Outcome::Delivered, now);
+    for seq in [7, 8] {
+        assert_eq!(helm.next(now, Seq(9)).0, Next::Send(Seq(seq)), "a while later more are tried");
+        helm.start(Seq(seq), now);
+    }
+    land(&mut helm, 7, Outcome::Ours, now);
+    land(&mut helm, 8, Outcome::Ours, now);
+    assert_eq!(helm.resume(), Some(now.instant + OURS_PAUSE), "it rests if not one gets through");
+    now.instant += OURS_PAUSE;
+    assert_eq!(helm.next(now, Seq(9)).0, Next::Send(Seq(7)));
+    helm.start(Seq(7), now);
+    assert_eq!(helm.next(now, Seq(9)).0, Next::Idle, "and then goes on with one");
 }
