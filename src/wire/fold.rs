@@ -108,9 +108,13 @@ fn joins(c: char) -> bool {
     match c {
         '\0'..'\u{300}' => false,
         _ if is_common(c) => false,
-        // The voicing marks of half-width Katakana.
-        '\u{ff9e}' | '\u{ff9f}' => true,
-        _ => is_combining_mark(c) || is_nfkc_quick(once(c)) == IsNormalized::Maybe,
+        _ if is_combining_mark(c) => true,
+        _ => match is_nfkc_quick(once(c)) {
+            IsNormalized::Yes => false,
+            IsNormalized::Maybe => true,
+            // What it stands for may: vowels of Korean typed one by one, voicing marks of half-width Katakana.
+            IsNormalized::No => once(c).nfkd().next().is_some_and(|first| first != c && joins(first)),
+        },
     }
 }
 
@@ -250,6 +254,7 @@ mod tests {
         check("क\u{93c}", &["\u{958}", "क\u{93c}"]);
         check("ガギ", &["ｶﾞｷﾞ", "カ\u{3099}キ\u{3099}"]);
         check("한국", &["한국", "\u{1112}\u{1161}\u{11ab}\u{1100}\u{116e}\u{11a8}"]);
+        check("다", &["ㄷㅏ", "ﾧￂ", "다"]);
         check("株式会社", &["㍿"]);
         check("2024", &["２０２４", "٢٠٢٤", "۲۰۲۴", "२०२४", "๒๐๒๔"]);
     }
@@ -269,6 +274,17 @@ mod tests {
         let text = format!("a{}b", "\u{301}\u{323}".repeat(50_000));
         assert_eq!(fold(&text), "ab");
         assert!(letters(&text).count() < 40);
+    }
+
+    #[test]
+    fn whatever_joins_the_letter_before_it_is_one_with_it() {
+        for c in (char::MIN..=char::MAX).filter(|c| is_nfkc_quick(once(*c)) != IsNormalized::Yes) {
+            for base in ["a", "ㄷ", "가", "ｶ", "क", "ا"] {
+                let text = format!("{base}{c}");
+                let all: String = letters(&text).map(|letter| letter.c).collect();
+                assert_eq!(all, text.nfkc().collect::<String>(), "{base} and U+{:04X}", u32::from(c));
+            }
+        }
     }
 
     proptest! {
