@@ -56,6 +56,17 @@ pub(super) struct Landed<'a> {
     pub(super) author: &'a Authority,
 }
 
+/// Why a lane waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Something was wanting here, and nothing else is the matter.
+    Ours,
+    /// Its server failed, or refuses us.
+    Failed,
+    /// Its server asked for it (`Retry-After`).
+    Asked,
+}
+
 /// What an answer made of its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
@@ -84,12 +95,10 @@ pub(super) struct Helm {
     limits: Limits,
     gaps: Arc<[Duration]>,
     /// The lane waits until then.
-    resume: Option<Instant>,
-    /// It waits because it was asked to.
-    asked: bool,
+    resume: Option<(Instant, Why)>,
     /// Something failed and nothing has gone through since: one request at a time.
     retrying: bool,
-    /// Something was wanting here: one request at a time, over the connection that there is, until one goes through after this.
+    /// Something was wanting here: one request at a time, over the connection that there is, until one is answered after this.
     ours: Option<Instant>,
     last_launch: Option<Instant>,
     /// Whose posts were last refused, and when that was last counted.
@@ -117,7 +126,6 @@ impl Helm {
             limits,
             gaps,
             resume: None,
-            asked: false,
             last_launch: None,
             refused: None,
             forward_refused: None,
@@ -125,9 +133,12 @@ impl Helm {
         if helm.state() != LaneState::Healthy
             && let Some(last) = helm.health.last_failure
         {
-            let asked = helm.health.not_before.map_or(Duration::ZERO, |until| until.since(now.wall)).min(LONGEST_ASKED);
-            helm.asked = !asked.is_zero();
-            helm.resume = Some(now.instant + helm.pause(now).saturating_sub(now.wall.since(last)).max(asked));
+            helm.wait(now, helm.pause(now).saturating_sub(now.wall.since(last)), Why::Failed);
+        }
+        let asked = helm.health.not_before.map_or(Duration::ZERO, |until| until.since(now.wall)).min(LONGEST_ASKED);
+        if !asked.is_zero() {
+            let pause = helm.resume().map_or(Duration::ZERO, |until| until - now.instant);
+            helm.wait(now, asked.max(pause), Why::Asked);
         }
         helm
     }
@@ -158,8 +169,13 @@ impl Helm {
     }
 
     /// Until when the lane waits.
-    pub(super) const fn resume(&self) -> Option<Instant> {
-        self.resume
+    pub(super) fn resume(&self) -> Option<Instant> {
+        self.resume.map(|(until, _)| until)
+    }
+
+    /// Whether no more may be under way than is.
+    pub(super) fn is_full(&self) -> bool {
+        self.window.is_full(self.goes_singly())
     }
 
     /// Whether nothing has gone through since something failed.
@@ -170,16 +186,14 @@ impl Helm {
     /// What to do, when the log ends at `head`; and how many entries were given up on the way: a dormant lane probes with
     /// the newest.
     pub(super) fn next(&mut self, now: Now, head: Seq) -> (Next, u64) {
-        if let Some(until) = self.resume.filter(|until| *until > now.instant) {
+        if let Some(until) = self.resume().filter(|until| *until > now.instant) {
             return (Next::Wait(now.wall.plus(until - now.instant)), 0);
         }
         let mut given_up = 0;
         if self.resume.take().is_some() && self.state() == LaneState::Dormant {
             given_up = self.give_up_before(head);
         }
-        self.asked = false;
-        let failing = self.retrying || self.ours.is_some() || self.state() != LaneState::Healthy;
-        (self.window.next(now.wall, failing, head), given_up)
+        (self.window.next(now.wall, self.goes_singly(), head), given_up)
     }
 
     /// The entry leaves.
@@ -218,29 +232,26 @@ impl Helm {
         match landed.outcome {
             Outcome::Delivered => {
                 self.window.done(landed.seq, true);
-                self.retrying = false;
-                self.ours = self.ours.filter(|until| *until > now.instant);
                 self.refused = None;
-                health::succeeded(&mut self.health, now.wall);
+                self.answered(now, |health| health::succeeded(health, now.wall));
                 Event::Delivered
             }
             Outcome::Done => {
                 self.health.refused = 0;
-                self.drop_entry(landed.seq);
+                self.drop_entry(landed.seq, now);
                 Event::Dropped
             }
             Outcome::Downgrade => {
-                self.drop_entry(landed.seq);
+                self.drop_entry(landed.seq, now);
                 Event::Dropped
             }
             Outcome::Forbidden | Outcome::Unverified => self.refuse(landed, now),
             Outcome::Ours => {
                 self.window.put_back(landed.seq);
-                let waits_for_them = self.waits_for_them();
                 self.ours = Some(now.instant + OURS_PAUSE);
                 // Others that are under way have what this one did not get.
-                if !waits_for_them && self.window.flying() == 0 {
-                    self.resume = self.ours;
+                if !self.waits_for_them() && self.window.flying() == 0 {
+                    self.wait(now, OURS_PAUSE, Why::Ours);
                 }
                 Event::Later { first: false }
             }
@@ -261,7 +272,7 @@ impl Helm {
         if found != Reread::Gone || !gone {
             return (event, false);
         }
-        self.wait(now, probe_pause(now));
+        self.wait(now, probe_pause(now), Why::Failed);
         (event, health::found_gone(&mut self.health, now.wall))
     }
 
@@ -290,7 +301,7 @@ impl Helm {
     /// owed any more is given up: how many entries; `None` if nothing changes.
     pub(super) fn wake(&mut self, forced: bool, head: Seq, now: Now) -> Option<u64> {
         let state = self.state();
-        let Some(resume) = self.resume else {
+        let Some((resume, why)) = self.resume else {
             // It was due, and nothing was there to try it with: it lives all the same, and is owed everything from now on.
             let is_idle = state == LaneState::Dormant && self.window.flying() == 0;
             return is_idle.then(|| {
@@ -300,26 +311,25 @@ impl Helm {
         };
         if forced {
             self.health.refused = 0;
-            self.asked = false;
             self.last_launch = None;
         }
-        if self.asked && state == LaneState::Failing {
+        // It may be well again by an answer that was under way when another one asked for patience.
+        if why == Why::Asked && !forced && matches!(state, LaneState::Healthy | LaneState::Failing) {
             return None;
         }
         // What came while it was dormant is skipped; from now on it is owed everything again.
         let given_up = if state == LaneState::Dormant { self.give_up_before(head.next()) } else { 0 };
         let gap = if state == LaneState::Paused { PAUSED_WAKE_GAP } else { WAKE_GAP };
         let earliest = self.last_launch.map_or(now.instant, |last| last + gap);
-        self.resume = Some(resume.min(earliest));
+        self.resume = Some((resume.min(earliest), if why == Why::Asked { Why::Failed } else { why }));
         health::woken(&mut self.health);
         Some(given_up)
     }
 
     /// The server gave a final no to this entry: it answers, and the lane goes on.
-    fn drop_entry(&mut self, seq: Seq) {
+    fn drop_entry(&mut self, seq: Seq, now: Now) {
         self.window.done(seq, false);
-        self.retrying = false;
-        health::answered(&mut self.health);
+        self.answered(now, health::answered);
         self.health.dropped = self.health.dropped.saturating_add(1);
     }
 
@@ -335,11 +345,11 @@ impl Helm {
             health::note_reason(&mut self.health, now.wall, landed.reason);
             self.state() == LaneState::Paused
         };
-        self.drop_entry(landed.seq);
+        self.drop_entry(landed.seq, now);
         if !paused {
             return Event::Dropped;
         }
-        self.wait(now, self.pause(now));
+        self.wait(now, self.pause(now), Why::Failed);
         Event::Paused
     }
 
@@ -363,23 +373,36 @@ impl Helm {
         let alone = !self.waits_for_them();
         if alone {
             health::failed(&mut self.health, now.wall, reason, after.is_some());
-            self.wait(now, self.pause(now));
+            self.wait(now, self.pause(now), Why::Failed);
         }
         if let Some(after) = after {
-            self.asked = true;
-            self.wait(now, after);
+            self.wait(now, after, Why::Asked);
             self.health.not_before = Some(now.wall.plus(after));
         }
         alone && self.health.consecutive == 1
     }
 
-    /// Whether it waits for its server, and not just for something that was wanting here.
-    fn waits_for_them(&self) -> bool {
-        self.resume.is_some() && self.resume != self.ours
+    /// It answers, which is noted in its record. What it asked for with another answer, it still wants.
+    fn answered(&mut self, now: Now, note: impl FnOnce(&mut Health)) {
+        self.retrying = false;
+        self.ours = self.ours.filter(|until| *until > now.instant);
+        let not_before = self.health.not_before.filter(|_| matches!(self.resume, Some((_, Why::Asked))));
+        note(&mut self.health);
+        self.health.not_before = not_before;
     }
 
-    fn wait(&mut self, now: Now, pause: Duration) {
-        self.resume = Some(now.instant + pause);
+    /// Whether one request at a time is under way.
+    fn goes_singly(&self) -> bool {
+        self.retrying || self.ours.is_some() || self.state() != LaneState::Healthy
+    }
+
+    /// Whether it waits for its server, and not just for something that was wanting here.
+    fn waits_for_them(&self) -> bool {
+        self.resume.is_some_and(|(_, why)| why != Why::Ours)
+    }
+
+    fn wait(&mut self, now: Now, pause: Duration, why: Why) {
+        self.resume = Some((now.instant + pause, why));
     }
 
     /// The pause that this lane's health asks for.

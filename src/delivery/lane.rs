@@ -400,7 +400,7 @@ impl Lane {
                 },
                 Some(landed) = self.flights.join_next_with_id() => {
                     self.land(landed).await;
-                    if self.helm.resume().is_some() {
+                    if self.helm.resume().is_some() || self.helm.is_full() {
                         return;
                     }
                 }
@@ -441,8 +441,7 @@ impl Lane {
     /// Waits for whatever comes first.
     async fn rest(&mut self, until: Option<Instant>, head: &mut watch::Receiver<Seq>) {
         let waits = self.helm.resume().is_some();
-        let (limit, flying) = self.helm.in_flight();
-        let full = flying >= limit;
+        let full = self.helm.is_full();
         let ahead = self.is_at_the_limit();
         let stopping = self.shared.supervisor.stopping().clone();
         let handle = self.handle.clone();

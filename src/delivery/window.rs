@@ -101,9 +101,14 @@ impl Window {
         self.held.iter().filter(|held| held.flying).count()
     }
 
+    /// Whether no more may be under way than is; one alone if the lane is `failing`.
+    pub(super) fn is_full(&self, failing: bool) -> bool {
+        self.flying() >= if failing { 1 } else { self.limit }
+    }
+
     /// What to do at `now`, when the log ends at `head`. A lane that is `failing` has one request under way.
     pub(super) fn next(&mut self, now: Timestamp, failing: bool, head: Seq) -> Next {
-        if self.flying() >= if failing { 1 } else { self.limit } {
+        if self.is_full(failing) {
             return Next::Idle;
         }
         if let Some(seq) = self.ready(now, failing) {

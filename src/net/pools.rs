@@ -245,10 +245,11 @@ impl Pools {
         }
     }
 
-    /// A request to this host came to nothing, for a reason that says nothing about its connections.
+    /// A request to this host came to nothing, for a reason that says nothing about its connections. Another one may be about to
+    /// have an answer.
     pub(super) fn in_vain(&self, host: &str) {
         let mut kept = self.kept();
-        if kept.pools.get(host).is_some_and(|pool| !pool.has_answered()) {
+        if kept.pools.get(host).is_some_and(|pool| !pool.has_answered() && !pool.is_lent()) {
             kept.remove(host);
         }
     }
@@ -272,6 +273,11 @@ impl Pools {
 impl Pool {
     fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request is under way.
+    fn is_lent(&self) -> bool {
+        Arc::strong_count(&self.answered) > 1
     }
 }
 
@@ -459,6 +465,10 @@ mod tests {
                 lent.answered();
             }
         }
+        let under_way = pools.of("b").unwrap();
+        pools.in_vain("b");
+        assert_eq!(held(&pools).len(), 5, "another request may have an answer yet");
+        drop(under_way);
         for host in ["a", "b"] {
             pools.in_vain(host);
             pools.silent(host);

@@ -156,8 +156,7 @@ impl World {
     fn send(&mut self, seq: u64) -> Result<(), TestCaseError> {
         let now = self.now();
         prop_assert!(now.instant >= self.earliest, "{seq} leaves while the lane waits");
-        let failing = self.helm.is_retrying() || self.helm.ours.is_some() || self.helm.state() != LaneState::Healthy;
-        prop_assert!(self.flying.len() < if failing { 1 } else { MOST }, "too many under way");
+        prop_assert!(self.flying.len() < if self.helm.goes_singly() { 1 } else { MOST }, "too many under way");
         prop_assert!(!self.settled.contains_key(&seq), "{seq} is sent although it is settled");
         for earlier in 1..seq {
             let same = self.about(earlier).0 == self.about(seq).0;
@@ -439,4 +438,44 @@ fn who_has_one_connection_and_no_descriptor_for_more_gets_all_over_that_one_with
     assert_eq!(helm.next(now, Seq(9)).0, Next::Send(Seq(7)));
     helm.start(Seq(7), now);
     assert_eq!(helm.next(now, Seq(9)).0, Next::Idle, "and then goes on with one");
+}
+
+#[test]
+fn a_final_no_shows_as_well_that_there_are_descriptors_again() {
+    let (mut helm, mut now) = fresh();
+    let author = Authority::parse("a.example").unwrap();
+    (1..=4).for_each(|seq| helm.window().hold(Seq(seq), iri(&format!("https://a.example/notes/{seq}")), NOON));
+    [1, 2].iter().for_each(|seq| helm.start(Seq(*seq), now));
+    helm.land(&Landed { seq: Seq(2), outcome: Outcome::Ours, reason: "", author: &author }, now);
+    assert!(helm.is_full(), "one that was chosen before does not leave beside the other");
+    now.instant += OURS_PAUSE;
+    helm.land(&Landed { seq: Seq(1), outcome: Outcome::Done, reason: "HTTP 404", author: &author }, now);
+    for seq in [2, 3] {
+        assert_eq!(helm.next(now, Seq(4)).0, Next::Send(Seq(seq)));
+        helm.start(Seq(seq), now);
+    }
+}
+
+#[test]
+fn an_answer_that_was_under_way_does_not_take_back_what_another_asked_for() {
+    for late in [Outcome::Delivered, Outcome::Done] {
+        let (mut helm, now) = fresh();
+        let author = Authority::parse("a.example").unwrap();
+        [1, 2].iter().for_each(|seq| {
+            helm.window().hold(Seq(*seq), iri(&format!("https://a.example/notes/{seq}")), NOON);
+            helm.start(Seq(*seq), now);
+        });
+        let hour = Duration::from_secs(HOUR);
+        for (seq, outcome) in [(1, Outcome::Later { after: Some(hour), answered: true }), (2, late)] {
+            helm.land(&Landed { seq: Seq(seq), outcome, reason: "", author: &author }, now);
+        }
+        let asked = Some(now.instant + hour);
+        assert_eq!((helm.state(), helm.resume()), (LaneState::Healthy, asked));
+        assert_eq!((helm.wake(false, Seq(9), now), helm.resume()), (None, asked), "a request of its own is no reason");
+        let (place, health) = (Position::at(Seq(1)), helm.health().clone());
+        let restarted = Helm::new(place, MOST, health, LIMITS, GAPS.as_slice().into(), now);
+        assert_eq!(restarted.resume(), asked, "nor is a restart");
+        helm.wake(true, Seq(9), now);
+        assert_eq!((helm.resume(), helm.health().not_before), (Some(now.instant), None), "the operator is");
+    }
 }
